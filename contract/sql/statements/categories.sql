@@ -1,0 +1,2 @@
+-- Query.categories.
+select id, name from category order by id

@@ -1,0 +1,3 @@
+module lab/go-server
+
+go 1.26.0
