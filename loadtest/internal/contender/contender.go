@@ -1,0 +1,352 @@
+// Package contender loads and validates the manifests (contender.yaml) with which each server presents itself: how it is
+// built and started, and which arms it has. It is pure data; package engine is what starts something.
+package contender
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// ManifestName is the file, one folder below the repository's root, that makes that folder a contender.
+const ManifestName = "contender.yaml"
+
+// Tier says how a contender comes to its answers. One figure never mixes tiers.
+type Tier string
+
+// The tiers of the contract.
+const (
+	// TierFloor has no GraphQL library: the headline operations by hand.
+	TierFloor Tier = "floor"
+	// TierMainstream is what most would use, in its usual settings.
+	TierMainstream Tier = "mainstream"
+	// TierCompiled has a plan compiled per document.
+	TierCompiled Tier = "compiled"
+)
+
+var tiers = []Tier{TierFloor, TierMainstream, TierCompiled}
+
+// Contender is one server: a folder with a manifest.
+type Contender struct {
+	// Name is the contender's name, such as "go"; its arms are named after it.
+	Name string
+	// Language is the programming language, in lower case.
+	Language string
+	// Version, Build and Start are commands, run in the repository's root: one that prints one JSON line (see
+	// [Version]), one that builds the server, and one that runs it.
+	Version, Build, Start []string
+	// Arms are the contender's arms in the manifest's order.
+	Arms []Arm
+	// Deviations are the library's departures from the contract that it allows.
+	Deviations []Deviation
+	// Dir is the contender's folder, relative to the repository's root.
+	Dir string
+}
+
+// Arm is a contender with settings: what a scenario compares.
+type Arm struct {
+	// Name is the arm's name with its settings in the order of their names, such as "rust" or "rust+LOADER=off".
+	Name string
+	// Base is the name without settings: the arm in the manifest.
+	Base string
+	// Contender is the name of the contender whose arm this is.
+	Contender string
+	Language  string
+	Tier      Tier
+	// Environment is what the arm sets for the server, on top of what the engine sets.
+	Environment map[string]string
+	// Build, Start and Version are the commands to run in Root.
+	Build, Start, Version []string
+	// Root is the repository's root (absolute); Dir is the contender's folder, relative to it.
+	Root, Dir  string
+	Deviations []Deviation
+}
+
+// Deviation is a place where a library breaks the contract and cannot be mended around; every report shows it.
+type Deviation struct {
+	ID string `yaml:"id"`
+	// Rule is the number of the contract's obligation that is broken.
+	Rule string `yaml:"rule"`
+	// Upstream is the library's issue.
+	Upstream string `yaml:"upstream"`
+	// Test is the test that shows it.
+	Test string `yaml:"test"`
+}
+
+// manifest is contender.yaml as written.
+type manifest struct {
+	Name       string                 `yaml:"name"`
+	Language   string                 `yaml:"language"`
+	Version    []string               `yaml:"version"`
+	Build      []string               `yaml:"build"`
+	Start      []string               `yaml:"start"`
+	Arms       map[string]manifestArm `yaml:"arms"`
+	Deviations []Deviation            `yaml:"deviations"`
+}
+
+type manifestArm struct {
+	Tier        Tier              `yaml:"tier"`
+	Environment map[string]string `yaml:"environment"`
+	// Build and Start replace the contender's, for an arm that differs in how it is built.
+	Build []string `yaml:"build"`
+	Start []string `yaml:"start"`
+}
+
+var (
+	contenderName   = regexp.MustCompile(`^[a-z][a-z0-9]*$`)
+	armName         = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+	environmentName = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+)
+
+// engineSets lists what the engine alone gives a server; a manifest or an arm that set it would break the comparison.
+var engineSets = []string{"HOST", "PORT", "CONTRACT_DIR", "DATABASE_URL", "DATABASE_REPLICA_URL", "UPSTREAM_URL", "REDIS_URL"}
+
+// settings lists what the contract lets one set on a server beyond that.
+var settings = []string{"GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", "POOL_SIZE", "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
+
+// runtimePrefixes begin the names of settings that belong to a language's runtime or allocator.
+var runtimePrefixes = []string{"GO", "NODE_", "UV_", "TOKIO_", "RUST_", "MALLOC_", "MIMALLOC_"}
+
+// Load reads the manifest of every contender of the repository at root and returns the contenders sorted by name.
+func Load(root string) ([]Contender, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("find the repository: %w", err)
+	}
+	files, err := filepath.Glob(filepath.Join(root, "*", ManifestName))
+	if err != nil {
+		return nil, fmt.Errorf("look for manifests: %w", err)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no */%s in %s: is this the repository's root?", ManifestName, root)
+	}
+	var contenders []Contender
+	owner := map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read manifest: %w", err)
+		}
+		dir := filepath.Base(filepath.Dir(file))
+		c, err := parse(text, root, dir)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, ManifestName), err)
+		}
+		for _, arm := range c.Arms {
+			if other, taken := owner[arm.Name]; taken {
+				return nil, fmt.Errorf("%s: arms: %q is already an arm of %s", filepath.Join(dir, ManifestName), arm.Name, filepath.Join(other, ManifestName))
+			}
+			owner[arm.Name] = dir
+		}
+		contenders = append(contenders, c)
+	}
+	sort.Slice(contenders, func(i, j int) bool { return contenders[i].Name < contenders[j].Name })
+	for i := 1; i < len(contenders); i++ {
+		if contenders[i].Name == contenders[i-1].Name {
+			return nil, fmt.Errorf("two contenders are named %q: %s and %s", contenders[i].Name, contenders[i-1].Dir, contenders[i].Dir)
+		}
+	}
+	return contenders, nil
+}
+
+// parse reads one manifest; an error names the key that is wrong.
+func parse(text []byte, root, dir string) (Contender, error) {
+	var m manifest
+	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(&m); err != nil {
+		return Contender{}, decodeError(err)
+	}
+	switch {
+	case !contenderName.MatchString(m.Name):
+		return Contender{}, fmt.Errorf("name: %q is not a name of lower-case letters and digits", m.Name)
+	case m.Language == "":
+		return Contender{}, errors.New("language: is missing")
+	case len(m.Arms) == 0:
+		return Contender{}, errors.New("arms: there is none")
+	}
+	for _, command := range []struct {
+		key   string
+		words []string
+	}{{"version", m.Version}, {"build", m.Build}, {"start", m.Start}} {
+		if len(command.words) == 0 || slices.Contains(command.words, "") {
+			return Contender{}, fmt.Errorf("%s: expected a command as a list of words, got %q", command.key, command.words)
+		}
+	}
+	for i, d := range m.Deviations {
+		if d.ID == "" || d.Rule == "" || d.Upstream == "" || d.Test == "" {
+			return Contender{}, fmt.Errorf("deviations[%d]: id, rule, upstream and test are all required", i)
+		}
+	}
+	// A Go map forgets the order in which the manifest lists the arms; tables keep to it.
+	var ordered struct {
+		Arms yaml.MapSlice `yaml:"arms"`
+	}
+	if err := yaml.Unmarshal(text, &ordered); err != nil {
+		return Contender{}, decodeError(err)
+	}
+	c := Contender{
+		Name: m.Name, Language: m.Language, Version: m.Version, Build: m.Build, Start: m.Start,
+		Deviations: m.Deviations, Dir: dir,
+	}
+	for _, item := range ordered.Arms {
+		name := fmt.Sprint(item.Key)
+		arm, err := m.arm(name, root, dir)
+		if err != nil {
+			return Contender{}, fmt.Errorf("arms.%s: %w", name, err)
+		}
+		c.Arms = append(c.Arms, arm)
+	}
+	return c, nil
+}
+
+// arm makes the arm of that name out of the manifest.
+func (m *manifest) arm(name, root, dir string) (Arm, error) {
+	a := m.Arms[name]
+	if !armName.MatchString(name) || (name != m.Name && !strings.HasPrefix(name, m.Name+"-")) {
+		return Arm{}, fmt.Errorf("an arm of %q is named %q or %q", m.Name, m.Name, m.Name+"-something")
+	}
+	if !slices.Contains(tiers, a.Tier) {
+		return Arm{}, fmt.Errorf("tier: got %q, expected one of %q", a.Tier, tiers)
+	}
+	for key := range a.Environment {
+		switch {
+		case !environmentName.MatchString(key):
+			return Arm{}, fmt.Errorf("environment: %q is not a name of upper-case letters, digits and _", key)
+		case slices.Contains(engineSets, key):
+			return Arm{}, fmt.Errorf("environment.%s: is set by the engine alone", key)
+		}
+	}
+	if tier, set := a.Environment["TIER"]; set && tier != string(a.Tier) {
+		return Arm{}, fmt.Errorf("environment.TIER: is %q, but the arm's tier is %q", tier, a.Tier)
+	}
+	arm := Arm{
+		Name: name, Base: name, Contender: m.Name, Language: m.Language, Tier: a.Tier,
+		Environment: map[string]string{"TIER": string(a.Tier)},
+		Build:       m.Build, Start: m.Start, Version: m.Version,
+		Root: root, Dir: dir, Deviations: m.Deviations,
+	}
+	for key, value := range a.Environment {
+		arm.Environment[key] = value
+	}
+	if len(a.Build) > 0 {
+		arm.Build = a.Build
+	}
+	if len(a.Start) > 0 {
+		arm.Start = a.Start
+	}
+	return arm, nil
+}
+
+// decodeError makes one line of the decoder's error: position and key, without the quoted source below it.
+func decodeError(err error) error {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return errors.New(line)
+}
+
+// Arms returns the arms of all contenders in their order.
+func Arms(contenders []Contender) []Arm {
+	var arms []Arm
+	for _, c := range contenders {
+		arms = append(arms, c.Arms...)
+	}
+	return arms
+}
+
+// Resolve finds the arm written as NAME[+KEY=VALUE…], such as "go-floor" or "rust+LOADER=off+MASTER=none".
+func Resolve(contenders []Contender, text string) (Arm, error) {
+	name, rest, hasSettings := strings.Cut(text, "+")
+	var names []string
+	for _, arm := range Arms(contenders) {
+		names = append(names, arm.Name)
+		if arm.Name != name {
+			continue
+		}
+		if !hasSettings {
+			return arm.with(nil), nil
+		}
+		changed, err := parseSettings(rest)
+		if err != nil {
+			return Arm{}, fmt.Errorf("contender %q: %w", text, err)
+		}
+		return arm.with(changed), nil
+	}
+	return Arm{}, fmt.Errorf("contender %q is not known; there are: %s", name, strings.Join(names, ", "))
+}
+
+// parseSettings reads KEY=VALUE[+KEY=VALUE…].
+func parseSettings(text string) (map[string]string, error) {
+	changed := map[string]string{}
+	for pair := range strings.SplitSeq(text, "+") {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" || value == "" {
+			return nil, fmt.Errorf("setting %q is not written KEY=VALUE", pair)
+		}
+		if key == "TIER" {
+			return nil, errors.New("TIER cannot be set: a tier is an arm of its own, such as go-floor")
+		}
+		if slices.Contains(engineSets, key) {
+			return nil, fmt.Errorf("%s is set by the engine alone", key)
+		}
+		// A name with a slip of the pen would have no effect, and the figures would carry a wrong label.
+		isRuntime := slices.ContainsFunc(runtimePrefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+		if !slices.Contains(settings, key) && !(isRuntime && environmentName.MatchString(key)) {
+			return nil, fmt.Errorf("%s is no setting; there are: %s, and those of a runtime (%s…)", key, strings.Join(settings, ", "), strings.Join(runtimePrefixes, "…, "))
+		}
+		if _, twice := changed[key]; twice {
+			return nil, fmt.Errorf("%s is set twice", key)
+		}
+		changed[key] = value
+	}
+	return changed, nil
+}
+
+// with returns a copy of the arm with more settings, named after them.
+func (a Arm) with(changed map[string]string) Arm {
+	environment := make(map[string]string, len(a.Environment)+len(changed))
+	for key, value := range a.Environment {
+		environment[key] = value
+	}
+	keys := make([]string, 0, len(changed))
+	for key, value := range changed {
+		environment[key] = value
+		keys = append(keys, key)
+	}
+	sort.Strings(keys)
+	for _, key := range keys {
+		a.Name += "+" + key + "=" + changed[key]
+	}
+	a.Environment = environment
+	return a
+}
+
+// Version is what a contender's program says of itself when run with --version: one JSON line.
+type Version struct {
+	Name            string            `json:"name"`
+	Language        string            `json:"language"`
+	LanguageVersion string            `json:"language_version"`
+	Libraries       map[string]string `json:"libraries"`
+}
+
+// ParseVersion reads the line that a contender's version command printed.
+func ParseVersion(output []byte) (Version, error) {
+	line := bytes.TrimSpace(output)
+	if len(line) == 0 || bytes.ContainsRune(line, '\n') {
+		return Version{}, fmt.Errorf("expected one line of JSON, got %d bytes in %d lines", len(line), bytes.Count(line, []byte("\n"))+1)
+	}
+	var v Version
+	if err := json.Unmarshal(line, &v); err != nil {
+		return Version{}, fmt.Errorf("expected one line of JSON: %w", err)
+	}
+	if v.Name == "" || v.Language == "" || v.LanguageVersion == "" {
+		return Version{}, fmt.Errorf("name, language and language_version are required, got %s", line)
+	}
+	return v, nil
+}

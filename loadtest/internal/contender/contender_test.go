@@ -1,0 +1,168 @@
+package contender
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const goManifest = `name: go
+language: go
+version: [bin/go-server, --version]
+build: [make, build-go]
+start: [bin/go-server]
+arms:
+  go:       { tier: mainstream, environment: { TIER: mainstream } }
+  go-floor: { tier: floor, environment: { TIER: floor, WORKERS: 1 } }
+deviations: []
+`
+
+const rustManifest = `name: rust
+language: rust
+version: [rust-server/target/release/rust-server, --version]
+build: [make, build-rust]
+start: [rust-server/target/release/rust-server]
+arms:
+  rust: { tier: mainstream }
+  rust-system-malloc: { tier: mainstream, build: [make, build-rust-system-malloc], start: [rust-server/target/system/rust-server] }
+deviations:
+  - { id: short-path, rule: "4.2", upstream: "https://example.org/1", test: tests/paths.rs }
+`
+
+// repository writes manifests, by folder, and returns the root.
+func repository(t *testing.T, manifests map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for dir, text := range manifests {
+		require.NoError(t, os.Mkdir(filepath.Join(root, dir), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(root, dir, ManifestName), []byte(text), 0o644))
+	}
+	return root
+}
+
+func TestLoadReadsEveryManifest(t *testing.T) {
+	root := repository(t, map[string]string{"rust-server": rustManifest, "go-server": goManifest})
+	contenders, err := Load(root)
+	require.NoError(t, err)
+	require.Len(t, contenders, 2)
+	assert.Equal(t, "go", contenders[0].Name)
+	assert.Equal(t, "go-server", contenders[0].Dir)
+	var names []string
+	for _, arm := range Arms(contenders) {
+		names = append(names, arm.Name)
+	}
+	assert.Equal(t, []string{"go", "go-floor", "rust", "rust-system-malloc"}, names)
+	floor := contenders[0].Arms[1]
+	assert.Equal(t, TierFloor, floor.Tier)
+	assert.Equal(t, map[string]string{"TIER": "floor", "WORKERS": "1"}, floor.Environment)
+	rust := contenders[1]
+	assert.Equal(t, map[string]string{"TIER": "mainstream"}, rust.Arms[0].Environment, "the tier is always said")
+	assert.Equal(t, []string{"make", "build-rust"}, rust.Arms[0].Build)
+	assert.Equal(t, []string{"make", "build-rust-system-malloc"}, rust.Arms[1].Build)
+	assert.Equal(t, []string{"rust-server/target/system/rust-server"}, rust.Arms[1].Start)
+	assert.Equal(t, "short-path", rust.Arms[0].Deviations[0].ID)
+}
+
+func TestLoadNamesFileAndKeyOfWhatIsWrong(t *testing.T) {
+	const head = "name: go\nlanguage: go\nversion: [v]\nbuild: [b]\nstart: [s]\n"
+	for _, test := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"unknown key at the top", head + "colour: blue\narms: { go: { tier: floor } }\n", []string{"colour"}},
+		{"unknown key of an arm", head + "arms: { go: { tier: floor, port: 1 } }\n", []string{"port"}},
+		{"key written twice", head + "name: rust\narms: { go: { tier: floor } }\n", []string{"name"}},
+		{"no arms", head, []string{"arms"}},
+		{"no start command", "name: go\nlanguage: go\nversion: [v]\nbuild: [b]\narms: { go: { tier: floor } }\n", []string{"start"}},
+		{"no language", "name: go\nversion: [v]\nbuild: [b]\nstart: [s]\narms: { go: { tier: floor } }\n", []string{"language"}},
+		{"a command that is one string", "name: go\nlanguage: go\nversion: [v]\nbuild: make\nstart: [s]\narms: { go: { tier: floor } }\n", []string{"string"}},
+		{"an unknown tier", head + "arms: { go: { tier: fast } }\n", []string{"arms.go", "tier", `"fast"`}},
+		{"an arm of another name", head + "arms: { gopher: { tier: floor } }\n", []string{"arms.gopher"}},
+		{"a tier that contradicts its environment", head + "arms: { go: { tier: floor, environment: { TIER: mainstream } } }\n", []string{"arms.go", "environment.TIER"}},
+		{"a variable that the engine sets", head + "arms: { go: { tier: floor, environment: { PORT: 80 } } }\n", []string{"environment.PORT"}},
+		{"a variable in lower case", head + "arms: { go: { tier: floor, environment: { loader: off } } }\n", []string{`"loader"`}},
+		{"a name with a plus", "name: g+o\nlanguage: go\nversion: [v]\nbuild: [b]\nstart: [s]\narms: { go: { tier: floor } }\n", []string{"name"}},
+		{"a deviation without a test", head + "arms: { go: { tier: floor } }\ndeviations: [{ id: a, rule: b, upstream: c }]\n", []string{"deviations[0]", "test"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Load(repository(t, map[string]string{"go-server": test.text}))
+			require.Error(t, err)
+			assert.Contains(t, err.Error(), "go-server/contender.yaml")
+			for _, want := range test.want {
+				assert.Contains(t, err.Error(), want)
+			}
+			assert.NotContains(t, err.Error(), "\n", "an error is one line")
+		})
+	}
+	t.Run("two folders with one name", func(t *testing.T) {
+		_, err := Load(repository(t, map[string]string{"a": goManifest, "b": goManifest}))
+		require.ErrorContains(t, err, `"go"`)
+	})
+	t.Run("no manifest at all", func(t *testing.T) {
+		_, err := Load(t.TempDir())
+		require.ErrorContains(t, err, ManifestName)
+	})
+}
+
+func TestResolve(t *testing.T) {
+	contenders, err := Load(repository(t, map[string]string{"rust-server": rustManifest, "go-server": goManifest}))
+	require.NoError(t, err)
+	for _, test := range []struct {
+		name, text, armName string
+		environment         map[string]string
+	}{
+		{"an arm as it is", "go", "go", map[string]string{"TIER": "mainstream"}},
+		{"one setting", "rust+LOADER=off", "rust+LOADER=off", map[string]string{"TIER": "mainstream", "LOADER": "off"}},
+		{"a setting replaces the manifest's", "go-floor+WORKERS=2", "go-floor+WORKERS=2", map[string]string{"TIER": "floor", "WORKERS": "2"}},
+		{"settings have one order", "go+MASTER=none+LOADER=off", "go+LOADER=off+MASTER=none", map[string]string{"TIER": "mainstream", "LOADER": "off", "MASTER": "none"}},
+		{"a runtime's own setting", "go+GOGC=50", "go+GOGC=50", map[string]string{"TIER": "mainstream", "GOGC": "50"}},
+		{"a value with an equals sign", "go+GODEBUG=gctrace=1", "go+GODEBUG=gctrace=1", map[string]string{"TIER": "mainstream", "GODEBUG": "gctrace=1"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			arm, err := Resolve(contenders, test.text)
+			require.NoError(t, err)
+			assert.Equal(t, test.armName, arm.Name)
+			assert.Equal(t, test.environment, arm.Environment)
+		})
+	}
+	for _, test := range []struct{ name, text, want string }{
+		{"an unknown arm lists what there is", "java", "go, go-floor, rust, rust-system-malloc"},
+		{"a slip of the pen is not passed on", "go+LODER=off", "LODER"},
+		{"no value", "go+LOADER", "KEY=VALUE"},
+		{"an empty value", "go+LOADER=", "KEY=VALUE"},
+		{"nothing after the plus", "go+", "KEY=VALUE"},
+		{"the same setting twice", "go+LOADER=on+LOADER=off", "twice"},
+		{"a tier is an arm", "go+TIER=floor", "go-floor"},
+		{"what the engine sets", "go+DATABASE_URL=x", "engine"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Resolve(contenders, test.text)
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+	t.Run("one arm's settings do not reach another", func(t *testing.T) {
+		changed, err := Resolve(contenders, "go+LOADER=off")
+		require.NoError(t, err)
+		changed.Environment["X"] = "y"
+		plain, err := Resolve(contenders, "go")
+		require.NoError(t, err)
+		assert.Equal(t, map[string]string{"TIER": "mainstream"}, plain.Environment)
+	})
+}
+
+func TestParseVersion(t *testing.T) {
+	v, err := ParseVersion([]byte(`{"name":"go","language":"go","language_version":"go1.26.8","libraries":{"gqlgen":"v0.17.80"}}` + "\n"))
+	require.NoError(t, err)
+	assert.Equal(t, Version{Name: "go", Language: "go", LanguageVersion: "go1.26.8", Libraries: map[string]string{"gqlgen": "v0.17.80"}}, v)
+	for name, text := range map[string]string{
+		"empty": "", "two lines": "{}\n{}", "not JSON": "go-server 1.0", "no language": `{"name":"go"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := ParseVersion([]byte(text))
+			require.Error(t, err)
+		})
+	}
+}
