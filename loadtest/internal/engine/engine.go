@@ -1,0 +1,182 @@
+// Package engine says what starts and stops things: databases, contenders, the stub service and the load generator.
+// Package native does it with processes of this machine; nothing here is particular to that.
+//
+// A caller makes one engine, asks it for a [Database], perhaps for the upstream [Service], starts contenders against them
+// with [Engine.Contender], and runs the load generator with [Engine.Agent]. Whatever is left when the engine is closed is
+// stopped then; whatever is left when the program is killed dies with it or is swept by the next run.
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"lab/loadtest/internal/contender"
+)
+
+// Engine starts and stops things. Its methods may be called at the same time.
+type Engine interface {
+	// Name is "native" or "docker".
+	Name() string
+	// Describe says what the machine is, how its CPUs are shared out, and what cannot be measured here and why.
+	Describe(ctx context.Context) (Description, error)
+	// Database returns a freshly seeded primary with a streaming replica that has all of it.
+	Database(ctx context.Context, spec DatabaseSpec) (Database, error)
+	// Upstream starts the stub of the quote service and returns when it answers.
+	Upstream(ctx context.Context, spec UpstreamSpec) (Service, error)
+	// Contender starts an arm and returns when its /readyz answers 200. An error carries the last lines of its log.
+	Contender(ctx context.Context, spec ContenderSpec) (Contender, error)
+	// Version asks an arm's program for its own version and its libraries'.
+	Version(ctx context.Context, arm contender.Arm) (contender.Version, error)
+	// Agent runs the load generator (this program's hidden command "agent") on its CPUs: the job on standard input, the
+	// result on standard output. It returns when the agent ends; where ctx ends first, the agent is killed.
+	Agent(ctx context.Context, stdin []byte) (AgentResult, error)
+	// Close stops what still runs and removes what was written. It may be called twice.
+	Close(ctx context.Context) error
+}
+
+// DatabaseSpec says which data a database holds.
+type DatabaseSpec struct {
+	// Size is a name in contract/sql/sizes.json: small or standard.
+	Size string
+}
+
+// UpstreamSpec says how the stub of the quote service behaves.
+type UpstreamSpec struct {
+	// Size is that of the data: items beyond it are unknown to the service.
+	Size string
+	// Latency is how long it waits before each answer.
+	Latency time.Duration
+}
+
+// ContenderSpec says what to start and what to join it to.
+type ContenderSpec struct {
+	Arm contender.Arm
+	// PrimaryURL and ReplicaURL are addresses of a [Database], or of a proxy before it.
+	PrimaryURL, ReplicaURL string
+	// UpstreamURL is the address of the quote service, or empty.
+	UpstreamURL string
+	// Environment is set last and so wins over the arm's.
+	Environment map[string]string
+	// ReadyTimeout is how long it may take to become ready; zero means a minute.
+	ReadyTimeout time.Duration
+}
+
+// Service is something that was started and answers at a URL.
+type Service interface {
+	// URL is the service's base address, reachable from the host, such as http://127.0.0.1:40123.
+	URL() string
+	Meter
+	// Logs returns the last n lines that the service printed, the oldest first.
+	Logs(n int) []string
+	// Exited is closed when the service has ended, by itself or by Stop.
+	Exited() <-chan struct{}
+	// Stop asks the service to end, waits for as long as a graceful shutdown may take, and then insists. It returns an
+	// error where the service had to be killed or ended with a status other than 0. It may be called twice.
+	Stop(ctx context.Context) error
+}
+
+// Contender is a server under comparison.
+type Contender interface {
+	Service
+	Arm() contender.Arm
+	// GraphQLURL and MetricsURL are the addresses of /graphql and /metrics.
+	GraphQLURL() string
+	MetricsURL() string
+	// ColdStart is the time from starting the program to its first 200 at /readyz.
+	ColdStart() time.Duration
+}
+
+// Meter tells what something costs.
+type Meter interface {
+	// Pids returns the processes that live now, the first one started first.
+	Pids() []int
+	// Usage reads the cumulative counters. It is cheap: call it at a trial's start and end and subtract.
+	Usage(ctx context.Context) (Usage, error)
+	// Memory reads the memory in use now. It costs the measured processes time: sample it seldom.
+	Memory(ctx context.Context) (Memory, error)
+}
+
+// Usage is what a process tree has used since it began, ended children included.
+type Usage struct {
+	// CPU is user and system time together.
+	CPU time.Duration
+	// VoluntarySwitches and InvoluntarySwitches count context switches of the threads that live now.
+	VoluntarySwitches, InvoluntarySwitches int64
+}
+
+// Sub returns what was used between two readings.
+func (u Usage) Sub(earlier Usage) Usage {
+	return Usage{
+		CPU:                 u.CPU - earlier.CPU,
+		VoluntarySwitches:   u.VoluntarySwitches - earlier.VoluntarySwitches,
+		InvoluntarySwitches: u.InvoluntarySwitches - earlier.InvoluntarySwitches,
+	}
+}
+
+// Memory is what a process tree holds at one moment. What an engine cannot tell is nil; [Description.Missing] says why.
+type Memory struct {
+	// PSSBytes is the proportional set size: shared pages are counted in parts.
+	PSSBytes *int64
+	// CgroupPeakBytes is the highest memory of the cgroup since it began.
+	CgroupPeakBytes *int64
+}
+
+// Database is a primary and a streaming replica of it, or one database on such servers.
+//
+// The URLs without Admin have the role lab: the owner of the tables, no superuser, who may read and reset
+// pg_stat_statements on both servers and end backends. Those with Admin have a superuser, for tests that lock, cut and watch.
+type Database interface {
+	PrimaryURL() string
+	ReplicaURL() string
+	AdminPrimaryURL() string
+	AdminReplicaURL() string
+	// Size is the name of the data's size.
+	Size() string
+	// Meter covers both servers with all their backends.
+	Meter
+	// Logs returns the last n lines of the servers' logs, the primary's before the replica's.
+	Logs(n int) []string
+	// Fork makes a further, freshly seeded database of that name on the same servers; the replica has it when Fork
+	// returns. Stopping the fork drops it.
+	Fork(ctx context.Context, name string) (Database, error)
+	// WaitReplica returns when the replica has replayed all that the primary has written until now.
+	WaitReplica(ctx context.Context) error
+	// Restart stops both servers, which cuts all connections, and starts them again at the same addresses.
+	Restart(ctx context.Context) error
+	// Stop ends the servers and deletes their data; for a fork it drops that database.
+	Stop(ctx context.Context) error
+}
+
+// AgentResult is what the load generator gave back.
+type AgentResult struct {
+	// Stdout is the result as the agent printed it.
+	Stdout []byte
+	// Stderr is what it logged.
+	Stderr []byte
+	// CPU is the user and system time it took.
+	CPU time.Duration
+}
+
+// Description is the environment of a run.
+type Description struct {
+	Engine   string `json:"engine"`
+	OS       string `json:"os"`
+	Kernel   string `json:"kernel"`
+	Arch     string `json:"arch"`
+	CPUModel string `json:"cpu_model"`
+	// CPUs are those this program may use.
+	CPUs        []int     `json:"cpus"`
+	Placement   Placement `json:"placement"`
+	MemoryBytes int64     `json:"memory_bytes"`
+	// PostgreSQL is the server's version, such as "15.18"; PostgreSQLSource is "local" or the package it came from.
+	PostgreSQL       string `json:"postgresql"`
+	PostgreSQLSource string `json:"postgresql_source"`
+	// PostgreSQLSettings are those that differ from the defaults and bear on speed.
+	PostgreSQLSettings map[string]string `json:"postgresql_settings"`
+	// Missing says, for each figure that this engine or kernel cannot tell, the reason.
+	Missing map[string]string `json:"missing"`
+}
+
+// ErrExited is returned by readings of something that has ended.
+var ErrExited = errors.New("the process has ended")
