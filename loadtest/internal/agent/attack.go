@@ -1,0 +1,223 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	vegeta "github.com/tsenart/vegeta/v12/lib"
+	"golang.org/x/sys/unix"
+)
+
+// Compare tells whether an answer is the one expected; nil is yes.
+type Compare func(expected, got []byte) error
+
+// pacer hands vegeta the schedule and keeps the intended time of every request that is under way, because vegeta
+// stamps a request when a worker takes it up, which hides both the pacer's lag and the wait for a free worker.
+type pacer struct {
+	schedule *Schedule
+	duration time.Duration
+	once     sync.Once
+	began    time.Time
+
+	mu       sync.Mutex
+	intended map[uint64]time.Duration // by sequence number, until the result comes
+}
+
+// Pace implements vegeta.Pacer. It sleeps by itself, since Go's timers wake in steps of a millisecond.
+func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
+	p.once.Do(func() {
+		runtime.LockOSThread()
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+		p.began = time.Now().Add(-elapsed)
+	})
+	at := p.schedule.At(hits)
+	if at >= p.duration {
+		return 0, true
+	}
+	p.mu.Lock()
+	p.intended[hits] = at
+	p.mu.Unlock()
+	for wait := at - time.Since(p.began); wait > 0; wait = at - time.Since(p.began) {
+		t := unix.NsecToTimespec(int64(wait))
+		_ = unix.Nanosleep(&t, nil)
+	}
+	return 0, false
+}
+
+// Rate implements vegeta.Pacer.
+func (p *pacer) Rate(time.Duration) float64 { return 1e9 / p.schedule.gap }
+
+func (p *pacer) take(seq uint64) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.intended[seq]
+	delete(p.intended, seq)
+	return at
+}
+
+// Attack runs one job to its end or until the context ends. Bodies are compared off the timing path: the latency of a
+// request is final before its body is looked at.
+func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
+	if err := job.Check(); err != nil {
+		return nil, err
+	}
+	offered, err := CountWithin(job.Arrival, job.RPS, job.Seed, job.Duration)
+	if err != nil {
+		return nil, err
+	}
+	schedule, err := NewSchedule(job.Arrival, job.RPS, job.Seed)
+	if err != nil {
+		return nil, err
+	}
+	p := &pacer{schedule: schedule, duration: job.Duration, intended: map[uint64]time.Duration{}}
+	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/graphql-response+json"}}
+	for k, v := range job.Header {
+		header.Set(k, v)
+	}
+	target := vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodPost, URL: job.URL, Body: []byte(job.Body), Header: header})
+	transport := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: job.Timeout}).DialContext,
+		MaxIdleConns:        int(job.MaxInFlight),
+		MaxIdleConnsPerHost: int(job.MaxInFlight),
+		DisableCompression:  true,
+	}
+	defer transport.CloseIdleConnections()
+	// A new attacker per attack: a used one stops early.
+	attacker := vegeta.NewAttacker(
+		vegeta.Client(&http.Client{Transport: transport, Timeout: job.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
+		vegeta.Workers(min(16, job.MaxInFlight)), vegeta.MaxWorkers(job.MaxInFlight),
+	)
+	r := &Result{Offered: offered, Service: newHistogram(), SendLag: newHistogram()}
+	for range int((job.Duration + time.Second - 1) / time.Second) {
+		r.Seconds = append(r.Seconds, newHistogram())
+	}
+	judge := &judge{expected: []byte(job.Expected), compare: compare}
+	stop := context.AfterFunc(ctx, func() { attacker.Stop() })
+	defer stop()
+	before := ownCPU()
+	// The pacer itself ends the attack at the job's duration; vegeta's own end may come a little later, for what was
+	// scheduled in time and could not be sent in time.
+	var last time.Time
+	for hit := range attacker.Attack(target, p, job.Duration, "") {
+		intended := p.take(hit.Seq)
+		lag := hit.Timestamp.Sub(p.began) - intended
+		r.Sent++
+		r.Seconds[min(int(intended/time.Second), len(r.Seconds)-1)].record(lag + hit.Latency)
+		r.Service.record(hit.Latency)
+		r.SendLag.record(lag)
+		if end := hit.Timestamp.Add(hit.Latency); end.After(last) {
+			last = end
+		}
+		if why := judge.look(hit, &r.FailedBy); why == "" {
+			r.OK++
+		} else if r.FirstFailure == "" {
+			r.FirstFailure = why
+		}
+	}
+	r.CPUSeconds = (ownCPU() - before).Seconds()
+	r.Unsent = r.Offered - r.Sent
+	r.Began = p.began
+	if !last.IsZero() {
+		r.Elapsed = last.Sub(p.began)
+	}
+	return r, ctx.Err()
+}
+
+// judge sorts answers into right and the kinds of wrong.
+type judge struct {
+	expected []byte
+	compare  Compare
+	known    []byte // a body that compared equal: the same bytes again need no second look
+}
+
+// look counts a failure and describes it; "" where the answer is right.
+func (j *judge) look(hit *vegeta.Result, failed *Failed) string {
+	if hit.Code == 0 || (hit.Error != "" && hit.Code == http.StatusOK) {
+		switch {
+		case strings.Contains(hit.Error, "refused"):
+			failed.Refused++
+		case strings.Contains(hit.Error, "Client.Timeout"), strings.Contains(hit.Error, "timeout"), strings.Contains(hit.Error, "deadline"):
+			failed.Timeout++
+		default:
+			failed.Reset++ // a connection that ended early, a body cut short
+		}
+		return hit.Error
+	}
+	if hit.Code != http.StatusOK {
+		failed.Status++
+		return fmt.Sprintf("status %d: %s", hit.Code, head(hit.Body))
+	}
+	if j.known != nil && bytes.Equal(hit.Body, j.known) {
+		return ""
+	}
+	var answer struct {
+		Errors json.RawMessage `json:"errors"`
+	}
+	if err := json.Unmarshal(hit.Body, &answer); err != nil {
+		failed.WrongAnswer++
+		return fmt.Sprintf("not JSON (%v): %s", err, head(hit.Body))
+	}
+	if len(j.expected) == 0 || j.compare == nil {
+		if answer.Errors != nil {
+			failed.GraphQLErrors++
+			return "errors: " + head(answer.Errors)
+		}
+		return ""
+	}
+	if err := j.compare(j.expected, hit.Body); err != nil {
+		if answer.Errors != nil {
+			failed.GraphQLErrors++
+			return "errors: " + head(answer.Errors)
+		}
+		failed.WrongAnswer++
+		return err.Error()
+	}
+	j.known = bytes.Clone(hit.Body)
+	return ""
+}
+
+func head(b []byte) string {
+	if len(b) > 200 {
+		return string(b[:200]) + "…"
+	}
+	return string(b)
+}
+
+func ownCPU() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// Main is the agent's program: a job on stdin, its result on stdout, exit status 0, 2 or 130.
+func Main(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
+	job, err := ReadJob(stdin)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
+	result, err := Attack(ctx, job, compare)
+	if err != nil && ctx.Err() == nil {
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
+	if err := json.NewEncoder(stdout).Encode(result); err != nil {
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
+	if ctx.Err() != nil {
+		return 130
+	}
+	return 0
+}

@@ -1,0 +1,184 @@
+// Package stats has the few tests that a verdict rests on. Everything in it is exact: no normal approximation and no
+// bootstrap, because trials are few and their distribution is unknown.
+//
+// One number per trial goes in; requests of one trial are not independent and are never pooled.
+package stats
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// MaxPairs bounds the number of pairs that the exact methods enumerate (2^20 sign patterns or subsets).
+const MaxPairs = 20
+
+// ErrTooFew says that no statement is possible from the number of pairs given.
+var ErrTooFew = errors.New("too few pairs")
+
+// LogRatios pairs a[i] with b[i] and returns ln(a[i]/b[i]). Both must be positive and of one length: a pair is one
+// block, in which both arms met the same state of the machine.
+func LogRatios(a, b []float64) ([]float64, error) {
+	if len(a) != len(b) {
+		return nil, fmt.Errorf("pairs: %d values against %d", len(a), len(b))
+	}
+	out := make([]float64, len(a))
+	for i := range a {
+		if !(a[i] > 0) || !(b[i] > 0) || math.IsInf(a[i], 0) || math.IsInf(b[i], 0) {
+			return nil, fmt.Errorf("pair %d: %g against %g: both must be positive and finite", i, a[i], b[i])
+		}
+		out[i] = math.Log(a[i] / b[i])
+	}
+	return out, nil
+}
+
+// SignFlip is the exact two-sided sign-flip (Fisher–Pitman) test of "the differences are symmetric about shift": the
+// share of the 2^n sign patterns whose sum is at least as far from zero as the sum seen. Source: Fisher, The Design of
+// Experiments (1935), section 21. The smallest p it can give is 2/2^n.
+func SignFlip(d []float64, shift float64) (float64, error) {
+	n := len(d)
+	if n == 0 || n > MaxPairs {
+		return 0, fmt.Errorf("sign-flip test of %d pairs: %w or more than %d", n, ErrTooFew, MaxPairs)
+	}
+	x := make([]float64, n)
+	var seen, scale float64
+	for i, v := range d {
+		x[i] = v - shift
+		seen += x[i]
+		scale += math.Abs(x[i])
+	}
+	seen = math.Abs(seen)
+	// Sums of the same numbers in another order differ by rounding only; without this the pattern seen could miss itself.
+	seen -= scale * 1e-12
+	// A Gray code changes one sign a step, so that all patterns cost one addition each.
+	var sum float64
+	for _, v := range x {
+		sum += v
+	}
+	signs := make([]float64, n)
+	for i := range signs {
+		signs[i] = 1
+	}
+	extreme := 0
+	total := 1 << n
+	for k := range total {
+		if k > 0 {
+			i := trailingZeros(k)
+			sum -= 2 * signs[i] * x[i]
+			signs[i] = -signs[i]
+		}
+		if math.Abs(sum) >= seen {
+			extreme++
+		}
+	}
+	return float64(extreme) / float64(total), nil
+}
+
+func trailingZeros(k int) int {
+	n := 0
+	for k&1 == 0 {
+		k >>= 1
+		n++
+	}
+	return n
+}
+
+// Interval inverts the sign-flip test: the values that the test at 1 - confidence would not reject. Its ends are means
+// of subsets of the differences (Hartigan, Using subsample values as typical values, JASA 1969): among the 2^n - 1
+// subset means in order, the k-th from either end, k = floor((1-confidence)/2 · 2^n). It needs n ≥ 6 for 95 %; below,
+// it is infinite.
+func Interval(d []float64, confidence float64) (low, high float64, err error) {
+	n := len(d)
+	if n == 0 || n > MaxPairs {
+		return 0, 0, fmt.Errorf("interval of %d pairs: %w or more than %d", n, ErrTooFew, MaxPairs)
+	}
+	k := int(math.Floor((1 - confidence) / 2 * float64(int(1)<<n)))
+	if k < 1 {
+		return math.Inf(-1), math.Inf(1), nil
+	}
+	means := make([]float64, 0, 1<<n-1)
+	sums := make([]float64, 1<<n)
+	for set := 1; set < 1<<n; set++ {
+		i := trailingZeros(set)
+		sums[set] = sums[set&(set-1)] + d[i]
+		means = append(means, sums[set]/float64(popCount(set)))
+	}
+	slices.Sort(means)
+	return means[k-1], means[len(means)-k], nil
+}
+
+func popCount(k int) int {
+	n := 0
+	for ; k != 0; k &= k - 1 {
+		n++
+	}
+	return n
+}
+
+// Holm returns the adjusted p-values of one family, in the order given. Source: Holm, A simple sequentially rejective
+// multiple test procedure, Scand. J. Statist. 1979.
+func Holm(p []float64) []float64 {
+	order := make([]int, len(p))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch {
+		case p[a] < p[b]:
+			return -1
+		case p[a] > p[b]:
+			return 1
+		}
+		return 0
+	})
+	out := make([]float64, len(p))
+	running := 0.0
+	for rank, i := range order {
+		running = max(running, min(1, p[i]*float64(len(p)-rank)))
+		out[i] = running
+	}
+	return out
+}
+
+// NoiseFloor is the effect, as a log-ratio, that identical arms cannot be told from: the larger end, without its sign,
+// of the 95 % interval of the A/A log-ratios. A difference between two contenders counts only beyond it.
+func NoiseFloor(aa []float64) (float64, error) {
+	low, high, err := Interval(aa, 0.95)
+	if err != nil {
+		return 0, err
+	}
+	return max(math.Abs(low), math.Abs(high)), nil
+}
+
+// Mean is the arithmetic mean; NaN of nothing.
+func Mean(x []float64) float64 {
+	var s float64
+	for _, v := range x {
+		s += v
+	}
+	return s / float64(len(x))
+}
+
+// Median is the middle value, or the mean of the two in the middle; NaN of nothing.
+func Median(x []float64) float64 {
+	if len(x) == 0 {
+		return math.NaN()
+	}
+	s := slices.Clone(x)
+	slices.Sort(s)
+	if n := len(s); n%2 == 0 {
+		return (s[n/2-1] + s[n/2]) / 2
+	}
+	return s[len(s)/2]
+}
+
+// MinPairs is the smallest number of pairs with which the sign-flip test can fall under alpha after Holm's correction
+// over a family of that many tests.
+func MinPairs(alpha float64, family int) int {
+	n := 1
+	for 2/math.Pow(2, float64(n))*float64(family) >= alpha {
+		n++
+	}
+	return n
+}
