@@ -165,3 +165,25 @@ func TestDamagedHistogramIsRefused(t *testing.T) {
 		assert.Error(t, h.UnmarshalJSON([]byte(bad)), bad)
 	}
 }
+
+func TestClosedLoopKeepsItsClientsBusy(t *testing.T) {
+	var now, most atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := now.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		time.Sleep(5 * time.Millisecond)
+		now.Add(-1)
+		_, _ = io.WriteString(w, `{"data":1}`)
+	}))
+	defer s.Close()
+	j := job(s.URL)
+	j.Closed, j.MaxInFlight, j.RPS = true, 8, 0
+	r, err := Attack(t.Context(), j, nil)
+	require.NoError(t, err)
+	assert.EqualValues(t, 8, most.Load())
+	assert.Equal(t, r.Sent, r.OK)
+	assert.Equal(t, r.Offered, r.Sent)
+	assert.Greater(t, r.Sent, uint64(8))
+	assert.EqualValues(t, r.Sent, r.Response().TotalCount())
+}

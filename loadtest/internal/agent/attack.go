@@ -23,7 +23,7 @@ type Compare func(expected, got []byte) error
 // pacer hands vegeta the schedule and keeps the intended time of every request that is under way, because vegeta
 // stamps a request when a worker takes it up, which hides both the pacer's lag and the wait for a free worker.
 type pacer struct {
-	schedule *Schedule
+	schedule *Schedule // nil: a closed loop
 	duration time.Duration
 	once     sync.Once
 	began    time.Time
@@ -39,6 +39,9 @@ func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
 		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 		p.began = time.Now().Add(-elapsed)
 	})
+	if p.schedule == nil {
+		return 0, elapsed >= p.duration
+	}
 	at := p.schedule.At(hits)
 	if at >= p.duration {
 		return 0, true
@@ -54,9 +57,18 @@ func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
 }
 
 // Rate implements vegeta.Pacer.
-func (p *pacer) Rate(time.Duration) float64 { return 1e9 / p.schedule.gap }
+func (p *pacer) Rate(time.Duration) float64 {
+	if p.schedule == nil {
+		return 0
+	}
+	return 1e9 / p.schedule.gap
+}
 
-func (p *pacer) take(seq uint64) time.Duration {
+// take returns when a request was intended; in a closed loop, when it was sent.
+func (p *pacer) take(seq uint64, sent time.Time) time.Duration {
+	if p.schedule == nil {
+		return sent.Sub(p.began)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := p.intended[seq]
@@ -70,15 +82,17 @@ func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
 	if err := job.Check(); err != nil {
 		return nil, err
 	}
-	offered, err := CountWithin(job.Arrival, job.RPS, job.Seed, job.Duration)
-	if err != nil {
-		return nil, err
+	p := &pacer{duration: job.Duration, intended: map[uint64]time.Duration{}}
+	var offered uint64
+	if !job.Closed {
+		var err error
+		if offered, err = CountWithin(job.Arrival, job.RPS, job.Seed, job.Duration); err != nil {
+			return nil, err
+		}
+		if p.schedule, err = NewSchedule(job.Arrival, job.RPS, job.Seed); err != nil {
+			return nil, err
+		}
 	}
-	schedule, err := NewSchedule(job.Arrival, job.RPS, job.Seed)
-	if err != nil {
-		return nil, err
-	}
-	p := &pacer{schedule: schedule, duration: job.Duration, intended: map[uint64]time.Duration{}}
 	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/graphql-response+json"}}
 	for k, v := range job.Header {
 		header.Set(k, v)
@@ -91,10 +105,14 @@ func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
 		DisableCompression:  true,
 	}
 	defer transport.CloseIdleConnections()
+	workers := min(16, job.MaxInFlight)
+	if job.Closed {
+		workers = job.MaxInFlight
+	}
 	// A new attacker per attack: a used one stops early.
 	attacker := vegeta.NewAttacker(
 		vegeta.Client(&http.Client{Transport: transport, Timeout: job.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
-		vegeta.Workers(min(16, job.MaxInFlight)), vegeta.MaxWorkers(job.MaxInFlight),
+		vegeta.Workers(workers), vegeta.MaxWorkers(job.MaxInFlight),
 	)
 	r := &Result{Offered: offered, Service: newHistogram(), SendLag: newHistogram()}
 	for range int((job.Duration + time.Second - 1) / time.Second) {
@@ -108,10 +126,10 @@ func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
 	// scheduled in time and could not be sent in time.
 	var last time.Time
 	for hit := range attacker.Attack(target, p, job.Duration, "") {
-		intended := p.take(hit.Seq)
+		intended := p.take(hit.Seq, hit.Timestamp)
 		lag := hit.Timestamp.Sub(p.began) - intended
 		r.Sent++
-		r.Seconds[min(int(intended/time.Second), len(r.Seconds)-1)].record(lag + hit.Latency)
+		r.Seconds[min(max(int(intended/time.Second), 0), len(r.Seconds)-1)].record(lag + hit.Latency)
 		r.Service.record(hit.Latency)
 		r.SendLag.record(lag)
 		if end := hit.Timestamp.Add(hit.Latency); end.After(last) {
@@ -124,6 +142,9 @@ func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
 		}
 	}
 	r.CPUSeconds = (ownCPU() - before).Seconds()
+	if job.Closed {
+		r.Offered = r.Sent
+	}
 	r.Unsent = r.Offered - r.Sent
 	r.Began = p.began
 	if !last.IsZero() {

@@ -27,7 +27,10 @@ type Job struct {
 	Arrival     Arrival           `json:"arrival"`
 	Seed        uint64            `json:"seed"`
 	MaxInFlight uint64            `json:"max_in_flight"`
-	Timeout     Duration          `json:"timeout_ns"`
+	// Closed asks for a closed loop instead: MaxInFlight clients, each sending its next request when the last is
+	// answered. RPS, Arrival and Seed are ignored then, nothing is intended and so nothing can be late or unsent.
+	Closed  bool     `json:"closed"`
+	Timeout Duration `json:"timeout_ns"`
 	// Expected is the answer that every body is compared with as a JSON value with the order of fields; empty: only
 	// `errors` in the body are a failure.
 	Expected string `json:"expected"`
@@ -95,8 +98,10 @@ func (j *Job) Check() error {
 	case j.MaxInFlight == 0:
 		return errors.New("job: max_in_flight 0: must be positive")
 	}
-	_, err = NewSchedule(j.Arrival, j.RPS, j.Seed)
-	if err != nil {
+	if j.Closed {
+		return nil
+	}
+	if _, err = NewSchedule(j.Arrival, j.RPS, j.Seed); err != nil {
 		return fmt.Errorf("job: %w", err)
 	}
 	return nil

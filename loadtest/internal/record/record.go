@@ -1,0 +1,362 @@
+// Package record is the on-disk format of a run: a folder with run.json, and trials/ with one JSON file and one HDR log
+// for each trial. Field names carry their units. Every file is written under a temporary name, synced and renamed, so
+// that a crash leaves whole files only.
+package record
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// Format is the version of the format. A reader refuses a newer one.
+const Format = 1
+
+// Run is run.json.
+type Run struct {
+	Format   int       `json:"format"`
+	ID       string    `json:"id"`
+	Profile  string    `json:"profile"`
+	Evidence bool      `json:"evidence"` // false for smoke: figures of such a run prove nothing
+	Command  []string  `json:"command"`  // repeats the run
+	Seed     uint64    `json:"seed"`
+	Began    time.Time `json:"began"`
+	Ended    time.Time `json:"ended"`
+	Complete bool      `json:"complete"` // false where the run was interrupted
+	// Environment is what the engine said of the machine, the versions of the programs, and why some figures are null.
+	Environment Environment  `json:"environment"`
+	Conformance []Conformity `json:"conformance"`
+	Plan        Plan         `json:"plan"`
+	Trials      []Trial      `json:"trials"`
+	Verdicts    []Verdict    `json:"verdicts"`
+	Warnings    []string     `json:"warnings"`
+}
+
+// Environment describes the machine and the programs.
+type Environment struct {
+	Engine             string                     `json:"engine"`
+	OS                 string                     `json:"os"`
+	Kernel             string                     `json:"kernel"`
+	Arch               string                     `json:"arch"`
+	CPUModel           string                     `json:"cpu_model"`
+	CPUs               []int                      `json:"cpus"`
+	Placement          map[string][]int           `json:"placement"` // role → CPUs
+	CPUsShared         bool                       `json:"cpus_shared"`
+	MemoryBytes        int64                      `json:"memory_bytes"`
+	PostgreSQL         string                     `json:"postgresql"`
+	PostgreSQLSource   string                     `json:"postgresql_source"`
+	PostgreSQLSettings map[string]string          `json:"postgresql_settings"`
+	DataSize           string                     `json:"data_size"`
+	DataDigest         string                     `json:"data_digest"`
+	Contenders         map[string]json.RawMessage `json:"contenders"` // contender → what its program says of its versions
+	Missing            map[string]string          `json:"missing"`    // field → why it is null
+}
+
+// Conformity says whether an arm was proven to answer as the contract asks, before anything was timed.
+type Conformity struct {
+	Arm        string   `json:"arm"`
+	Conformant bool     `json:"conformant"`
+	Form       string   `json:"form"` // "full" or "short"
+	Digest     string   `json:"digest"`
+	Findings   []string `json:"findings"`
+}
+
+// Plan is what was decided before the first trial.
+type Plan struct {
+	Blocks      int            `json:"blocks"`
+	FloorBlocks int            `json:"floor_blocks"`
+	RateRPS     float64        `json:"rate_rps"` // the rate that all bear
+	Order       [][]string     `json:"order"`    // arms of each block, in the order measured
+	Pilot       []PilotOutcome `json:"pilot"`
+}
+
+// PilotOutcome is what an arm did before the plan was fixed.
+type PilotOutcome struct {
+	Arm         string  `json:"arm"`
+	CapacityRPS float64 `json:"capacity_rps"`
+}
+
+// Load names what a trial asks of the arm.
+type Load string
+
+// The two kinds of load of a comparison.
+const (
+	LoadRate       Load = "rate"       // open loop at the rate that all bear
+	LoadThroughput Load = "throughput" // open loop beyond what the arm bears, so that it is always busy
+)
+
+// Trial is one measurement of one arm.
+type Trial struct {
+	ID        string `json:"id"`
+	Scenario  string `json:"scenario"`
+	Operation string `json:"operation"`
+	Load      Load   `json:"load"`
+	Arm       string `json:"arm"`
+	Contender string `json:"contender"`
+	Tier      string `json:"tier"`
+	Block     int    `json:"block"`
+	Position  int    `json:"position"` // in the block, from 0
+	// Duplicate marks the second trial of the block's A/A arm.
+	Duplicate bool      `json:"duplicate"`
+	Seed      uint64    `json:"seed"`
+	Arrival   string    `json:"arrival"`
+	Began     time.Time `json:"began"`
+	// DurationNS is the time in which requests were intended; ElapsedNS runs to the last answer.
+	DurationNS int64 `json:"duration_ns"`
+	ElapsedNS  int64 `json:"elapsed_ns"`
+
+	Offered     uint64  `json:"offered"`
+	OfferedRPS  float64 `json:"offered_rps"`
+	AchievedRPS float64 `json:"achieved_rps"` // ok answers per second
+	Sent        uint64  `json:"sent"`
+	OK          uint64  `json:"ok"`
+	Failed      uint64  `json:"failed"`
+	Unsent      uint64  `json:"unsent"`
+	FailedBy    Failed  `json:"failed_by"`
+	// FirstFailure describes the first failure, for a person.
+	FirstFailure string `json:"first_failure,omitempty"`
+
+	LatencyP50NS  int64 `json:"latency_p50_ns"` // from the intended send
+	LatencyP90NS  int64 `json:"latency_p90_ns"`
+	LatencyP99NS  int64 `json:"latency_p99_ns"`
+	LatencyP999NS int64 `json:"latency_p999_ns"`
+	LatencyMaxNS  int64 `json:"latency_max_ns"`
+	ServiceP50NS  int64 `json:"service_p50_ns"` // from the true send
+	ServiceP99NS  int64 `json:"service_p99_ns"`
+	SendLagP99NS  int64 `json:"send_lag_p99_ns"`
+
+	CPUSeconds             float64  `json:"cpu_seconds"`
+	CPUUsPerRequest        *float64 `json:"cpu_us_per_request"` // null where nothing was answered
+	DatabaseCPUSeconds     float64  `json:"database_cpu_seconds"`
+	AgentCPUSeconds        float64  `json:"agent_cpu_seconds"`
+	MemoryPSSPeakBytes     *int64   `json:"memory_pss_peak_bytes"`
+	MemoryPSSEndBytes      *int64   `json:"memory_pss_end_bytes"`
+	MemoryCgroupPeakBytes  *int64   `json:"memory_cgroup_peak_bytes"`
+	ColdStartNS            int64    `json:"cold_start_ns"`
+	StatementsPerRequest   *float64 `json:"statements_per_request"`
+	VoluntarySwitches      int64    `json:"voluntary_switches"`
+	InvoluntarySwitches    int64    `json:"involuntary_switches"`
+	MachineStealShare      float64  `json:"machine_steal_share"` // of all CPU time meanwhile, taken by the hypervisor
+	MachineOtherCPUSeconds float64  `json:"machine_other_cpu_seconds"`
+
+	Bottleneck string  `json:"bottleneck"`
+	Void       *string `json:"void"` // null, or why this trial is in no figure
+	// Nonconformant marks figures of an arm that was not proven equal (--allow-nonconformant).
+	Nonconformant bool `json:"nonconformant"`
+	// HDRLog is the trial's log of response times, beside its JSON file.
+	HDRLog string `json:"hdr_log"`
+}
+
+// Failed counts failures by kind; see package agent.
+type Failed struct {
+	Refused       uint64 `json:"refused"`
+	Reset         uint64 `json:"reset"`
+	Timeout       uint64 `json:"timeout"`
+	Status        uint64 `json:"status"`
+	GraphQLErrors uint64 `json:"graphql_errors"`
+	WrongAnswer   uint64 `json:"wrong_answer"`
+}
+
+// Total is the number of requests that failed.
+func (f Failed) Total() uint64 {
+	return f.Refused + f.Reset + f.Timeout + f.Status + f.GraphQLErrors + f.WrongAnswer
+}
+
+// Verdict is one answer of a run.
+type Verdict struct {
+	ID         string    `json:"id"`
+	Scenario   string    `json:"scenario"`
+	Metric     string    `json:"metric"`
+	Arms       [2]string `json:"arms"`
+	Ratio      *float64  `json:"ratio"` // geometric mean over the blocks of the first arm's figure over the second's
+	RatioLow   *float64  `json:"ratio_low"`
+	RatioHigh  *float64  `json:"ratio_high"` // 95 %
+	Margin     float64   `json:"margin"`     // the effect, as a ratio, below which nobody would care
+	Blocks     int       `json:"blocks"`
+	P          *float64  `json:"p"`
+	PHolm      *float64  `json:"p_holm"`
+	NoiseFloor *float64  `json:"noise_floor"` // as a ratio: what identical arms differ by
+	Verdict    string    `json:"verdict"`
+	Reason     string    `json:"reason"`
+}
+
+// Check says where a trial's numbers contradict each other.
+func (t *Trial) Check() error {
+	switch {
+	case t.Offered != t.Sent+t.Unsent:
+		return fmt.Errorf("trial %s: offered %d is not sent %d + unsent %d", t.ID, t.Offered, t.Sent, t.Unsent)
+	case t.Failed != t.FailedBy.Total():
+		return fmt.Errorf("trial %s: failed %d is not the sum of failed_by, %d", t.ID, t.Failed, t.FailedBy.Total())
+	case t.Sent != t.OK+t.Failed:
+		return fmt.Errorf("trial %s: sent %d is not ok %d + failed %d", t.ID, t.Sent, t.OK, t.Failed)
+	case t.LatencyP50NS > t.LatencyP90NS || t.LatencyP90NS > t.LatencyP99NS || t.LatencyP99NS > t.LatencyP999NS:
+		return fmt.Errorf("trial %s: percentiles go down", t.ID)
+	}
+	return nil
+}
+
+// Folder is a run's folder.
+type Folder struct{ path string }
+
+// ErrNotEmpty says that a folder for a new run holds something.
+var ErrNotEmpty = errors.New("folder is not empty")
+
+// Create makes the folder of a new run. An existing folder must be empty: a run never overwrites another.
+func Create(path string) (Folder, error) {
+	entries, err := os.ReadDir(path)
+	if err == nil && len(entries) > 0 {
+		return Folder{}, fmt.Errorf("%s: %w", path, ErrNotEmpty)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Folder{}, err
+	}
+	if err := os.MkdirAll(filepath.Join(path, "trials"), 0o755); err != nil {
+		return Folder{}, fmt.Errorf("make the run's folder: %w", err)
+	}
+	return Folder{path}, nil
+}
+
+// Path is where the folder is.
+func (f Folder) Path() string { return f.path }
+
+// WriteTrial writes a trial and its HDR log; when it returns, both are on disk.
+func (f Folder) WriteTrial(t Trial, hdrLog []byte) error {
+	if err := t.Check(); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(f.path, "trials", t.HDRLog), hdrLog); err != nil {
+		return err
+	}
+	return writeJSON(filepath.Join(f.path, "trials", t.ID+".json"), t)
+}
+
+// WriteRun writes run.json.
+func (f Folder) WriteRun(r Run) error {
+	b, err := encode(r)
+	if err != nil {
+		return err
+	}
+	if err := Validate(b); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(f.path, "run.json"), b)
+}
+
+// WriteText writes a further file of the run, such as README.md.
+func (f Folder) WriteText(name, text string) error {
+	return writeFile(filepath.Join(f.path, name), []byte(text))
+}
+
+// ReadRun reads and checks run.json of a folder. What is damaged is named.
+func ReadRun(path string) (Run, error) {
+	file := filepath.Join(path, "run.json")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return Run{}, err
+	}
+	if err := Validate(b); err != nil {
+		return Run{}, fmt.Errorf("%s: %w", file, err)
+	}
+	var r Run
+	if err := json.Unmarshal(b, &r); err != nil {
+		return Run{}, fmt.Errorf("%s: %w", file, err)
+	}
+	if r.Format > Format {
+		return Run{}, fmt.Errorf("%s: format %d is newer than this program, which knows %d", file, r.Format, Format)
+	}
+	for i := range r.Trials {
+		if err := r.Trials[i].Check(); err != nil {
+			return Run{}, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return r, nil
+}
+
+//go:embed run.schema.json
+var schemaText []byte
+
+// SchemaText is the JSON Schema of run.json.
+func SchemaText() []byte { return bytes.Clone(schemaText) }
+
+// Validate checks the text of a run.json against the JSON Schema.
+func Validate(text []byte) error {
+	schema, err := jsonschema.UnmarshalJSON(bytes.NewReader(schemaText))
+	if err != nil {
+		return fmt.Errorf("run.schema.json: %w", err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("run.schema.json", schema); err != nil {
+		return fmt.Errorf("run.schema.json: %w", err)
+	}
+	compiled, err := c.Compile("run.schema.json")
+	if err != nil {
+		return fmt.Errorf("run.schema.json: %w", err)
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return fmt.Errorf("not JSON: %w", err)
+	}
+	if err := compiled.Validate(value); err != nil {
+		return fmt.Errorf("not a run: %w", err)
+	}
+	return nil
+}
+
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+func writeJSON(path string, v any) error {
+	b, err := encode(v)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return writeFile(path, b)
+}
+
+func writeFile(path string, b []byte) (err error) {
+	dir, name := filepath.Split(path)
+	if strings.ContainsAny(name, "/\\") || name == "" {
+		return fmt.Errorf("%q is no file name", name)
+	}
+	f, err := os.CreateTemp(dir, "."+name+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+			err = fmt.Errorf("write %s: %w", path, err)
+		}
+	}()
+	if _, err = f.Write(b); err != nil {
+		return err
+	}
+	if err = f.Chmod(0o644); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,134 @@
+package trial
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/jackc/pgx/v5"
+
+	"lab/loadtest/internal/agent"
+	"lab/loadtest/internal/engine"
+)
+
+// machineTime is the first line of /proc/stat: clock ticks of all CPUs since boot.
+type machineTime struct{ user, nice, system, idle, iowait, irq, softirq, steal float64 }
+
+// clockTick is USER_HZ, which Linux fixes at 100 for every architecture that matters here.
+const clockTick = 100
+
+func readMachine() (machineTime, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return machineTime{}, fmt.Errorf("read the machine's CPU time: %w", err)
+	}
+	return parseMachine(string(text))
+}
+
+func parseMachine(text string) (machineTime, error) {
+	line, _, _ := strings.Cut(text, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return machineTime{}, fmt.Errorf("/proc/stat begins with %q, not with the CPUs' times", line)
+	}
+	var v [8]float64
+	for i := range v {
+		n, err := strconv.ParseFloat(fields[i+1], 64)
+		if err != nil {
+			return machineTime{}, fmt.Errorf("/proc/stat: %w", err)
+		}
+		v[i] = n / clockTick
+	}
+	return machineTime{v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]}, nil
+}
+
+func (m machineTime) sub(o machineTime) machineTime {
+	return machineTime{m.user - o.user, m.nice - o.nice, m.system - o.system, m.idle - o.idle, m.iowait - o.iowait, m.irq - o.irq, m.softirq - o.softirq, m.steal - o.steal}
+}
+
+func (m machineTime) busySeconds() float64 { return m.user + m.nice + m.system + m.irq + m.softirq }
+
+func (m machineTime) stealShare() float64 {
+	total := m.busySeconds() + m.idle + m.iowait + m.steal
+	if total <= 0 {
+		return 0
+	}
+	return m.steal / total
+}
+
+// statementCounter counts what the contender's role ran on both servers; its own statements run as another role.
+type statementCounter struct{ connections []*pgx.Conn }
+
+func openCounter(ctx context.Context, d engine.Database) (*statementCounter, error) {
+	c := &statementCounter{}
+	for _, url := range []string{d.AdminPrimaryURL(), d.AdminReplicaURL()} {
+		connection, err := pgx.Connect(ctx, url)
+		if err != nil {
+			c.close()
+			return nil, fmt.Errorf("count statements: %w", err)
+		}
+		c.connections = append(c.connections, connection)
+	}
+	return c, nil
+}
+
+func (c *statementCounter) read(ctx context.Context) (int64, error) {
+	var all int64
+	for _, connection := range c.connections {
+		var calls int64
+		const count = `select coalesce(sum(calls), 0)::int8 from pg_stat_statements
+			where userid = 'lab'::regrole and dbid = (select oid from pg_database where datname = current_database())`
+		if err := connection.QueryRow(ctx, count).Scan(&calls); err != nil {
+			return 0, fmt.Errorf("count statements: %w", err)
+		}
+		all += calls
+	}
+	return all, nil
+}
+
+func (c *statementCounter) close() {
+	for _, connection := range c.connections {
+		ctx, stop := context.WithTimeout(context.Background(), time.Second)
+		_ = connection.Close(ctx)
+		stop()
+	}
+}
+
+// hdrLog writes one interval for each second of intended time, in the format of the HdrHistogram tools; values are
+// nanoseconds.
+func hdrLog(r *agent.Result) ([]byte, error) {
+	var b bytes.Buffer
+	w := hdr.NewHistogramLogWriter(&b)
+	start := r.Began.UnixMilli()
+	base := start / 1000 * 1000 // the log's header has whole seconds
+	if err := w.OutputComment("[Response times from the intended send, in nanoseconds]"); err != nil {
+		return nil, err
+	}
+	if err := w.OutputLogFormatVersion(); err != nil {
+		return nil, err
+	}
+	if err := w.OutputStartTime(base); err != nil {
+		return nil, err
+	}
+	w.SetBaseTime(base)
+	if err := w.OutputBaseTime(base); err != nil {
+		return nil, err
+	}
+	if err := w.OutputLegend(); err != nil {
+		return nil, err
+	}
+	for i, s := range r.Seconds {
+		h := s.Histogram
+		h.SetStartTimeMs(start + int64(i)*1000)
+		h.SetEndTimeMs(start + int64(i+1)*1000)
+		if err := w.OutputIntervalHistogram(h); err != nil {
+			return nil, err
+		}
+	}
+	return b.Bytes(), nil
+}

@@ -1,0 +1,323 @@
+// Package trial turns one attack on one running arm into a record: what was asked, what was answered, what it cost, and
+// what held it back.
+package trial
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"lab/loadtest/internal/agent"
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/record"
+)
+
+// Subject is what a trial measures, already running.
+type Subject struct {
+	Engine    engine.Engine
+	Arm       contender.Arm
+	Contender engine.Contender
+	Database  engine.Database
+	Placement engine.Placement
+}
+
+// Spec says what one trial does.
+type Spec struct {
+	ID        string
+	Scenario  string
+	Operation string // its name in contract/operations
+	Body      string // the request's body
+	Expected  string // the answer each body is compared with
+	Load      record.Load
+	Block     int
+	Position  int
+	Duplicate bool
+	Seed      uint64
+
+	RPS         float64
+	Duration    time.Duration
+	MaxInFlight uint64
+	Closed      bool
+	Timeout     time.Duration
+}
+
+// WarmUp keeps the arm busy for a while, so that its compilers, caches and pools are where they will stay.
+func WarmUp(ctx context.Context, s Subject, spec Spec, d time.Duration) (*agent.Result, error) {
+	job := spec.job(s)
+	job.Closed, job.Duration = true, d
+	result, _, err := attack(ctx, s, job)
+	if err != nil {
+		return nil, fmt.Errorf("warm up %s: %w", s.Arm.Name, err)
+	}
+	if failed := result.FailedBy.Total(); failed > 0 {
+		return nil, fmt.Errorf("warm up %s: %d of %d requests failed: %s", s.Arm.Name, failed, result.Sent, result.FirstFailure)
+	}
+	return result, nil
+}
+
+func (spec Spec) job(s Subject) agent.Job {
+	return agent.Job{
+		URL: s.Contender.GraphQLURL(), Body: spec.Body, Expected: spec.Expected,
+		RPS: spec.RPS, Duration: spec.Duration, Arrival: agent.Poisson, Seed: spec.Seed,
+		MaxInFlight: spec.MaxInFlight, Closed: spec.Closed, Timeout: spec.Timeout,
+	}
+}
+
+func attack(ctx context.Context, s Subject, job agent.Job) (*agent.Result, engine.AgentResult, error) {
+	in, err := json.Marshal(job)
+	if err != nil {
+		return nil, engine.AgentResult{}, err
+	}
+	out, err := s.Engine.Agent(ctx, in)
+	if err != nil {
+		return nil, out, fmt.Errorf("load generator: %w", err)
+	}
+	var result agent.Result
+	if err := json.Unmarshal(out.Stdout, &result); err != nil {
+		return nil, out, fmt.Errorf("load generator: its result: %w", err)
+	}
+	return &result, out, nil
+}
+
+// Run measures once and returns the record and its HDR log.
+func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error) {
+	t := record.Trial{
+		ID: spec.ID, Scenario: spec.Scenario, Operation: spec.Operation, Load: spec.Load,
+		Arm: s.Arm.Name, Contender: s.Arm.Contender, Tier: string(s.Arm.Tier),
+		Block: spec.Block, Position: spec.Position, Duplicate: spec.Duplicate, Seed: spec.Seed,
+		Arrival: string(agent.Poisson), DurationNS: int64(spec.Duration),
+		ColdStartNS: int64(s.Contender.ColdStart()), HDRLog: spec.ID + ".hlog",
+	}
+	if spec.Closed {
+		t.Arrival = "closed"
+	}
+	statements, err := openCounter(ctx, s.Database)
+	if err != nil {
+		return t, nil, err
+	}
+	defer statements.close()
+	before, err := readCounters(ctx, s, statements)
+	if err != nil {
+		return t, nil, err
+	}
+	memory := sampleMemory(ctx, s.Contender)
+	began := time.Now()
+	result, out, err := attack(ctx, s, spec.job(s))
+	elapsed := time.Since(began)
+	t.MemoryPSSPeakBytes, t.MemoryPSSEndBytes, t.MemoryCgroupPeakBytes = memory.end(ctx)
+	if err != nil {
+		return t, nil, err
+	}
+	after, err := readCounters(ctx, s, statements)
+	if err != nil {
+		return t, nil, err
+	}
+	fill(&t, result)
+	used := after.contender.Sub(before.contender)
+	t.CPUSeconds = used.CPU.Seconds()
+	t.VoluntarySwitches, t.InvoluntarySwitches = used.VoluntarySwitches, used.InvoluntarySwitches
+	t.DatabaseCPUSeconds = (after.database.CPU - before.database.CPU).Seconds()
+	t.AgentCPUSeconds = out.CPU.Seconds()
+	if t.Sent > 0 {
+		perRequest := t.CPUSeconds * 1e6 / float64(t.Sent)
+		t.CPUUsPerRequest = &perRequest
+		n := float64(after.statements-before.statements) / float64(t.Sent)
+		t.StatementsPerRequest = &n
+	}
+	machine := after.machine.sub(before.machine)
+	t.MachineStealShare = machine.stealShare()
+	t.MachineOtherCPUSeconds = max(0, machine.busySeconds()-t.CPUSeconds-t.DatabaseCPUSeconds-t.AgentCPUSeconds)
+	t.Bottleneck = bottleneck(load{
+		elapsed: elapsed, cpus: s.Placement, contender: t.CPUSeconds, database: t.DatabaseCPUSeconds,
+		agent: t.AgentCPUSeconds, steal: t.MachineStealShare, other: t.MachineOtherCPUSeconds,
+	})
+	t.Void = void(&t)
+	log, err := hdrLog(result)
+	if err != nil {
+		return t, nil, err
+	}
+	return t, log, t.Check()
+}
+
+func fill(t *record.Trial, r *agent.Result) {
+	t.Began, t.ElapsedNS = r.Began.UTC(), int64(r.Elapsed)
+	t.Offered, t.Sent, t.OK, t.Unsent = r.Offered, r.Sent, r.OK, r.Unsent
+	t.FailedBy = record.Failed(r.FailedBy)
+	t.Failed, t.FirstFailure = r.FailedBy.Total(), r.FirstFailure
+	t.OfferedRPS = float64(r.Offered) / (time.Duration(t.DurationNS)).Seconds()
+	if r.Elapsed > 0 {
+		t.AchievedRPS = float64(r.OK) / max(r.Elapsed, time.Duration(t.DurationNS)).Seconds()
+	}
+	h := r.Response()
+	t.LatencyP50NS, t.LatencyP90NS = h.ValueAtQuantile(50), h.ValueAtQuantile(90)
+	t.LatencyP99NS, t.LatencyP999NS, t.LatencyMaxNS = h.ValueAtQuantile(99), h.ValueAtQuantile(99.9), h.Max()
+	t.ServiceP50NS, t.ServiceP99NS = r.Service.ValueAtQuantile(50), r.Service.ValueAtQuantile(99)
+	t.SendLagP99NS = r.SendLag.ValueAtQuantile(99)
+}
+
+type counters struct {
+	contender, database engine.Usage
+	machine             machineTime
+	statements          int64
+}
+
+func readCounters(ctx context.Context, s Subject, statements *statementCounter) (c counters, err error) {
+	if c.statements, err = statements.read(ctx); err != nil {
+		return c, err
+	}
+	if c.database, err = s.Database.Usage(ctx); err != nil {
+		return c, fmt.Errorf("read the database's CPU time: %w", err)
+	}
+	if c.contender, err = s.Contender.Usage(ctx); err != nil {
+		return c, fmt.Errorf("read the CPU time of %s: %w", s.Arm.Name, err)
+	}
+	c.machine, err = readMachine()
+	return c, err
+}
+
+// load is what a bottleneck is named from.
+type load struct {
+	elapsed                    time.Duration
+	cpus                       engine.Placement
+	contender, database, agent float64 // CPU seconds
+	steal                      float64 // share of all CPU time
+	other                      float64 // CPU seconds of anybody else
+}
+
+// The bottlenecks, and the shares from which one is named. A CPU that is 85 % busy over a whole trial has been waited
+// for; below that, waiting was elsewhere.
+const (
+	BottleneckContender = "contender"
+	BottleneckDatabase  = "database"
+	BottleneckGenerator = "generator"
+	BottleneckNoise     = "machine noise"
+	BottleneckNone      = "none"
+
+	busyShare  = 0.85
+	stealShare = 0.05
+	otherShare = 0.15 // of one CPU
+)
+
+// bottleneck names what held a trial back, by rules in this order: the contender's CPUs are busy; the CPUs of database
+// and generator are busy, and of the two the larger user is named; others or the hypervisor took much; nothing did.
+func bottleneck(l load) string {
+	seconds := l.elapsed.Seconds()
+	share := func(used float64, cpus []int) float64 { return used / (seconds * float64(max(1, len(cpus)))) }
+	if l.cpus.Shared {
+		if share(l.contender+l.database+l.agent, l.cpus.Contender) >= busyShare {
+			switch max(l.contender, l.database, l.agent) {
+			case l.contender:
+				return BottleneckContender
+			case l.database:
+				return BottleneckDatabase
+			}
+			return BottleneckGenerator
+		}
+	} else {
+		together := slices.Equal(l.cpus.Database, l.cpus.Agent)
+		switch {
+		case share(l.contender, l.cpus.Contender) >= busyShare:
+			return BottleneckContender
+		case together && share(l.database+l.agent, l.cpus.Database) >= busyShare:
+			if l.agent > l.database {
+				return BottleneckGenerator
+			}
+			return BottleneckDatabase
+		case !together && share(l.database, l.cpus.Database) >= busyShare:
+			return BottleneckDatabase
+		case !together && share(l.agent, l.cpus.Agent) >= busyShare:
+			return BottleneckGenerator
+		}
+	}
+	if l.steal >= stealShare || l.other >= otherShare*seconds {
+		return BottleneckNoise
+	}
+	return BottleneckNone
+}
+
+// The limits beyond which a trial is void. A generator that sends late, or not at all, measures itself.
+const (
+	MaxSendLagP99  = 10 * time.Millisecond
+	MaxUnsentShare = 0.01
+	MaxSteal       = 0.10
+)
+
+func void(t *record.Trial) *string {
+	say := func(format string, args ...any) *string {
+		s := fmt.Sprintf(format, args...)
+		return &s
+	}
+	switch {
+	case t.OK == 0:
+		return say("no request was answered")
+	case t.Failed > 0:
+		return say("%d of %d requests failed: %s", t.Failed, t.Sent, t.FirstFailure)
+	case t.MachineStealShare > MaxSteal:
+		return say("the hypervisor took %.0f %% of the CPU time; the limit is %.0f %%", 100*t.MachineStealShare, 100*MaxSteal)
+	}
+	if t.Load != record.LoadRate {
+		return nil // beyond what the arm bears, lag and unsent requests are what was asked for
+	}
+	switch {
+	case float64(t.Unsent) > MaxUnsentShare*float64(t.Offered):
+		return say("%d of %d requests could not be sent; the limit is %.0f %%", t.Unsent, t.Offered, 100*MaxUnsentShare)
+	case time.Duration(t.SendLagP99NS) > MaxSendLagP99:
+		return say("the generator sent late: lag p99 %.1f ms; the limit is %.0f ms", float64(t.SendLagP99NS)/1e6, MaxSendLagP99.Seconds()*1e3)
+	}
+	return nil
+}
+
+// memorySampler looks at the contender's memory while it works. Reading it costs the contender time, so it is done
+// once a second.
+type memorySampler struct {
+	subject engine.Contender
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+	peak    *int64
+	cgroup  *int64
+}
+
+func sampleMemory(ctx context.Context, c engine.Contender) *memorySampler {
+	ctx, stop := context.WithCancel(ctx)
+	m := &memorySampler{subject: c, stop: stop}
+	m.done.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				m.look(ctx)
+			}
+		}
+	})
+	return m
+}
+
+func (m *memorySampler) look(ctx context.Context) *int64 {
+	now, err := m.subject.Memory(ctx)
+	if err != nil {
+		return nil
+	}
+	m.peak, m.cgroup = larger(m.peak, now.PSSBytes), larger(m.cgroup, now.CgroupPeakBytes)
+	return now.PSSBytes
+}
+
+func larger(a, b *int64) *int64 {
+	if a == nil || (b != nil && *b > *a) {
+		return b
+	}
+	return a
+}
+
+func (m *memorySampler) end(ctx context.Context) (peak, end, cgroup *int64) {
+	m.stop()
+	m.done.Wait()
+	end = m.look(ctx)
+	return m.peak, end, m.cgroup
+}
