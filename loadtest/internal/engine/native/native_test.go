@@ -1,0 +1,718 @@
+package native
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/engine"
+)
+
+// TestMain lets the test binary play the programs that an engine starts, and an orchestrator that is killed.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "upstream":
+			os.Exit(playServer("ok"))
+		case "agent":
+			os.Exit(playAgent())
+		case "contender":
+			os.Exit(playServer(os.Args[2]))
+		case "orchestrator":
+			os.Exit(playOrchestrator())
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// playServer is a contender: it listens, says so, tells its environment at /env and burns CPU at /burn.
+func playServer(how string) int {
+	switch how {
+	case "silent":
+		fmt.Fprintln(os.Stderr, "cannot find my configuration")
+		return 2
+	case "babbles":
+		fmt.Println("hello there")
+		fmt.Fprintln(os.Stderr, "and more")
+		select {}
+	}
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return 2
+	}
+	if how == "with-child" {
+		// A child in a process group of its own, which ignores what an ordinary stop would send.
+		child := exec.Command("sleep", "1000")
+		child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if child.Start() != nil {
+			return 2
+		}
+		defer child.Process.Kill()
+	}
+	var ready sync.Once
+	readyNow := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if how == "never-ready" {
+			http.Error(w, "master data is missing", http.StatusServiceUnavailable)
+			return
+		}
+		// Not ready when asked first.
+		select {
+		case <-readyNow:
+		default:
+			ready.Do(func() { close(readyNow) })
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(os.Environ())
+	})
+	mux.HandleFunc("/cpus", func(w http.ResponseWriter, _ *http.Request) {
+		cpus, _ := allowedCPUs()
+		_ = json.NewEncoder(w).Encode(cpus)
+	})
+	mux.HandleFunc("/burn", func(http.ResponseWriter, *http.Request) { burn(100 * time.Millisecond) })
+	mux.HandleFunc("/burn-in-child", func(w http.ResponseWriter, _ *http.Request) {
+		child := exec.Command(os.Args[0], "agent")
+		child.Stdin = strings.NewReader(`{"burn_ms":100}`)
+		if err := child.Run(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
+	_ = json.NewEncoder(os.Stdout).Encode(map[string]any{"msg": "listening", "port": listener.Addr().(*net.TCPAddr).Port})
+	for i := range 300 {
+		fmt.Fprintln(os.Stderr, "line", i)
+	}
+	server := &http.Server{Handler: mux}
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGTERM)
+	go func() {
+		<-ended
+		if how == "deaf" {
+			return
+		}
+		_ = server.Shutdown(context.Background())
+	}()
+	_ = server.Serve(listener)
+	return map[string]int{"bad-end": 3}[how]
+}
+
+// burn uses so much CPU time of this thread's process.
+func burn(amount time.Duration) {
+	begin, _ := cpuTime(os.Getpid())
+	for {
+		if now, _ := cpuTime(os.Getpid()); now-begin >= amount {
+			return
+		}
+	}
+}
+
+// playAgent burns CPU as it is told, and says which CPUs it may use.
+func playAgent() int {
+	var job struct {
+		BurnMs int  `json:"burn_ms"`
+		Hang   bool `json:"hang"`
+		Fail   bool `json:"fail"`
+	}
+	if json.NewDecoder(os.Stdin).Decode(&job) != nil {
+		return 2
+	}
+	if job.Hang {
+		select {}
+	}
+	fmt.Fprintln(os.Stderr, "agent here")
+	if job.Fail {
+		return 2
+	}
+	burn(time.Duration(job.BurnMs) * time.Millisecond)
+	cpus, _ := allowedCPUs()
+	_ = json.NewEncoder(os.Stdout).Encode(cpus)
+	return 0
+}
+
+// playOrchestrator starts a database and a contender, says what there is and waits to be killed.
+func playOrchestrator() int {
+	ctx := context.Background()
+	c, err := testContract()
+	if err != nil {
+		return 2
+	}
+	e, err := New(ctx, Options{Root: repositoryRoot(), Contract: c, TempDir: os.Getenv("NATIVE_TEST_TEMP")})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	d, err := e.Database(ctx, engine.DatabaseSpec{Size: "small"})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	s, err := e.Contender(ctx, engine.ContenderSpec{Arm: testArm("with-child"), PrimaryURL: d.PrimaryURL(), ReplicaURL: d.ReplicaURL()})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(map[string]any{"dir": e.run.dir, "pids": append(d.Pids(), s.Pids()...)})
+	select {}
+}
+
+func repositoryRoot() string {
+	root, _ := filepath.Abs("../../../..")
+	return root
+}
+
+// testContract reads the part of the contract that databases need.
+func testContract() (*contract.Contract, error) {
+	return contract.LoadWithoutExpectations(filepath.Join(repositoryRoot(), "contract"))
+}
+
+func testArm(how string) contender.Arm {
+	return contender.Arm{
+		Name: "fake-" + how, Base: "fake", Contender: "fake", Root: repositoryRoot(),
+		Start: []string{os.Args[0], "contender", how}, Version: []string{"echo", `{"name":"fake","language":"go","language_version":"1"}`},
+		Environment: map[string]string{"TIER": "mainstream", "LOADER": "on"},
+	}
+}
+
+// testEngine makes an engine whose run folder is the test's own.
+func testEngine(t *testing.T) *Engine {
+	t.Helper()
+	c, err := testContract()
+	require.NoError(t, err)
+	temp := reachableTempDir(t)
+	e, err := New(t.Context(), Options{Root: repositoryRoot(), Contract: c, TempDir: temp, Log: func(line string) { t.Log(line) }})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, e.Close(context.Background()))
+		left, err := filepath.Glob(filepath.Join(temp, runPrefix+"*"))
+		require.NoError(t, err)
+		assert.Empty(t, left, "a closed engine leaves nothing")
+	})
+	return e
+}
+
+// reachableTempDir is a folder that the user who runs PostgreSQL can pass through, which t.TempDir is not.
+func reachableTempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "native-test-")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o711))
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if os.Getenv(cacheVariable) == "" {
+		// One cache for all tests of a machine: seeding takes seconds.
+		t.Setenv(cacheVariable, testCache(t))
+	}
+	return dir
+}
+
+func testCache(t *testing.T) string {
+	t.Helper()
+	user, err := findServerUser()
+	require.NoError(t, err)
+	dir, err := cacheFolder(os.TempDir(), user)
+	require.NoError(t, err)
+	return dir
+}
+
+func testDatabase(t *testing.T, e *Engine) engine.Database {
+	t.Helper()
+	d, err := e.Database(t.Context(), engine.DatabaseSpec{Size: "small"})
+	require.NoError(t, err)
+	return d
+}
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+// value returns the first value of a query.
+func value[T any](t *testing.T, conn *pgx.Conn, query string, args ...any) T {
+	t.Helper()
+	var v T
+	require.NoError(t, conn.QueryRow(t.Context(), query, args...).Scan(&v))
+	return v
+}
+
+func TestDatabase(t *testing.T) {
+	e := testEngine(t)
+	d := testDatabase(t, e)
+	ctx := t.Context()
+	primary, replica := connect(t, d.PrimaryURL()), connect(t, d.ReplicaURL())
+
+	t.Run("holds the seed on both servers", func(t *testing.T) {
+		assert.Equal(t, "small", d.Size())
+		for _, conn := range []*pgx.Conn{primary, replica} {
+			assert.Equal(t, 1000, value[int](t, conn, "select count(*)::int from item"))
+			results, err := conn.PgConn().Exec(ctx, e.options.Contract.DigestSQL).ReadAll()
+			require.NoError(t, err)
+			assert.Equal(t, e.options.Contract.Digests["small"], string(results[len(results)-1].Rows[0][0]))
+		}
+		assert.False(t, value[bool](t, primary, "select pg_is_in_recovery()"))
+		assert.True(t, value[bool](t, replica, "select pg_is_in_recovery()"))
+	})
+	t.Run("sorts by code point, in UTC, in UTF-8", func(t *testing.T) {
+		assert.Equal(t, "UTF8", value[string](t, primary, "show server_encoding"))
+		assert.Equal(t, "UTC", value[string](t, primary, "show timezone"))
+		assert.Equal(t, "C.UTF-8", value[string](t, primary, "select datcollate from pg_database where datname = current_database()"))
+		assert.True(t, value[bool](t, primary, "select 'Z' < 'a' and 'z' < 'é'"))
+	})
+	t.Run("the role lab is the owner and no superuser", func(t *testing.T) {
+		assert.Equal(t, "lab", value[string](t, primary, "select current_user::text"))
+		assert.False(t, value[bool](t, primary, "select rolsuper or rolreplication or rolcreaterole from pg_roles where rolname = 'lab'"))
+		assert.Equal(t, "lab", value[string](t, primary, "select tableowner::text from pg_tables where tablename = 'review'"))
+	})
+	t.Run("the role lab may read and reset statement statistics on both servers", func(t *testing.T) {
+		for _, conn := range []*pgx.Conn{primary, replica} {
+			_, err := conn.Exec(ctx, "select name from area where id = $1", 1)
+			require.NoError(t, err)
+			const count = "select coalesce(sum(calls), 0)::int from pg_stat_statements where query = 'select name from area where id = $1'"
+			assert.Positive(t, value[int](t, conn, count))
+			_, err = conn.Exec(ctx, "select pg_stat_statements_reset()")
+			require.NoError(t, err)
+			assert.Zero(t, value[int](t, conn, count))
+			// Others' statements too, not only its own.
+			assert.True(t, value[bool](t, conn, "select pg_has_role('lab', 'pg_read_all_stats', 'member')"))
+		}
+	})
+	t.Run("the role lab may end another's backend", func(t *testing.T) {
+		other := connect(t, d.PrimaryURL())
+		assert.True(t, value[bool](t, primary, "select pg_terminate_backend($1)", int32(other.PgConn().PID())))
+	})
+	t.Run("a write reaches the replica", func(t *testing.T) {
+		_, err := primary.Exec(ctx, "update area set name = 'changed' where id = 1")
+		require.NoError(t, err)
+		require.NoError(t, d.WaitReplica(ctx))
+		assert.Equal(t, "changed", value[string](t, replica, "select name from area where id = 1"))
+	})
+	t.Run("the replica refuses writes", func(t *testing.T) {
+		_, err := replica.Exec(ctx, "update area set name = 'changed' where id = 1")
+		require.ErrorContains(t, err, "read-only")
+	})
+	t.Run("a fork is freshly seeded, also while the other is in use, and apart from it", func(t *testing.T) {
+		fork, err := d.Fork(ctx, "mutations_1")
+		require.NoError(t, err)
+		forkReplica := connect(t, fork.ReplicaURL())
+		assert.Equal(t, 1000, value[int](t, forkReplica, "select count(*)::int from item"))
+		assert.NotEqual(t, "changed", value[string](t, forkReplica, "select name from area where id = 1"))
+		forkPrimary := connect(t, fork.PrimaryURL())
+		_, err = forkPrimary.Exec(ctx, "delete from review")
+		require.NoError(t, err)
+		assert.Equal(t, 10000, value[int](t, primary, "select count(*)::int from review"))
+		_, err = forkPrimary.Exec(ctx, "select pg_stat_statements_reset()")
+		require.NoError(t, err, "grants come along")
+		_, err = d.Fork(ctx, "mutations_1")
+		require.Error(t, err, "a name is used once")
+		require.NoError(t, fork.Stop(ctx), "also while somebody is connected to it")
+		assert.Zero(t, value[int](t, primary, "select count(*)::int from pg_database where datname = 'mutations_1'"))
+	})
+	t.Run("a fork's name is no SQL", func(t *testing.T) {
+		_, err := d.Fork(ctx, "x; drop database lab")
+		require.ErrorContains(t, err, "not a name")
+	})
+	t.Run("nobody gets in without the password", func(t *testing.T) {
+		for _, address := range []string{d.PrimaryURL(), d.ReplicaURL(), d.AdminPrimaryURL()} {
+			u, err := url.Parse(address)
+			require.NoError(t, err)
+			assert.Equal(t, "127.0.0.1", u.Hostname())
+			password, _ := u.User.Password()
+			assert.Len(t, password, 32)
+			u.User = url.UserPassword(u.User.Username(), "guess")
+			_, err = pgconn.Connect(ctx, u.String())
+			require.ErrorContains(t, err, "password authentication failed")
+		}
+	})
+	t.Run("usage counts the backends of both servers, ended ones included", func(t *testing.T) {
+		for _, address := range []string{d.PrimaryURL(), d.ReplicaURL()} {
+			before, err := d.Usage(ctx)
+			require.NoError(t, err)
+			conn, err := pgx.Connect(ctx, address)
+			require.NoError(t, err)
+			var spent float64
+			require.NoError(t, conn.QueryRow(ctx, "select count(*) from generate_series(1, 2000000) n where n % 7 = 3").Scan(&spent))
+			during, err := d.Usage(ctx)
+			require.NoError(t, err)
+			require.NoError(t, conn.Close(ctx))
+			assert.Greater(t, during.CPU, before.CPU)
+			assert.Eventually(t, func() bool {
+				after, err := d.Usage(ctx)
+				// The backend's account goes over to the postmaster's, which is kept in hundredths of a second.
+				return err == nil && after.CPU >= during.CPU-30*time.Millisecond && len(d.Pids()) > 0
+			}, 10*time.Second, 10*time.Millisecond)
+		}
+	})
+	t.Run("memory is known", func(t *testing.T) {
+		memory, err := d.Memory(ctx)
+		require.NoError(t, err)
+		if mayReadOthersMemory() || e.user.credential == nil {
+			require.NotNil(t, memory.PSSBytes)
+			assert.Greater(t, *memory.PSSBytes, int64(10<<20))
+		} else {
+			assert.Nil(t, memory.PSSBytes)
+		}
+		assert.Nil(t, memory.CgroupPeakBytes)
+	})
+	t.Run("runs on its CPUs and not as root", func(t *testing.T) {
+		for _, pid := range d.Pids() {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			require.NoError(t, err)
+			assert.Contains(t, string(text), fmt.Sprintf("\nUid:\t%d\t%[1]d\t", e.user.uid))
+		}
+		assert.NotZero(t, e.user.uid)
+		assert.Equal(t, e.placement.Database, affinityOf(t, d.Pids()[0]))
+	})
+	t.Run("a restart cuts connections, keeps the addresses and the data", func(t *testing.T) {
+		require.NoError(t, d.Restart(ctx))
+		_, err := primary.Exec(ctx, "select 1")
+		require.Error(t, err, "the old connection is cut")
+		again, onReplica := connect(t, d.PrimaryURL()), connect(t, d.ReplicaURL())
+		assert.Equal(t, "changed", value[string](t, again, "select name from area where id = 1"))
+		_, err = again.Exec(ctx, "update area set name = 'after' where id = 1")
+		require.NoError(t, err)
+		require.NoError(t, d.WaitReplica(ctx))
+		assert.Equal(t, "after", value[string](t, onReplica, "select name from area where id = 1"))
+	})
+	t.Run("two have passwords and ports of their own", func(t *testing.T) {
+		other := testDatabase(t, e)
+		assert.NotEqual(t, d.PrimaryURL(), other.PrimaryURL())
+		assert.NotEqual(t, "after", value[string](t, connect(t, other.PrimaryURL()), "select name from area where id = 1"))
+		require.NoError(t, other.Stop(ctx))
+		assert.Empty(t, other.Pids())
+		require.NoError(t, other.Stop(ctx), "twice is as good")
+	})
+	t.Run("an unknown size lists what there is", func(t *testing.T) {
+		_, err := e.Database(ctx, engine.DatabaseSpec{Size: "huge"})
+		require.ErrorContains(t, err, "small, standard")
+	})
+}
+
+func get(t *testing.T, url string, into any) {
+	t.Helper()
+	response, err := http.Get(url)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	if into != nil {
+		require.NoError(t, json.NewDecoder(response.Body).Decode(into))
+	}
+	_, _ = io.Copy(io.Discard, response.Body)
+}
+
+func TestContender(t *testing.T) {
+	t.Setenv("SECRET_OF_MINE", "x")
+	e := testEngine(t)
+	ctx := t.Context()
+	start := func(t *testing.T, how string, environment map[string]string) engine.Contender {
+		t.Helper()
+		s, err := e.Contender(ctx, engine.ContenderSpec{
+			Arm: testArm(how), PrimaryURL: "postgres://primary", ReplicaURL: "postgres://replica", Environment: environment,
+		})
+		require.NoError(t, err)
+		return s
+	}
+
+	t.Run("gets its environment and nothing of the user's", func(t *testing.T) {
+		s := start(t, "ok", map[string]string{"LOADER": "off", "POOL_SIZE": "3"})
+		assert.Equal(t, s.URL()+"/graphql", s.GraphQLURL())
+		assert.Equal(t, s.URL()+"/metrics", s.MetricsURL())
+		assert.Positive(t, s.ColdStart())
+		var pairs []string
+		get(t, s.URL()+"/env", &pairs)
+		environment := map[string]string{}
+		for _, pair := range pairs {
+			name, value, _ := strings.Cut(pair, "=")
+			environment[name] = value
+		}
+		for name, want := range map[string]string{
+			"HOST": "127.0.0.1", "PORT": "0", "CONTRACT_DIR": filepath.Join(repositoryRoot(), "contract"),
+			"DATABASE_URL": "postgres://primary", "DATABASE_REPLICA_URL": "postgres://replica",
+			"TIER": "mainstream", "LOADER": "off", "POOL_SIZE": "3", "LOG_LEVEL": "info", "TZ": "UTC", "LANG": "C.UTF-8",
+		} {
+			assert.Equal(t, want, environment[name], name)
+		}
+		assert.NotContains(t, environment, "SECRET_OF_MINE")
+		assert.NotContains(t, environment, "UPSTREAM_URL", "what is not there is not set")
+		require.NoError(t, s.Stop(ctx))
+		assert.Empty(t, s.Pids())
+		_, err := s.Usage(ctx)
+		require.ErrorIs(t, err, engine.ErrExited)
+	})
+	t.Run("runs on its CPUs from the start", func(t *testing.T) {
+		s := start(t, "ok", nil)
+		var cpus []int
+		get(t, s.URL()+"/cpus", &cpus)
+		assert.ElementsMatch(t, e.placement.Contender, cpus)
+		require.NoError(t, s.Stop(ctx))
+	})
+	t.Run("keeps the last lines of its log", func(t *testing.T) {
+		s := start(t, "ok", nil)
+		assert.Eventually(t, func() bool {
+			lines := s.Logs(2)
+			return len(lines) == 2 && lines[0] == "line 298" && lines[1] == "line 299"
+		}, 10*time.Second, 5*time.Millisecond)
+		assert.Len(t, s.Logs(1000), keptLogLines)
+		require.NoError(t, s.Stop(ctx))
+	})
+	t.Run("usage is its CPU time, ended children included", func(t *testing.T) {
+		s := start(t, "ok", nil)
+		for _, path := range []string{"/burn", "/burn-in-child"} {
+			before, err := s.Usage(ctx)
+			require.NoError(t, err)
+			get(t, s.URL()+path, nil)
+			after, err := s.Usage(ctx)
+			require.NoError(t, err)
+			used := after.Sub(before)
+			// An ended child is known to the hundredth of a second only.
+			assert.GreaterOrEqual(t, used.CPU, 80*time.Millisecond, path)
+			assert.GreaterOrEqual(t, used.VoluntarySwitches, int64(0))
+		}
+		memory, err := s.Memory(ctx)
+		require.NoError(t, err)
+		require.NotNil(t, memory.PSSBytes)
+		assert.Greater(t, *memory.PSSBytes, int64(1<<20))
+		require.NoError(t, s.Stop(ctx))
+	})
+	t.Run("its children end with it", func(t *testing.T) {
+		s := start(t, "with-child", nil)
+		pids := s.Pids()
+		require.Len(t, pids, 2)
+		require.NoError(t, s.Stop(ctx))
+		assert.Eventually(t, func() bool { return !lives(pids[0]) && !lives(pids[1]) }, 10*time.Second, 5*time.Millisecond)
+	})
+	t.Run("one that ends by itself is seen to", func(t *testing.T) {
+		s := start(t, "ok", nil)
+		require.NoError(t, syscall.Kill(s.Pids()[0], syscall.SIGKILL))
+		<-s.Exited()
+		require.ErrorContains(t, s.Stop(ctx), "signal: killed")
+	})
+	t.Run("one that ends badly when stopped is an error", func(t *testing.T) {
+		require.ErrorContains(t, start(t, "bad-end", nil).Stop(ctx), "exit status 3")
+	})
+	t.Run("one that does not stop is killed, and that is an error", func(t *testing.T) {
+		s := start(t, "deaf", nil)
+		s.(*contenderService).patience = 50 * time.Millisecond
+		require.ErrorContains(t, s.Stop(ctx), "had to be killed")
+		assert.False(t, lives(s.(*contenderService).pid))
+	})
+	for _, test := range []struct{ name, how, want string }{
+		{"one that ends at once: the error has its log", "silent", "cannot find my configuration"},
+		{"one that says something else", "babbles", "hello there"},
+		{"one that is never ready", "never-ready", "status 503"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := e.Contender(ctx, engine.ContenderSpec{Arm: testArm(test.how), ReadyTimeout: 500 * time.Millisecond})
+			require.ErrorContains(t, err, test.want)
+			assert.Empty(t, e.run.processes, "and nothing of it stays")
+		})
+	}
+	t.Run("one that is not built says what to do", func(t *testing.T) {
+		arm := testArm("ok")
+		arm.Start = []string{"bin/no-such-server"}
+		_, err := e.Contender(ctx, engine.ContenderSpec{Arm: arm})
+		require.ErrorContains(t, err, "make build")
+	})
+	t.Run("its version is asked from the program", func(t *testing.T) {
+		version, err := e.Version(ctx, testArm("ok"))
+		require.NoError(t, err)
+		assert.Equal(t, contender.Version{Name: "fake", Language: "go", LanguageVersion: "1"}, version)
+	})
+	t.Run("closing the engine stops it", func(t *testing.T) {
+		s := start(t, "ok", nil)
+		require.NoError(t, e.Close(ctx))
+		assert.Empty(t, s.Pids())
+		_, err := e.Contender(ctx, engine.ContenderSpec{Arm: testArm("ok")})
+		require.ErrorContains(t, err, "closed")
+	})
+}
+
+func TestUpstreamAndAgent(t *testing.T) {
+	e := testEngine(t)
+	ctx := t.Context()
+	s, err := e.Upstream(ctx, engine.UpstreamSpec{Size: "small", Latency: time.Millisecond})
+	require.NoError(t, err)
+	var cpus []int
+	get(t, s.URL()+"/cpus", &cpus)
+	assert.ElementsMatch(t, e.placement.Database, cpus)
+	require.NoError(t, s.Stop(ctx))
+
+	result, err := e.Agent(ctx, []byte(`{"burn_ms":50}`))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(result.Stdout, &cpus))
+	assert.ElementsMatch(t, e.placement.Agent, cpus)
+	assert.Contains(t, string(result.Stderr), "agent here")
+	assert.GreaterOrEqual(t, result.CPU, 50*time.Millisecond)
+
+	_, err = e.Agent(ctx, []byte(`{"fail":true}`))
+	require.ErrorContains(t, err, "exit status 2")
+	require.ErrorContains(t, err, "agent here")
+
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	_, err = e.Agent(short, []byte(`{"hang":true}`))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Empty(t, e.run.processes)
+}
+
+func TestDescribe(t *testing.T) {
+	e := testEngine(t)
+	d, err := e.Describe(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "native", d.Engine)
+	assert.NotEmpty(t, d.Kernel)
+	assert.NotEmpty(t, d.PostgreSQL)
+	assert.NotEmpty(t, d.PostgreSQLSource)
+	assert.NotEmpty(t, d.CPUs)
+	assert.NotEmpty(t, d.Placement.Contender)
+	assert.Positive(t, d.MemoryBytes)
+	assert.Equal(t, "off", d.PostgreSQLSettings["fsync"])
+	assert.Contains(t, d.Missing, "memory_cgroup_peak_bytes")
+}
+
+// lives says whether a process is there and no zombie.
+func lives(pid int) bool {
+	stat, err := readProcStat("/proc", pid)
+	return err == nil && stat.state != 'Z' && stat.state != 'X'
+}
+
+func affinityOf(t *testing.T, pid int) []int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(text), "\nCpus_allowed_list:\t")
+	list, _, _ := strings.Cut(rest, "\n")
+	var cpus []int
+	for part := range strings.SplitSeq(list, ",") {
+		var from, to int
+		if n, _ := fmt.Sscanf(part, "%d-%d", &from, &to); n < 2 {
+			to = from
+		}
+		for cpu := from; cpu <= to; cpu++ {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus
+}
+
+func TestKillNine(t *testing.T) {
+	temp := reachableTempDir(t)
+	// A folder that looks like ours but carries no marker, one with another marker, and one of a run that lives.
+	unmarked := filepath.Join(temp, runPrefix+"unmarked")
+	require.NoError(t, os.Mkdir(unmarked, 0o755))
+	foreign := filepath.Join(temp, runPrefix+"foreign")
+	require.NoError(t, os.Mkdir(foreign, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(foreign, markerName), []byte(`{"kind":"something else","id":"1","orchestrator":{"pid":1}}`), 0o600))
+	living, err := newRun(temp)
+	require.NoError(t, err)
+
+	orchestrator := exec.Command(os.Args[0], "orchestrator")
+	orchestrator.Env = append(os.Environ(), "NATIVE_TEST_TEMP="+temp)
+	orchestrator.Stderr = os.Stderr
+	stdout, err := orchestrator.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, orchestrator.Start())
+	t.Cleanup(func() { _ = orchestrator.Process.Kill() })
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	require.NoError(t, err)
+	var said struct {
+		Dir  string
+		Pids []int
+	}
+	require.NoError(t, json.Unmarshal([]byte(line), &said))
+	require.Greater(t, len(said.Pids), 4, "two postmasters with their backends, the contender and its child")
+
+	swept, err := Sweep(temp)
+	require.NoError(t, err)
+	assert.Empty(t, swept, "a run that lives is left alone")
+	for _, pid := range said.Pids[:1] {
+		assert.True(t, lives(pid))
+	}
+
+	require.NoError(t, orchestrator.Process.Signal(syscall.SIGKILL))
+	_ = orchestrator.Wait()
+	require.DirExists(t, said.Dir, "kill -9 leaves the folder")
+	swept, err = Sweep(temp)
+	require.NoError(t, err)
+	require.Len(t, swept, 1)
+	assert.Equal(t, said.Dir, swept[0].Dir)
+	// The contender's child is in a group of its own and gets no parent-death signal: the sweep alone ends it.
+	assert.NotEmpty(t, swept[0].Pids)
+	for _, pid := range said.Pids {
+		assert.Eventually(t, func() bool { return !lives(pid) }, 20*time.Second, 10*time.Millisecond, "process %d is still there", pid)
+	}
+	assert.NoDirExists(t, said.Dir)
+	assert.DirExists(t, unmarked)
+	assert.DirExists(t, foreign)
+	assert.DirExists(t, living.dir)
+	require.NoError(t, living.delete())
+}
+
+func TestSweepDoesNotTouchAProcessThatOnlyHasTheId(t *testing.T) {
+	temp := t.TempDir()
+	bystander := exec.Command("sleep", "1000")
+	require.NoError(t, bystander.Start())
+	t.Cleanup(func() {
+		_ = bystander.Process.Kill()
+		_ = bystander.Wait()
+	})
+	stat, err := readProcStat("/proc", bystander.Process.Pid)
+	require.NoError(t, err)
+	write := func(name string, m marker) string {
+		dir := filepath.Join(temp, runPrefix+name)
+		require.NoError(t, os.Mkdir(dir, 0o711))
+		text, err := json.Marshal(m)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, markerName), text, 0o600))
+		return dir
+	}
+	// An orchestrator whose id another process has now, and a child likewise.
+	gone := processID{Pid: bystander.Process.Pid, StartTicks: stat.startTicks - 1}
+	reused := write("reused", marker{Kind: markerKind, ID: "a", BootID: bootID(), Orchestrator: gone, Processes: []processID{gone}})
+	// The same ids of another start of the machine.
+	same := processID{Pid: bystander.Process.Pid, StartTicks: stat.startTicks}
+	rebooted := write("rebooted", marker{Kind: markerKind, ID: "b", BootID: "another", Orchestrator: same, Processes: []processID{same}})
+	running := write("running", marker{Kind: markerKind, ID: "c", BootID: bootID(), Orchestrator: same})
+	target := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(target, markerName), []byte(`{"kind":"`+markerKind+`","id":"d","orchestrator":{"pid":1}}`), 0o600))
+	require.NoError(t, os.Symlink(target, filepath.Join(temp, runPrefix+"link")))
+
+	swept, err := Sweep(temp)
+	require.NoError(t, err)
+	require.Len(t, swept, 2)
+	for _, s := range swept {
+		assert.Empty(t, s.Pids)
+	}
+	assert.NoDirExists(t, reused)
+	assert.NoDirExists(t, rebooted)
+	assert.DirExists(t, running)
+	assert.FileExists(t, filepath.Join(target, markerName), "a symbolic link is not followed")
+	assert.True(t, lives(bystander.Process.Pid))
+}
