@@ -1,0 +1,299 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import path from 'node:path';
+import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+import { mercurius } from 'mercurius';
+import type { Config } from './config.ts';
+import { newFloor } from './floor.ts';
+import { type HealthAnswer, livez, Readiness } from './health.ts';
+import { GraphqlHandler, type HttpAnswer, prefersHtml } from './http.ts';
+import type { Logger } from './logging.ts';
+import { Master } from './master.ts';
+import { type RequestContext, resolvers, type Services } from './resolvers.ts';
+import { DocumentCache, type Graphql, newExecute, newSchema } from './schema.ts';
+import { Store } from './store.ts';
+import { Telemetry } from './telemetry.ts';
+import { newUpstream } from './upstream.ts';
+
+declare module 'mercurius' {
+  interface MercuriusContext extends RequestContext {}
+}
+
+/** An application that is built and, after `listen`, answers. */
+export interface App {
+  /** Listens, opens the pools and begins to load master data; gives the port. Does not wait for the database. */
+  listen(): Promise<number>;
+  /** Stops accepting, finishes what is under way within the request timeout and a second, then closes everything. */
+  close(): Promise<void>;
+}
+
+const headerTimeoutMs = 10_000;
+const bodyTimeoutMs = 10_000;
+const keepAliveTimeoutMs = 80_000;
+const shutdownGraceMs = 1000;
+
+const serverOptions: http.ServerOptions = {
+  headersTimeout: headerTimeoutMs,
+  requestTimeout: headerTimeoutMs + bodyTimeoutMs,
+  keepAliveTimeout: keepAliveTimeoutMs,
+  connectionsCheckingInterval: 1000,
+  maxHeaderSize: 16 * 1024,
+  noDelay: true,
+};
+
+/** Builds the application: store, master data, schema and HTTP endpoints. Opens nothing. */
+export async function newApp(config: Config, logger: Logger): Promise<App> {
+  const telemetry = new Telemetry();
+  const store = new Store({ ...config, telemetry, logger });
+  const master = new Master({
+    store,
+    databaseUrl: config.databaseUrl,
+    keep: config.master,
+    start: config.start,
+    logger,
+  });
+  const upstream = newUpstream(config.upstreamUrl);
+  const readiness = new Readiness(store, master);
+  const common = {
+    limits: config.limits,
+    requestTimeoutMs: config.requestTimeoutMs,
+    telemetry,
+    logger,
+    ready: () => master.loaded,
+  };
+  const masterInMemory = config.master === 'memory';
+
+  let server: Server;
+  let handler: GraphqlHandler;
+  if (config.tier === 'floor') {
+    telemetry.watch(store.pools, () => 0);
+    const execute = newFloor(config.contractDir, { store, master, masterInMemory });
+    handler = new GraphqlHandler({ ...common, execute });
+    server = floorServer(handler, readiness, telemetry);
+  } else {
+    const services: Services = {
+      store,
+      master,
+      masterInMemory,
+      batching: config.loader,
+      quote: upstream.quote,
+      limits: config.limits,
+      telemetry,
+    };
+    const schema = newSchema(config.contractDir);
+    const documents = new DocumentCache(schema, config.limits);
+    telemetry.watch(store.pools, () => documents.size);
+    const compiled = config.tier === 'compiled';
+    const fastify = newFastify();
+    await fastify.register(mercurius, {
+      schema,
+      resolvers,
+      routes: false,
+      // Its cache has two generations of this size.
+      cache: Math.ceil(config.limits.cachedDocuments / 2),
+      jit: compiled ? 1 : 0,
+      errorFormatter: (execution) => ({ statusCode: 200, response: execution }),
+    });
+    fastify.graphql.addHook('preExecution', async (_schema, _document, { beforeExecution }) => {
+      beforeExecution?.();
+    });
+    const execute = newExecute({
+      graphql: fastify.graphql as unknown as Graphql,
+      schema,
+      documents,
+      services,
+      compiled,
+      logger,
+    });
+    handler = new GraphqlHandler({ ...common, execute });
+    addRoutes(fastify, config, handler, readiness, telemetry);
+    server = {
+      raw: fastify.server,
+      listen: async () => {
+        await fastify.listen({ host: config.host, port: config.port });
+      },
+      close: () => fastify.close(),
+    };
+    await fastify.ready();
+  }
+
+  return {
+    async listen() {
+      await server.listen(config);
+      store.open();
+      master.start();
+      return (server.raw.address() as AddressInfo).port;
+    },
+    async close() {
+      readiness.close();
+      const idle = handler.close();
+      const closed = server.close();
+      server.raw.closeIdleConnections();
+      const timer = setTimeout(() => server.raw.closeAllConnections(), config.requestTimeoutMs + shutdownGraceMs);
+      await Promise.race([idle, closed]);
+      // Answers have been handed over; what is left are clients that never finish their request.
+      setImmediate(() => server.raw.closeIdleConnections());
+      await closed;
+      clearTimeout(timer);
+      await master.close();
+      await store.close();
+      upstream.close();
+    },
+  };
+}
+
+interface Server {
+  readonly raw: http.Server;
+  listen(address: { host: string; port: number }): Promise<void>;
+  close(): Promise<void>;
+}
+
+function newFastify(): FastifyInstance {
+  const fastify = Fastify({
+    http: serverOptions,
+    // fastify sets these on the server itself.
+    requestTimeout: headerTimeoutMs + bodyTimeoutMs,
+    keepAliveTimeout: keepAliveTimeoutMs,
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    clientErrorHandler: refuseGarbage,
+  });
+  // The handler reads bodies itself, as the contract wants them read.
+  fastify.removeAllContentTypeParsers();
+  fastify.addContentTypeParser('*', (_request, _payload, done) => done(null));
+  return fastify;
+}
+
+const notFound = JSON.stringify({ errors: [{ message: 'Not found.', extensions: { code: 'BAD_REQUEST' } }] });
+const jsonType = 'application/json; charset=utf-8';
+
+/** What cannot be read as HTTP: answered as far as there is a code for it, and hung up on. */
+function refuseGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed) return;
+  if (socket.writable) {
+    const status =
+      error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? '408 Request Timeout'
+        : error.code === 'HPE_HEADER_OVERFLOW'
+          ? '431 Request Header Fields Too Large'
+          : '400 Bad Request';
+    const body = JSON.stringify({ errors: [{ message: status.slice(4), extensions: { code: 'BAD_REQUEST' } }] });
+    const head = `content-type: ${jsonType}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close`;
+    socket.write(`HTTP/1.1 ${status}\r\n${head}\r\n\r\n${body}`);
+  }
+  socket.destroySoon();
+}
+
+function addRoutes(
+  fastify: FastifyInstance,
+  config: Config,
+  handler: GraphqlHandler,
+  readiness: Readiness,
+  telemetry: Telemetry,
+): void {
+  const files = config.graphiql === 'on' ? readGraphiql(config.contractDir) : new Map<string, GraphiqlFile>();
+  const graphiql = files.get('index.html');
+  const send = (reply: FastifyReply, answer: HttpAnswer): void => {
+    reply.code(answer.status).headers(answer.headers).type(answer.contentType).send(answer.body);
+  };
+  const answer = (request: { raw: IncomingMessage }, reply: FastifyReply): void => {
+    handler.handle(request.raw, (answered) => send(reply, answered));
+  };
+  fastify.post('/graphql', answer);
+  fastify.get('/graphql', (request, reply) => {
+    if (config.graphiql === 'on' && prefersHtml(request.headers.accept)) {
+      if (graphiql === undefined) reply.code(404).type(jsonType).send(notFound);
+      else reply.type(graphiql.contentType).send(graphiql.content);
+    } else {
+      answer(request, reply);
+    }
+  });
+  fastify.get('/graphiql/*', (request, reply) => {
+    const file = files.get((request.params as { '*': string })['*']);
+    if (file === undefined) reply.code(404).type(jsonType).send(notFound);
+    else reply.type(file.contentType).send(file.content);
+  });
+  const tell = (reply: FastifyReply, { status, body }: HealthAnswer): void => {
+    reply.code(status).type(jsonType).send(body);
+  };
+  fastify.get('/livez', (_request, reply) => tell(reply, livez()));
+  fastify.get('/readyz', (_request, reply) => {
+    readiness.readyz().then((answered) => tell(reply, answered));
+  });
+  fastify.get('/metrics', (_request, reply) => {
+    telemetry.metrics().then(({ contentType, body }) => reply.type(contentType).send(body));
+  });
+  // Other methods than GET and POST come here, whichever fastify knows.
+  fastify.setNotFoundHandler((request, reply) => {
+    if (pathOf(request.raw) === '/graphql') answer(request, reply);
+    else reply.code(404).type(jsonType).send(notFound);
+  });
+  // A Content-Type that fastify itself cannot read.
+  fastify.setErrorHandler((_error, request, reply) => {
+    answer(request, reply);
+  });
+}
+
+function pathOf(request: IncomingMessage): string {
+  return (request.url ?? '').split('?', 1)[0] ?? '';
+}
+
+interface GraphiqlFile {
+  contentType: string;
+  content: Buffer;
+}
+
+const contentTypes: Readonly<Record<string, string>> = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+};
+
+/** The files of contract/graphiql, by name; they are few, and what is not in the map cannot be asked for. */
+function readGraphiql(contractDir: string): Map<string, GraphiqlFile> {
+  const folder = path.join(contractDir, 'graphiql');
+  const files = new Map<string, GraphiqlFile>();
+  if (!existsSync(folder)) return files;
+  for (const name of readdirSync(folder)) {
+    const contentType = contentTypes[path.extname(name)];
+    if (contentType !== undefined) files.set(name, { contentType, content: readFileSync(path.join(folder, name)) });
+  }
+  return files;
+}
+
+/** The floor's server: node:http and nothing else. */
+function floorServer(handler: GraphqlHandler, readiness: Readiness, telemetry: Telemetry): Server {
+  const send = (response: ServerResponse, status: number, type: string, body: string, more = {}): void => {
+    response.writeHead(status, { ...more, 'content-type': type, 'content-length': Buffer.byteLength(body) });
+    response.end(body);
+  };
+  const raw = http.createServer(serverOptions, (request, response) => {
+    const pathname = pathOf(request);
+    if (pathname === '/graphql') {
+      handler.handle(request, ({ status, contentType, headers, body }) =>
+        send(response, status, contentType, body, headers),
+      );
+    } else if (request.method === 'GET' && pathname === '/livez') {
+      const { status, body } = livez();
+      send(response, status, jsonType, body);
+    } else if (request.method === 'GET' && pathname === '/readyz') {
+      readiness.readyz().then(({ status, body }) => send(response, status, jsonType, body));
+    } else if (request.method === 'GET' && pathname === '/metrics') {
+      telemetry.metrics().then(({ contentType, body }) => send(response, 200, contentType, body));
+    } else {
+      send(response, 404, jsonType, notFound);
+    }
+  });
+  raw.on('clientError', refuseGarbage);
+  return {
+    raw,
+    listen: ({ host, port }) =>
+      new Promise((resolve, reject) => {
+        raw.once('error', reject);
+        raw.listen(port, host, resolve);
+      }),
+    close: () => new Promise((resolve) => raw.close(() => resolve())),
+  };
+}

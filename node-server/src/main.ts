@@ -1,0 +1,71 @@
+import { readFileSync } from 'node:fs';
+import { newApp } from './app.ts';
+import { type Config, ConfigError, environmentHelp, readConfig } from './config.ts';
+import { describe, newLogger } from './logging.ts';
+
+const name = 'node';
+
+/** The version of an installed package, as this program loads it. */
+function versionOf(packageName: string): string {
+  const file = new URL(`../node_modules/${packageName}/package.json`, import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+function version(): string {
+  const packages = ['fastify', 'mercurius', 'graphql', 'graphql-jit', 'dataloader', 'pg', 'prom-client'];
+  const libraries = Object.fromEntries(packages.map((packageName) => [packageName, versionOf(packageName)]));
+  return JSON.stringify({ name, language: 'node', language_version: process.versions.node, libraries });
+}
+
+function fail(message: string): never {
+  process.stderr.write(`${message}\n`);
+  process.exit(2);
+}
+
+function configOrExit(): Config {
+  try {
+    return readConfig(process.env);
+  } catch (error) {
+    if (error instanceof ConfigError) fail(error.message);
+    throw error;
+  }
+}
+
+async function serve(): Promise<void> {
+  const config = configOrExit();
+  const logger = newLogger(config.logLevel, (line) => process.stdout.write(line));
+  const app = await newApp(config, logger);
+  const port = await app.listen().catch((cause: unknown) => {
+    process.stderr.write(`cannot listen on ${config.host}:${config.port}: ${describe(cause)}\n`);
+    return process.exit(1);
+  });
+  // Whatever the log level, whoever started this needs to know where it listens.
+  newLogger('info', (line) => process.stdout.write(line)).info('listening', {
+    url: `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}/graphql`,
+    port,
+    pid: process.pid,
+    tier: config.tier,
+  });
+  let stopping = false;
+  const stop = (signal: NodeJS.Signals): void => {
+    if (stopping) return;
+    stopping = true;
+    logger.info('shutting down', { signal });
+    app.close().then(
+      () => process.exit(0),
+      (cause: unknown) => {
+        logger.error('shutdown failed', { cause: describe(cause) });
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}
+
+const [argument, ...rest] = process.argv.slice(2);
+if (argument === undefined) await serve();
+else if (argument === '--version' && rest.length === 0) process.stdout.write(`${version()}\n`);
+else if (argument === '--help' && rest.length === 0) {
+  process.stdout.write(`Serves the lab's GraphQL API. Settings come from the environment:\n\n${environmentHelp}`);
+} else fail(`unknown argument ${JSON.stringify(argument)}, expected none, --version or --help`);

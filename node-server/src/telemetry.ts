@@ -1,0 +1,202 @@
+import { Counter, collectDefaultMetrics, Gauge, type Metric, Registry } from 'prom-client';
+
+/** Where a request's time goes. Phases are disjoint; their sum is the total. */
+export type Phase = 'parse' | 'validate' | 'execute' | 'serialize';
+
+/** Stopwatch of one request that asked for Server-Timing. Nothing of it exists for the others. */
+export class Timing {
+  readonly #phasesMs = { parse: 0, validate: 0, execute: 0, serialize: 0 };
+  readonly #beganMs = performance.now();
+  #markedMs = this.#beganMs;
+  #statementsInFlight = 0;
+  #statementsSinceMs = 0;
+  #databaseMs = 0;
+
+  /** Books the time since the last mark under the phase. */
+  mark(phase: Phase): void {
+    const now = performance.now();
+    this.#phasesMs[phase] += now - this.#markedMs;
+    this.#markedMs = now;
+  }
+
+  statementBegins(): void {
+    if (this.#statementsInFlight++ === 0) this.#statementsSinceMs = performance.now();
+  }
+
+  statementEnds(): void {
+    if (--this.#statementsInFlight === 0) this.#databaseMs += performance.now() - this.#statementsSinceMs;
+  }
+
+  /** The value of the Server-Timing header. Statements run while executing only, so their time is taken off that. */
+  header(): string {
+    const { parse, validate, execute, serialize } = this.#phasesMs;
+    // A request that failed may leave statements behind.
+    let database = this.#databaseMs;
+    if (this.#statementsInFlight > 0) database += this.#markedMs - this.#statementsSinceMs;
+    database = Math.min(Math.max(database, 0), execute);
+    const phases: [string, number][] = [
+      ['parse', parse],
+      ['validate', validate],
+      ['execute', execute - database],
+      ['db', database],
+      ['serialize', serialize],
+      ['total', this.#markedMs - this.#beganMs],
+    ];
+    return phases.map(([name, ms]) => `${name};dur=${ms.toFixed(3)}`).join(', ');
+  }
+}
+
+/** A histogram whose `observe` neither hashes labels nor allocates, unlike prom-client's. */
+export class FastHistogram {
+  readonly #bounds: readonly number[];
+  readonly #counts: Float64Array;
+  #sum = 0;
+
+  constructor(bounds: readonly number[]) {
+    this.#bounds = bounds;
+    this.#counts = new Float64Array(bounds.length + 1);
+  }
+
+  observe(value: number): void {
+    const bounds = this.#bounds;
+    let index = 0;
+    while (index < bounds.length && value > (bounds[index] as number)) index++;
+    (this.#counts[index] as number)++;
+    this.#sum += value;
+  }
+
+  /** Prometheus samples: cumulative buckets, sum, count. */
+  samples(name: string, labels: Record<string, string>): object[] {
+    const samples: object[] = [];
+    let count = 0;
+    this.#counts.forEach((inBucket, index) => {
+      count += inBucket;
+      const le = index < this.#bounds.length ? String(this.#bounds[index]) : '+Inf';
+      samples.push({ metricName: `${name}_bucket`, labels: { ...labels, le }, value: count });
+    });
+    samples.push({ metricName: `${name}_sum`, labels, value: this.#sum });
+    samples.push({ metricName: `${name}_count`, labels, value: count });
+    return samples;
+  }
+}
+
+const secondsBounds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const keysBounds = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+
+/** Connections of one pool, as a scrape sees them. */
+export interface PoolGauge {
+  address: 'primary' | 'replica';
+  counts(): { inUse: number; idle: number };
+}
+
+/**
+ * Counts what /metrics tells. The hot path adds to plain numbers; prom-client and its runtime metrics (event-loop delay,
+ * garbage collection, heap) come in at the scrape.
+ */
+export class Telemetry {
+  readonly requestSeconds = new FastHistogram(secondsBounds);
+  readonly poolWaitSeconds = new FastHistogram(secondsBounds);
+  readonly #registry = new Registry();
+  readonly #requestsByCode = new Map<string, number>();
+  readonly #statementsByName = new Map<string, number>();
+  readonly #batchKeysByLoader = new Map<string, FastHistogram>();
+  #pools: readonly PoolGauge[] = [];
+  #documentsCached: () => number = () => 0;
+
+  constructor() {
+    const registers = [this.#registry];
+    const fromMap = (name: string, help: string, label: string, values: ReadonlyMap<string, number>) =>
+      new Counter({
+        name,
+        help,
+        labelNames: [label],
+        registers,
+        collect() {
+          this.reset();
+          for (const [value, count] of values) this.inc({ [label]: value }, count);
+        },
+      });
+    fromMap('lab_requests_total', 'GraphQL requests by OK or the first error code.', 'code', this.#requestsByCode);
+    fromMap('lab_statements_total', 'SQL statements sent, by file.', 'statement', this.#statementsByName);
+    const gauges = () => this.#pools;
+    new Gauge({
+      name: 'lab_pool_connections',
+      help: 'Pooled connections.',
+      labelNames: ['address', 'state'],
+      registers,
+      collect() {
+        for (const pool of gauges()) {
+          const { inUse, idle } = pool.counts();
+          this.set({ address: pool.address, state: 'in_use' }, inUse);
+          this.set({ address: pool.address, state: 'idle' }, idle);
+        }
+      },
+    });
+    const documents = () => this.#documentsCached();
+    new Gauge({
+      name: 'lab_documents_cached',
+      help: 'Parsed documents kept.',
+      registers,
+      collect() {
+        this.set(documents());
+      },
+    });
+    this.#histogram('lab_request_seconds', 'Time from reading a request to its answer.', () => [
+      [{}, this.requestSeconds],
+    ]);
+    this.#histogram('lab_pool_wait_seconds', 'Time a statement waited for a connection.', () => [
+      [{}, this.poolWaitSeconds],
+    ]);
+    this.#histogram('lab_loader_batch_keys', 'Keys of one batch of a loader.', () =>
+      [...this.#batchKeysByLoader].map(([loader, histogram]) => [{ loader }, histogram]),
+    );
+    collectDefaultMetrics({ register: this.#registry });
+  }
+
+  countRequest(code: string, seconds: number): void {
+    this.#requestsByCode.set(code, (this.#requestsByCode.get(code) ?? 0) + 1);
+    this.requestSeconds.observe(seconds);
+  }
+
+  countStatement(name: string): void {
+    this.#statementsByName.set(name, (this.#statementsByName.get(name) ?? 0) + 1);
+  }
+
+  countBatch(loader: string, keys: number): void {
+    let histogram = this.#batchKeysByLoader.get(loader);
+    if (histogram === undefined) {
+      histogram = new FastHistogram(keysBounds);
+      this.#batchKeysByLoader.set(loader, histogram);
+    }
+    histogram.observe(keys);
+  }
+
+  /** Says where the scrape finds what others keep count of. */
+  watch(pools: readonly PoolGauge[], documentsCached: () => number): void {
+    this.#pools = pools;
+    this.#documentsCached = documentsCached;
+  }
+
+  /** The body of /metrics and its content type. */
+  async metrics(): Promise<{ contentType: string; body: string }> {
+    return { contentType: this.#registry.contentType, body: await this.#registry.metrics() };
+  }
+
+  #histogram(name: string, help: string, histograms: () => [Record<string, string>, FastHistogram][]): void {
+    const metric = {
+      name,
+      help,
+      type: 'histogram',
+      aggregator: 'sum',
+      reset() {},
+      get: async () => ({
+        name,
+        help,
+        type: 'histogram',
+        aggregator: 'sum',
+        values: histograms().flatMap(([labels, histogram]) => histogram.samples(name, labels)),
+      }),
+    };
+    this.#registry.registerMetric(metric as unknown as Metric<string>);
+  }
+}
