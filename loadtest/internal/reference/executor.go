@@ -43,11 +43,8 @@ type Response struct {
 	Unforeseeable error
 }
 
-// JSON is the answer as expected.json holds it, but on one line.
+// JSON is the answer on one line: errors, reduced to path and extensions.code, then data.
 func (r *Response) JSON() []byte { return appendJSON(nil, r.object()) }
-
-// Indented is the answer as expected.json holds it.
-func (r *Response) Indented() []byte { return indent(r.JSON()) }
 
 func (r *Response) object() *Object {
 	answer := &Object{}

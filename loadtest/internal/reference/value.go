@@ -100,11 +100,11 @@ func appendString(to []byte, s string) []byte {
 	return append(append(to, s[start:]...), '"')
 }
 
-// indent makes JSON readable, with an ending newline.
-func indent(compact []byte) []byte {
+// Indent makes an answer readable, as in expected.json, with an ending newline.
+func Indent(answer []byte) []byte {
 	var out bytes.Buffer
-	if err := json.Indent(&out, compact, "", "  "); err != nil {
-		panic(err) // only ever called with what appendJSON wrote
+	if err := json.Indent(&out, answer, "", "  "); err != nil {
+		panic(fmt.Sprintf("%v in %q", err, answer)) // only ever called with what this package wrote
 	}
 	out.WriteByte('\n')
 	return out.Bytes()
