@@ -1,0 +1,126 @@
+# Everything here does its own set-up. Needed beforehand: Go, Node.js with npm, Rust with cargo, a C compiler.
+# PostgreSQL is taken from local binaries, else from a package of embedded ones.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PROFILE ?= quick
+SCENARIO ?=
+CONTENDER ?=
+ENGINE ?= auto
+SEED ?=
+OUT ?=
+SIZE ?= standard
+
+LOADTEST := bin/loadtest
+flag = $(if $(strip $(2)),--$(1) '$(2)')
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+	@echo
+	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT='
+
+.PHONY: compare
+compare: build ## Prove the servers equal, measure them, print what they cost
+	$(LOADTEST) compare $(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT))
+
+.PHONY: conformance
+conformance: build ## Prove that the servers answer as the contract asks
+	$(LOADTEST) conformance $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE))
+
+.PHONY: serve
+serve: build ## Run one server with its database: make serve CONTENDER=node
+	$(LOADTEST) serve --contender '$(or $(strip $(CONTENDER)),go)' $(call flag,engine,$(ENGINE)) --size '$(SIZE)' --env GRAPHIQL=on
+
+.PHONY: doctor
+doctor: build-loadtest ## Say what this machine can do, and what to do about what is missing
+	$(LOADTEST) doctor
+
+.PHONY: bench-servers
+bench-servers: build ## CPU per request of every arm beside its floor, over the headline operations
+	$(LOADTEST) bench-servers $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,out,$(OUT))
+
+.PHONY: test
+test: build test-loadtest test-go test-node test-rust test-conformance ## Run all tests
+
+.PHONY: test-loadtest
+test-loadtest: build-loadtest need-node
+	scripts/with-database go -C loadtest test -timeout 20m ./...
+
+.PHONY: test-go
+test-go: build-go build-loadtest
+	scripts/with-database go -C go-server test -timeout 10m ./...
+
+.PHONY: test-node
+test-node: build-node build-loadtest
+	scripts/with-database npm --prefix node-server test
+
+.PHONY: test-rust
+test-rust: need-rust build-loadtest
+	scripts/with-database cargo test --manifest-path rust-server/Cargo.toml --locked
+
+.PHONY: test-conformance
+test-conformance: build
+	$(LOADTEST) conformance $(call flag,engine,$(ENGINE))
+
+.PHONY: lint
+lint: need-go need-node need-rust build-node ## Check style and types in all languages
+	@unformatted=$$(gofmt -l go-server loadtest); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	go -C loadtest vet ./...
+	go -C go-server vet ./...
+	go -C loadtest tool staticcheck ./...
+	cd go-server && go -C ../loadtest tool -n staticcheck > /dev/null && "$$(go -C ../loadtest tool -n staticcheck)" ./...
+	npm --prefix node-server run lint
+	cargo fmt --manifest-path rust-server/Cargo.toml --check
+	cargo clippy --manifest-path rust-server/Cargo.toml --locked --all-targets -- -D warnings
+
+.PHONY: generate
+generate: need-go build-loadtest ## Make generated sources and expected answers anew
+	go -C go-server generate ./...
+	scripts/with-database --derive
+
+.PHONY: build build-go build-node build-rust build-loadtest build-graphiql
+build: build-loadtest build-go build-node build-rust build-graphiql ## Build the three servers and bin/loadtest
+
+build-loadtest: need-go
+	go build -trimpath -o bin/loadtest ./loadtest
+
+build-go: need-go
+	go build -trimpath -o bin/go-server ./go-server
+
+build-node: node-server/node_modules/.package-lock.json
+
+node-server/node_modules/.package-lock.json: node-server/package.json node-server/package-lock.json | need-node
+	npm --prefix node-server ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# GraphiQL's own files come from its package; the page around them is ours.
+GRAPHIQL := graphiql.min.js graphiql.min.css react.production.min.js react-dom.production.min.js
+build-graphiql: $(addprefix contract/graphiql/,$(GRAPHIQL))
+
+scripts/graphiql/node_modules/.package-lock.json: scripts/graphiql/package.json scripts/graphiql/package-lock.json | need-node
+	npm --prefix scripts/graphiql ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+contract/graphiql/graphiql.min.%: scripts/graphiql/node_modules/.package-lock.json
+	cp scripts/graphiql/node_modules/graphiql/graphiql.min.$* $@
+
+contract/graphiql/react.production.min.js: scripts/graphiql/node_modules/.package-lock.json
+	cp scripts/graphiql/node_modules/react/umd/react.production.min.js $@
+
+contract/graphiql/react-dom.production.min.js: scripts/graphiql/node_modules/.package-lock.json
+	cp scripts/graphiql/node_modules/react-dom/umd/react-dom.production.min.js $@
+
+build-rust: need-rust
+	cargo build --manifest-path rust-server/Cargo.toml --release --locked
+
+.PHONY: need-go need-node need-rust
+need-go need-node need-rust: need-%:
+	@scripts/need $*
+
+.PHONY: clean
+clean: ## Remove what was built and what is cached, but no results
+	rm -rf bin node-server/node_modules rust-server/target scripts/graphiql/node_modules $(addprefix contract/graphiql/,$(GRAPHIQL))
+	rm -rf "$${LAB_CACHE_DIR:-$${XDG_CACHE_HOME:-$$HOME/.cache}/polyglot-lab}"
