@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -67,15 +68,21 @@ func (c *cluster) build(ctx context.Context, pg binaries, t template) error {
 	if err := os.Chmod(c.dir, 0o711); err != nil {
 		return err
 	}
-	newServer := func(name string) (*server, error) {
-		s := &server{
+	newServer := func(name string) *server {
+		return &server{
 			engine: e, pg: pg, name: name, spawner: e.databaseCPUs,
 			data: filepath.Join(c.dir, name), logPath: filepath.Join(c.dir, name+".log"),
 		}
-		return s, e.user.copyData(t.data, s.data)
 	}
-	var err error
-	if c.primary, err = newServer("primary"); err != nil {
+	c.primary, c.replica = newServer("primary"), newServer("replica")
+	// The copy of the stopped template is as good a base backup as any: the primary's log goes on where it ends.
+	var copies sync.WaitGroup
+	errs := make([]error, 2)
+	for i, s := range []*server{c.primary, c.replica} {
+		copies.Go(func() { errs[i] = e.user.copyData(t.data, s.data) })
+	}
+	copies.Wait()
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	if err := c.primary.startReady(ctx, superuser, t.passwords.Superuser); err != nil {
@@ -83,10 +90,6 @@ func (c *cluster) build(ctx context.Context, pg binaries, t template) error {
 	}
 	// The template is used by all runs; its passwords are not.
 	if err := c.changePasswords(ctx, t.passwords); err != nil {
-		return err
-	}
-	// The copy of the stopped template is as good a base backup as any: the primary's log goes on where it ends.
-	if c.replica, err = newServer("replica"); err != nil {
 		return err
 	}
 	c.replica.settings = map[string]string{

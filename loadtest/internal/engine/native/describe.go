@@ -3,6 +3,7 @@ package native
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -129,4 +130,29 @@ func topology(cpu int, file string) int {
 		return 0
 	}
 	return n
+}
+
+// CPUs returns the CPUs that this program may use, in the order in which [engine.Place] shares them out.
+func CPUs() ([]int, error) { return orderedCPUs() }
+
+// CheckPinning says why processes cannot be given these CPUs, or nil.
+func CheckPinning(cpus []int) error {
+	s, err := newSpawner(cpus)
+	if err != nil {
+		return err
+	}
+	s.close()
+	return nil
+}
+
+// CheckUser names the user that PostgreSQL would run as and checks that this user can reach the folder for runs.
+func CheckUser(tempDir string) (name string, err error) {
+	user, err := findServerUser()
+	if err != nil {
+		return "", err
+	}
+	if !user.canReach(tempDir) {
+		return user.name, fmt.Errorf("user %s, who runs PostgreSQL, cannot reach %s", user.name, tempDir)
+	}
+	return user.name, nil
 }

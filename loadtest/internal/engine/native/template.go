@@ -32,7 +32,7 @@ const (
 	// contenders use the other.
 	templateDatabase = "lab_template"
 	// templateFormat is part of the cache's key: change it with anything here that changes what a template holds.
-	templateFormat = "1"
+	templateFormat = "3"
 )
 
 // passwords are those of one set of servers.
@@ -138,7 +138,9 @@ func (e *Engine) buildTemplate(ctx context.Context, pg binaries, dir, settings, 
 		return err
 	}
 	defer os.RemoveAll(logs)
-	s := &server{engine: e, pg: pg, name: "postgres (seeding)", data: data, logPath: filepath.Join(logs, "postgres.log"), spawner: e.everywhere}
+	s := &server{engine: e, pg: pg, name: "postgres (seeding)", data: data, logPath: filepath.Join(logs, "postgres.log"), spawner: e.everywhere,
+		// The last checkpoint then leaves hardly any log to copy.
+		settings: map[string]string{"wal_keep_size": "0", "min_wal_size": "2MB", "wal_recycle": "off"}}
 	if err := s.start(ctx); err != nil {
 		return err
 	}
@@ -184,7 +186,9 @@ func (e *Engine) initdb(ctx context.Context, pg binaries, data, password string)
 	var output strings.Builder
 	cmd := exec.CommandContext(ctx, filepath.Join(pg.bin, "initdb"),
 		"--pgdata="+data, "--username="+superuser, "--pwfile="+file.Name(), "--auth=scram-sha-256",
-		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
+		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions",
+		// Every run copies the log's files twice: small ones make that short.
+		"--wal-segsize=1")
 	cmd.Env = append(e.baseEnvironment(), runVariable+"="+e.run.id)
 	cmd.Dir = data
 	cmd.Stdout, cmd.Stderr = &output, &output
@@ -269,10 +273,19 @@ func seed(ctx context.Context, s *server, secret passwords, c *contract.Contract
 			return err
 		}
 	}
-	return copyDatabase(ctx, admin, labDatabase, templateDatabase, func(statement string) error {
+	if err := copyDatabase(ctx, admin, labDatabase, templateDatabase, func(statement string) error {
 		_, err := execute(ctx, admin, statement)
 		return err
-	})
+	}); err != nil {
+		return err
+	}
+	// Two, since each keeps what was written since the one before.
+	for range 2 {
+		if _, err := execute(ctx, admin, "checkpoint"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyDatabase makes the template out of the seeded database and closes it to connections.
