@@ -90,6 +90,9 @@ func findBinaries(ctx context.Context, cacheDir string, log func(string)) (binar
 	}
 }
 
+// localFolders are the places where distributions and PostgreSQL's own packages put the programs.
+var localFolders = []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin"}
+
 // localBinaries tries the folder named by the environment and no other, else the usual ones, and takes the newest.
 func localBinaries(ctx context.Context) (binaries, error) {
 	if bin := os.Getenv(postgresBinVariable); bin != "" {
@@ -100,7 +103,7 @@ func localBinaries(ctx context.Context) (binaries, error) {
 		return b, nil
 	}
 	var candidates []string
-	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/pgsql/bin"} {
+	for _, pattern := range localFolders {
 		found, _ := filepath.Glob(pattern)
 		candidates = append(candidates, found...)
 	}

@@ -261,7 +261,21 @@ func value[T any](t *testing.T, conn *pgx.Conn, query string, args ...any) T {
 }
 
 func TestDatabase(t *testing.T) {
+	databaseKeepsItsPromises(t, testEngine(t))
+}
+
+// TestDatabaseOfEmbeddedBinaries needs the npm registry, or its package in the cache: it is never skipped.
+func TestDatabaseOfEmbeddedBinaries(t *testing.T) {
+	t.Setenv(postgresVariable, "embedded")
 	e := testEngine(t)
+	databaseKeepsItsPromises(t, e)
+	description, err := e.Describe(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "npm "+EmbeddedPostgres(), description.PostgreSQLSource)
+	assert.True(t, strings.HasPrefix(embeddedVersion, description.PostgreSQL+"."), "%s is not of %s", description.PostgreSQL, embeddedVersion)
+}
+
+func databaseKeepsItsPromises(t *testing.T, e *Engine) {
 	d := testDatabase(t, e)
 	ctx := t.Context()
 	primary, replica := connect(t, d.PrimaryURL()), connect(t, d.ReplicaURL())

@@ -1,0 +1,130 @@
+package native
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestParseProcStat(t *testing.T) {
+	// Fields 14 to 17 are utime, stime, cutime and cstime in ticks; 22 is the start time.
+	const rest = " S 7 42 42 0 -1 4194560 1 2 3 4 11 22 33 44 20 0 5 0 98765 1 2 3"
+	for _, test := range []struct{ name, line string }{
+		{"a plain name", "42 (postgres)" + rest},
+		{"a name with spaces and parentheses", "42 (a) b (c)" + rest},
+		{"a name like the rest of a line", "42 () S 1 1 1)" + rest},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := parseProcStat([]byte(test.line))
+			require.NoError(t, err)
+			assert.Equal(t, procStat{pid: 42, parent: 7, state: 'S', childCPU: 770 * time.Millisecond, startTicks: 98765}, got)
+		})
+	}
+	for _, bad := range []string{"", "42", "42 (x", "42 (x) S 1", "x (x)" + rest, ") ("} {
+		_, err := parseProcStat([]byte(bad))
+		require.Error(t, err, "%q", bad)
+	}
+}
+
+func FuzzParseProcStat(f *testing.F) {
+	f.Add([]byte("42 (postgres) S 7 42 42 0 -1 4194560 1 2 3 4 11 22 33 44 20 0 5 0 98765 1 2 3"))
+	f.Add([]byte("1 (a) b) R 0"))
+	f.Fuzz(func(t *testing.T, text []byte) { _, _ = parseProcStat(text) })
+}
+
+// procTree writes a recorded /proc.
+func procTree(t *testing.T, stats map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for pid, line := range stats {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, pid), 0o755))
+		if line != "" {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, pid, "stat"), []byte(line), 0o644))
+		}
+	}
+	return dir
+}
+
+func TestTree(t *testing.T) {
+	const rest = " 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0 0"
+	dir := procTree(t, map[string]string{
+		"1":  "1 (init) S 0" + rest,
+		"10": "10 (server) S 1" + rest,
+		"12": "12 (worker) S 10" + rest,
+		"11": "11 (worker) R 10" + rest,
+		"20": "20 (grandchild) S 11" + rest,
+		"13": "13 (gone) Z 10" + rest,
+		"30": "30 (other) S 1" + rest,
+		// It ended between the listing and the look.
+		"40":   "",
+		"self": "",
+	})
+	pids := func(roots ...int) []int {
+		found, err := tree(dir, roots...)
+		require.NoError(t, err)
+		var pids []int
+		for _, stat := range found {
+			pids = append(pids, stat.pid)
+		}
+		return pids
+	}
+	assert.Equal(t, []int{10, 11, 12, 20}, pids(10), "a parent is before its children, and a zombie is none")
+	assert.Equal(t, []int{10, 30, 11, 12, 20}, pids(10, 30))
+	assert.Equal(t, []int{10, 11, 12, 20}, pids(10, 11), "nothing is counted twice")
+	assert.Empty(t, pids(99))
+	assert.Empty(t, pids(13))
+}
+
+func TestStatusNumber(t *testing.T) {
+	const rollup = "55d0-7ffe ---p 0 00:00 0 [rollup]\nRss:  2048 kB\nPss:   1536 kB\nPss_Dirty:  9 kB\n"
+	assert.Equal(t, int64(1536), statusNumber([]byte(rollup), "\nPss:"))
+	assert.Equal(t, int64(0), statusNumber([]byte(rollup), "\nSwap:"))
+	assert.Equal(t, int64(0), statusNumber([]byte("x\nPss:\n"), "\nPss:"))
+}
+
+func TestCPUTimeIsOfTheWholeProcess(t *testing.T) {
+	before, err := cpuTime(os.Getpid())
+	require.NoError(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		burn(20 * time.Millisecond)
+	}()
+	<-done
+	after, err := cpuTime(os.Getpid())
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, after-before, 20*time.Millisecond)
+	_, err = cpuTime(1 << 22)
+	require.Error(t, err)
+}
+
+func TestRingKeepsTheLastLines(t *testing.T) {
+	var r ring
+	assert.Empty(t, r.last(5))
+	for i := range 3*keptLogLines + 7 {
+		r.add(string(rune('a' + i%26)))
+	}
+	assert.Len(t, r.last(keptLogLines*3), keptLogLines)
+	last := 3*keptLogLines + 6
+	assert.Equal(t, []string{string(rune('a' + (last-1)%26)), string(rune('a' + last%26))}, r.last(2))
+	assert.Empty(t, r.last(0))
+}
+
+func TestAddressOf(t *testing.T) {
+	got, err := addressOf(`{"time":"2026-01-01T00:00:00.000Z","level":"info","msg":"listening","url":"http://127.0.0.1:40123/graphql","port":40123,"pid":1}`)
+	require.NoError(t, err)
+	assert.Equal(t, "http://127.0.0.1:40123", got)
+	for name, line := range map[string]string{
+		"no JSON": "listening on 40123", "another message": `{"msg":"starting","port":1}`,
+		"no port": `{"msg":"listening"}`, "a port beyond": `{"msg":"listening","port":65536}`, "empty": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := addressOf(line)
+			require.Error(t, err)
+		})
+	}
+}
