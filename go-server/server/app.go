@@ -1,0 +1,172 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
+)
+
+//go:generate go tool gqlgen generate --config ../gqlgen.yml
+
+// App is the server without its listener.
+type App struct {
+	config     Settings
+	log        *slog.Logger
+	failures   rateLimited
+	metrics    *Metrics
+	store      *Store
+	master     *Master
+	upstream   *Upstream
+	schema     *ast.Schema
+	executable *executableSchema
+	documents  *documentCache
+	floor      *floor // nil in other tiers
+	health     *health
+
+	inFlight atomic.Int64
+	ready    atomic.Bool // master data and connections were there once
+	draining atomic.Bool
+
+	background     sync.WaitGroup
+	stopBackground context.CancelFunc
+}
+
+// NewApp builds the application; Start starts it.
+func NewApp(c Settings, log *slog.Logger) (*App, error) {
+	a := &App{config: c, log: log, metrics: NewMetrics(), upstream: newUpstream(c), documents: newDocumentCache(c.Limits.CachedDocuments)}
+	var err error
+	if a.schema, err = newSchema(c.ContractDir); err != nil {
+		return nil, err
+	}
+	if c.Tier == TierFloor {
+		if a.floor, err = newFloor(c.ContractDir); err != nil {
+			return nil, err
+		}
+	}
+	if a.store, err = OpenStore(c, a.metrics); err != nil {
+		return nil, err
+	}
+	a.executable = &executableSchema{SchemaData: a.schema, Resolvers: &Resolver{a}}
+	a.master = newMaster(c, a.store, log)
+	a.health = &health{app: a}
+	a.metrics.watch(a.store, a.documents)
+	return a, nil
+}
+
+// Start begins to connect and to load master data, and waits for neither: until both are there, requests are refused.
+func (a *App) Start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	a.stopBackground = cancel
+	a.background.Go(func() { a.connect(ctx) })
+}
+
+// Handler answers everything the server answers.
+func (a *App) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/graphql", a.serveGraphQL)
+	mux.HandleFunc("GET /livez", a.health.livez)
+	mux.HandleFunc("GET /readyz", a.health.readyz)
+	mux.Handle("GET /metrics", a.metrics.handler())
+	mux.HandleFunc("GET /graphiql/{file}", a.serveGraphiQLFile)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		a.refuse(w, contentTypeJSON, newRequestError(http.StatusNotFound, codeBadRequest, "Not found."))
+	})
+	return mux
+}
+
+// connect opens all connections and loads master data, then follows its changes until ctx ends.
+func (a *App) connect(ctx context.Context) {
+	begun := time.Now()
+	concurrently := a.config.Start == StartConcurrent
+	warmed := make(chan struct{})
+	warm := func() {
+		defer close(warmed)
+		for _, d := range a.store.databases() {
+			for ctx.Err() == nil {
+				err := d.warm(ctx)
+				if err == nil {
+					break
+				}
+				a.log.Warn("database not reachable", "address", d.name, "error", err.Error())
+				select {
+				case <-ctx.Done():
+				case <-time.After(500 * time.Millisecond):
+				}
+			}
+		}
+	}
+	if concurrently {
+		a.background.Go(warm)
+	} else {
+		warm()
+	}
+	a.master.follow(ctx, concurrently, func() {
+		if a.ready.Load() {
+			return
+		}
+		select {
+		case <-warmed:
+		case <-ctx.Done():
+			return
+		}
+		a.ready.Store(true)
+		a.log.Info("ready", "start_ms", milliseconds(time.Since(begun)))
+	})
+}
+
+// Drain makes new requests be refused, so that those under way can be waited for.
+func (a *App) Drain() { a.draining.Store(true) }
+
+// Close ends everything in the background and closes the pools. No request may be under way.
+func (a *App) Close() {
+	if a.stopBackground != nil {
+		a.stopBackground()
+	}
+	a.background.Wait()
+	a.store.Close()
+}
+
+// RequestTimeout bounds how long a request may be under way.
+func (a *App) RequestTimeout() time.Duration { return a.config.RequestTimeout }
+
+// execute runs an operation and appends its answer to out. It gives the errors that belong beside the data.
+func (a *App) execute(r *request, out *buffer) []responseError {
+	begun := r.timing.now()
+	ctx := graphql.WithOperationContext(r.ctx, r.operation)
+	ctx = graphql.WithResponseContext(ctx, a.presentError, recoverPanic)
+	ec := newExecutionContext(r.operation, a.executable, nil)
+	var data graphql.Marshaler
+	if r.operation.Operation.Operation == ast.Mutation {
+		data = ec._Mutation(ctx, r.operation.Operation.SelectionSet)
+	} else {
+		data = ec._Query(ctx, r.operation.Operation.SelectionSet)
+	}
+	begun = r.timing.lap(phaseExecute, begun)
+	out.bytes = append(out.bytes, `{"data":`...)
+	data.MarshalGQL(out)
+	list := graphql.GetErrors(ctx)
+	var errs []responseError
+	for _, e := range list {
+		code, _ := e.Extensions["code"].(string)
+		errs = append(errs, responseError{e.Message, e.Locations, e.Path, errorExtensions{code}})
+	}
+	r.timing.lap(phaseSerialize, begun)
+	return errs
+}
+
+// passField and passRoot are gqlgen's middleware, of which there is none.
+func passField(ctx context.Context, next graphql.Resolver) (any, error) { return next(ctx) }
+
+func passRoot(ctx context.Context, next graphql.RootResolver) graphql.Marshaler { return next(ctx) }
+
+func recoverPanic(_ context.Context, cause any) error {
+	return fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+}
