@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+
+	"lab/loadtest/internal/conformance"
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/engine"
+)
+
+// conformanceMain proves arms equal: by default every arm of every manifest, and each contender without its loader.
+func conformanceMain(ctx context.Context, args []string, s streams) int {
+	f := newFlags("conformance", "[flags]")
+	contenders := f.String("contender", "", "`ARM,…` (default: every arm of every manifest, and each contender with LOADER=off and MASTER=none)")
+	engineName := f.String("engine", "auto", "`NAME`: auto, docker or native")
+	form := f.String("form", "full", "`NAME`: full or short")
+	seed := f.Uint64("seed", 0, "`N` for the random queries (default: a new one, printed)")
+	fresh := f.Bool("fresh", false, "prove again what is proven already")
+	asJSON := f.Bool("json", false, "print JSON instead of a table")
+	if code, ok := parse(f, args, s); !ok {
+		return code
+	}
+	l, err := openLab()
+	if err != nil {
+		return fail(ctx, s, "conformance", err)
+	}
+	var all []string
+	for _, a := range contender.Arms(l.contenders) {
+		all = append(all, a.Name)
+	}
+	for _, c := range l.contenders {
+		all = append(all, c.Name+"+LOADER=off", c.Name+"+MASTER=none")
+	}
+	arms, err := l.arms(*contenders, all)
+	if err != nil {
+		return fail(ctx, s, "conformance", err)
+	}
+	options := conformance.Options{Contract: l.contract, Root: l.root, Seed: *seed, Log: logTo(s.Err)}
+	switch *form {
+	case "full":
+		options.Form = conformance.Full
+	case "short":
+		options.Form = conformance.Short
+	default:
+		return fail(ctx, s, "conformance", fmt.Errorf("--form %q: expected full or short", *form))
+	}
+	if options.Seed == 0 {
+		options.Seed = 1 + rand.Uint64N(1<<32)
+	}
+	fmt.Fprintf(s.Err, "seed %d\n", options.Seed)
+	if !*fresh {
+		options.CacheDir = cacheDir()
+	}
+	release, err := engine.Lock(os.Args)
+	if err != nil {
+		return fail(ctx, s, "conformance", err)
+	}
+	defer release()
+	if options.Engine, err = l.engine(ctx, *engineName, options.Log); err != nil {
+		return fail(ctx, s, "conformance", err)
+	}
+	defer closeEngine(options.Engine, s)
+	reports, err := conformance.Prove(ctx, options, arms)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fail(ctx, s, "conformance", err)
+	}
+	if ctx.Err() != nil {
+		return fail(ctx, s, "conformance", ctx.Err())
+	}
+	if *asJSON {
+		e := json.NewEncoder(s.Out)
+		e.SetEscapeHTML(false)
+		_ = e.Encode(reports)
+	} else {
+		fmt.Fprint(s.Out, conformance.Text(reports))
+	}
+	for _, r := range reports {
+		if !r.Conformant {
+			return exitNo
+		}
+	}
+	return exitOK
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/native"
+	"lab/loadtest/internal/reference"
+)
+
+// lab is the repository: the contract and the contenders.
+type lab struct {
+	root       string
+	contract   *contract.Contract
+	contenders []contender.Contender
+}
+
+// findRoot looks upward from the working directory, then from the program, for the repository.
+func findRoot() (string, error) {
+	var from []string
+	if wd, err := os.Getwd(); err == nil {
+		from = append(from, wd)
+	}
+	if exe, err := os.Executable(); err == nil {
+		from = append(from, filepath.Dir(exe))
+	}
+	for _, dir := range from {
+		for {
+			if _, err := os.Stat(filepath.Join(dir, "contract", "schema.graphql")); err == nil {
+				return dir, nil
+			}
+			parent := filepath.Dir(dir)
+			if parent == dir {
+				break
+			}
+			dir = parent
+		}
+	}
+	return "", errors.New("no contract/schema.graphql here or above: run this inside the repository")
+}
+
+func openLab() (*lab, error) {
+	root, err := findRoot()
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{root: root}
+	if l.contract, err = contract.Load(filepath.Join(root, "contract")); err != nil {
+		return nil, fmt.Errorf("the contract: %w", err)
+	}
+	if l.contenders, err = contender.Load(root); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// arms resolves a comma-separated list; names not given are those of the default.
+func (l *lab) arms(list string, otherwise []string) ([]contender.Arm, error) {
+	names := otherwise
+	if list != "" {
+		names = strings.Split(list, ",")
+	}
+	var arms []contender.Arm
+	for _, name := range names {
+		arm, err := contender.Resolve(l.contenders, strings.TrimSpace(name))
+		if err != nil {
+			return nil, err
+		}
+		arms = append(arms, arm)
+	}
+	return arms, nil
+}
+
+// engine starts the engine of that name.
+func (l *lab) engine(ctx context.Context, name string, log func(string)) (engine.Engine, error) {
+	switch name {
+	case "auto", "native":
+		return native.New(ctx, native.Options{Root: l.root, Contract: l.contract, Log: log})
+	case "docker":
+		return nil, errors.New("engine docker: not built yet; use --engine native")
+	}
+	return nil, fmt.Errorf("--engine %q: expected auto, docker or native", name)
+}
+
+// question is an operation as it goes over the wire, with the answer that is right for one database.
+type question struct {
+	name     string
+	body     string
+	expected string
+}
+
+// questions derives what a database must answer to the operations of these names.
+func (l *lab) questions(ctx context.Context, database engine.Database, names ...string) ([]question, error) {
+	data, err := reference.Open(ctx, database.AdminPrimaryURL())
+	if err != nil {
+		return nil, err
+	}
+	executor := reference.NewExecutor(l.contract, data)
+	var out []question
+	for _, name := range names {
+		operation, err := l.contract.Operation(name)
+		if err != nil {
+			return nil, err
+		}
+		request := reference.RequestOf(operation)
+		answer := executor.Execute(request)
+		if answer.RequestError || len(answer.Errors) > 0 {
+			return nil, fmt.Errorf("operation %s: its answer has errors, so it cannot be put under load", name)
+		}
+		out = append(out, question{name, string(request.Body()), string(answer.JSON())})
+	}
+	return out, nil
+}
+
+// cacheDir is where proofs of conformance are kept.
+func cacheDir() string {
+	if dir := os.Getenv("LAB_CACHE_DIR"); dir != "" {
+		return dir
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		dir = os.TempDir()
+	}
+	return filepath.Join(dir, "polyglot-lab")
+}
+
+// logTo writes lines of progress.
+func logTo(w io.Writer) func(string) {
+	return func(line string) { fmt.Fprintln(w, line) }
+}
+
+// closeEngine stops everything, even when the command was interrupted.
+func closeEngine(e engine.Engine, s streams) {
+	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	defer stop()
+	if err := e.Close(ctx); err != nil {
+		fmt.Fprintln(s.Err, "loadtest: cleaning up:", err)
+	}
+}
+
+// settings is a repeatable flag NAME=VALUE.
+type settings map[string]string
+
+func (v settings) String() string { return "" }
+
+// Set adds one setting.
+func (v settings) Set(text string) error {
+	name, value, ok := strings.Cut(text, "=")
+	if !ok || name == "" {
+		return fmt.Errorf("%q: expected NAME=VALUE", text)
+	}
+	v[name] = value
+	return nil
+}

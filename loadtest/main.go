@@ -1,0 +1,141 @@
+// Command loadtest proves that servers in several languages answer the same, measures them, and says what the figures
+// carry. One file per command; what they share is in lab.go.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"lab/loadtest/internal/engine"
+)
+
+// Exit statuses that scripts rely on.
+const (
+	exitOK          = 0
+	exitNo          = 1 // the answer is no: not conformant, a regression
+	exitCannot      = 2 // could not run
+	exitInterrupted = 130
+)
+
+// streams are what a command reads and writes: results to Out, everything else to Err.
+type streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+type command struct {
+	name   string
+	about  string
+	hidden bool // of use to the tool itself or to its developers
+	run    func(ctx context.Context, args []string, s streams) int
+}
+
+func commands() []command {
+	return []command{
+		{"compare", "prove the arms equal, measure them in random order, and print what they cost", false, compareMain},
+		{"conformance", "prove that arms answer as the contract asks", false, conformanceMain},
+		{"serve", "run one contender with its database until interrupted", false, serveMain},
+		{"doctor", "say what this machine can do, and what to do about what is missing", false, doctorMain},
+		{"bench-servers", "measure every arm's CPU per request over the headline operations, beside its floor", false, benchMain},
+		{"agent", "the load generator: a job on standard input, its result on standard output", true, agentMain},
+		{"upstream", "the stub of the quote service", true, upstreamMain},
+		{"derive", "derive the expected answers of contract/operations from SQL", true, deriveMain},
+		{"database", "a seeded database until interrupted; its URLs on standard output", true, databaseMain},
+	}
+}
+
+func main() {
+	// The first signal ends what runs, in order; a second one ends the program at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop()
+	}()
+	os.Exit(run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+func run(ctx context.Context, args []string, s streams) int {
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		w := s.Err
+		code := exitCannot
+		if len(args) > 0 {
+			w, code = s.Out, exitOK
+		}
+		fmt.Fprint(w, "loadtest compares servers in several languages that serve the same API.\n\n")
+		for _, c := range commands() {
+			if !c.hidden {
+				fmt.Fprintf(w, "  loadtest %-14s %s\n", c.name, c.about)
+			}
+		}
+		fmt.Fprint(w, "\nloadtest COMMAND --help lists a command's flags.\nExit status: 0 fine, 1 the answer is no, 2 could not run, 130 interrupted.\n")
+		return code
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.run(ctx, args[1:], s)
+		}
+	}
+	fmt.Fprintf(s.Err, "loadtest: no command %q; loadtest help lists them\n", args[0])
+	return exitCannot
+}
+
+// newFlags makes a flag set that reports through parse.
+func newFlags(name, usage string) *flag.FlagSet {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.Usage = func() {}
+	f.Init(name+"\x00"+usage, flag.ContinueOnError)
+	return f
+}
+
+// parse reads flags; where it returns false, the command ends with the code.
+func parse(f *flag.FlagSet, args []string, s streams) (code int, ok bool) {
+	name, usage, _ := strings.Cut(f.Name(), "\x00")
+	err := f.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(s.Out, "usage: loadtest %s %s\n\n", name, usage)
+		f.SetOutput(s.Out)
+		f.VisitAll(func(x *flag.Flag) {
+			value, text := flag.UnquoteUsage(x)
+			head := "--" + x.Name
+			if value != "" {
+				head += " " + value
+			}
+			if x.DefValue != "" && x.DefValue != "false" && x.DefValue != "0" {
+				text += " (default " + x.DefValue + ")"
+			}
+			fmt.Fprintf(s.Out, "  %-28s %s\n", head, text)
+		})
+		return exitOK, false
+	case err != nil:
+		fmt.Fprintf(s.Err, "loadtest %s: %v\n", name, err)
+		return exitCannot, false
+	case f.NArg() > 0:
+		fmt.Fprintf(s.Err, "loadtest %s: unexpected argument %q\n", name, f.Arg(0))
+		return exitCannot, false
+	}
+	return exitOK, true
+}
+
+// fail prints an error and gives the exit status that it stands for.
+func fail(ctx context.Context, s streams, command string, err error) int {
+	if ctx.Err() != nil {
+		fmt.Fprintf(s.Err, "loadtest %s: interrupted\n", command)
+		return exitInterrupted
+	}
+	var busy *engine.BusyError
+	if errors.As(err, &busy) {
+		fmt.Fprintf(s.Err, "loadtest %s: %v; two at once would spoil each other\n", command, err)
+		return exitCannot
+	}
+	fmt.Fprintf(s.Err, "loadtest %s: %v\n", command, err)
+	return exitCannot
+}

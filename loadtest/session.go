@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/plan"
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/trial"
+)
+
+// session is a database under measurement with its upstream, and what is known of the machine.
+type session struct {
+	lab         *lab
+	engine      engine.Engine
+	description engine.Description
+	database    engine.Database
+	upstream    engine.Service
+	folder      record.Folder
+	run         record.Run
+	progress    *progress
+	// nonconformant arms are measured only because it was asked for.
+	nonconformant map[string]bool
+}
+
+// open starts database and upstream and fills the run's environment.
+func (s *session) open(ctx context.Context, size string, arms []contender.Arm) error {
+	var err error
+	if s.description, err = s.engine.Describe(ctx); err != nil {
+		return err
+	}
+	s.progress.say("PostgreSQL: primary and replica with data of size %s …", size)
+	if s.database, err = s.engine.Database(ctx, engine.DatabaseSpec{Size: size}); err != nil {
+		return err
+	}
+	if s.upstream, err = s.engine.Upstream(ctx, engine.UpstreamSpec{Size: size}); err != nil {
+		return err
+	}
+	d := s.description
+	s.run.Environment = record.Environment{
+		Engine: d.Engine, OS: d.OS, Kernel: d.Kernel, Arch: d.Arch, CPUModel: d.CPUModel, CPUs: d.CPUs,
+		Placement:  map[string][]int{"contender": d.Placement.Contender, "database": d.Placement.Database, "agent": d.Placement.Agent},
+		CPUsShared: d.Placement.Shared, MemoryBytes: d.MemoryBytes,
+		PostgreSQL: d.PostgreSQL, PostgreSQLSource: d.PostgreSQLSource, PostgreSQLSettings: d.PostgreSQLSettings,
+		DataSize: size, DataDigest: s.lab.contract.Digests[size], Missing: d.Missing,
+		Contenders: map[string]json.RawMessage{},
+	}
+	if d.Placement.Note != "" {
+		s.warn("%s", d.Placement.Note)
+	}
+	for _, arm := range arms {
+		if _, ok := s.run.Environment.Contenders[arm.Contender]; ok {
+			continue
+		}
+		version, err := s.engine.Version(ctx, arm)
+		if err != nil {
+			return err
+		}
+		if s.run.Environment.Contenders[arm.Contender], err = json.Marshal(version); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) warn(format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
+	if !slices.Contains(s.run.Warnings, line) {
+		s.run.Warnings = append(s.run.Warnings, line)
+	}
+}
+
+// with runs f on a fresh process of the arm and ends that process.
+func (s *session) with(ctx context.Context, arm contender.Arm, f func(trial.Subject) error) error {
+	c, err := s.engine.Contender(ctx, engine.ContenderSpec{
+		Arm: arm, PrimaryURL: s.database.PrimaryURL(), ReplicaURL: s.database.ReplicaURL(), UpstreamURL: s.upstream.URL(),
+		// One line per failed request at most: logging must not be what is measured.
+		Environment: map[string]string{"LOG_LEVEL": "warn"},
+	})
+	if err != nil {
+		return err
+	}
+	err = f(trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Placement: s.description.Placement})
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	if stopErr := c.Stop(stop); stopErr != nil && err == nil {
+		s.warn("%s did not end as it should: %v", arm.Name, stopErr)
+	}
+	return err
+}
+
+// measure runs one trial and puts it on disk before it returns.
+func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial.Spec) (record.Trial, error) {
+	t, log, err := trial.Run(ctx, subject, spec)
+	if err != nil {
+		return t, err
+	}
+	t.Nonconformant = s.nonconformant[subject.Arm.Name]
+	if err := s.folder.WriteTrial(t, log); err != nil {
+		return t, err
+	}
+	s.run.Trials = append(s.run.Trials, t)
+	if t.Void != nil {
+		s.progress.say("void: %s: %s", t.ID, *t.Void)
+	}
+	return t, nil
+}
+
+// pilot finds about how much an arm bears: a closed loop after a warm-up. It plans; its figures are in no verdict.
+func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, warm, d time.Duration) (float64, error) {
+	var rps float64
+	err := s.with(ctx, arm, func(subject trial.Subject) error {
+		spec := trial.Spec{Body: q.body, Expected: q.expected, MaxInFlight: pilotConnections, Timeout: requestTimeout}
+		if _, err := trial.WarmUp(ctx, subject, spec, warm); err != nil {
+			return err
+		}
+		result, err := trial.WarmUp(ctx, subject, spec, d)
+		if err != nil {
+			return err
+		}
+		rps = float64(result.OK) / result.Elapsed.Seconds()
+		return nil
+	})
+	return rps, err
+}
+
+// Fixed parts of every comparison.
+const (
+	pilotConnections      = 16
+	rateMaxInFlight       = 512
+	throughputMaxInFlight = 64
+	requestTimeout        = 10 * time.Second
+	// rateShare of the weakest arm's capacity is a rate that all bear without a queue that grows.
+	rateShare = 0.5
+	// overload is how much more than its own capacity an arm is offered where throughput is measured.
+	overload = 1.3
+)
+
+func trialID(scenario, operation string, load record.Load, block, position int, arm string, duplicate bool) string {
+	id := fmt.Sprintf("%s-%s-%s-b%02d-p%02d-%s", scenario, operation, load, block+1, position+1, fileName(arm))
+	if duplicate {
+		id += "-aa"
+	}
+	return id
+}
+
+// fileName keeps an arm's name to what every file system takes.
+func fileName(arm string) string {
+	out := []byte(arm)
+	for i, c := range out {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '+', c == '=', c == '_', c == '.':
+		default:
+			out[i] = '_'
+		}
+	}
+	return string(out)
+}
+
+// finish puts run.json on disk.
+func (s *session) finish(complete bool) error {
+	s.run.Ended, s.run.Complete = time.Now().UTC(), complete
+	return s.folder.WriteRun(s.run)
+}
+
+// seeds of trials, from the run's.
+func (s *session) seedOf(block, position int) uint64 { return plan.Seeds(s.run.Seed, block, position) }

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+
+	"lab/loadtest/internal/agent"
+	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/derive"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/native"
+	"lab/loadtest/internal/reference"
+	"lab/loadtest/internal/upstream"
+)
+
+func agentMain(ctx context.Context, args []string, s streams) int {
+	if code, ok := parse(newFlags("agent", "< JOB.json"), args, s); !ok {
+		return code
+	}
+	return agent.Main(ctx, s.In, s.Out, s.Err, func(expected, got []byte) error {
+		if difference := reference.Compare(expected, got); difference != nil {
+			return fmt.Errorf("%v", difference)
+		}
+		return nil
+	})
+}
+
+func upstreamMain(_ context.Context, args []string, s streams) int {
+	return upstream.Main(args, s.Out, s.Err)
+}
+
+func deriveMain(ctx context.Context, args []string, s streams) int {
+	return derive.Main(ctx, args, s.Out, s.Err)
+}
+
+// databaseMain serves tests of the contenders' own: it needs the contract and no contender.
+func databaseMain(ctx context.Context, args []string, s streams) int {
+	f := newFlags("database", "[--size small|standard]")
+	size := f.String("size", "small", "`NAME` of the data's size in contract/sql/sizes.json")
+	if code, ok := parse(f, args, s); !ok {
+		return code
+	}
+	root, err := findRoot()
+	if err != nil {
+		return fail(ctx, s, "database", err)
+	}
+	c, err := contract.LoadWithoutExpectations(filepath.Join(root, "contract"))
+	if err != nil {
+		return fail(ctx, s, "database", err)
+	}
+	e, err := native.New(ctx, native.Options{Root: root, Contract: c, Log: logTo(s.Err)})
+	if err != nil {
+		return fail(ctx, s, "database", err)
+	}
+	defer closeEngine(e, s)
+	d, err := e.Database(ctx, engine.DatabaseSpec{Size: *size})
+	if err != nil {
+		return fail(ctx, s, "database", err)
+	}
+	line, err := json.Marshal(map[string]any{
+		"database_url": d.PrimaryURL(), "replica_url": d.ReplicaURL(),
+		"admin_database_url": d.AdminPrimaryURL(), "admin_replica_url": d.AdminReplicaURL(), "pids": d.Pids(),
+	})
+	if err != nil {
+		return fail(ctx, s, "database", err)
+	}
+	fmt.Fprintln(s.Out, string(line))
+	<-ctx.Done()
+	return exitInterrupted
+}
