@@ -170,14 +170,9 @@ func (x *execution) resolveType(t *ast.Type, fieldName string, deprecatedToo boo
 		if !isInterface && definition.Kind != ast.Union {
 			return nil, nil
 		}
-		var names []string
-		for _, possible := range x.schema.PossibleTypes[definition.Name] {
-			names = append(names, possible.Name)
-		}
-		slices.SortFunc(names, func(a, b string) int { return lineOf(x.schema.Types[a]) - lineOf(x.schema.Types[b]) })
-		list := make([]any, len(names))
-		for i, name := range names {
-			list[i] = ast.NamedType(name, nil)
+		var list []any
+		for _, possible := range possibleTypes(x.schema, definition) {
+			list = append(list, ast.NamedType(possible.Name, nil))
 		}
 		return list, nil
 	case "enumValues":
@@ -204,6 +199,13 @@ func (x *execution) resolveType(t *ast.Type, fieldName string, deprecatedToo boo
 		return list, nil
 	}
 	return nil, fmt.Errorf("no resolver for __Type.%s", fieldName)
+}
+
+// possibleTypes are an abstract type's, in the order in which they are written.
+func possibleTypes(schema *ast.Schema, abstract *ast.Definition) []*ast.Definition {
+	return slices.SortedFunc(slices.Values(schema.PossibleTypes[abstract.Name]), func(a, b *ast.Definition) int {
+		return lineOf(a) - lineOf(b)
+	})
 }
 
 // types are the schema's in the order in which they are written, then the built-in ones by name.
