@@ -32,6 +32,10 @@ type pacer struct {
 	intended map[uint64]time.Duration // by sequence number, until the result comes
 }
 
+// grace is how long after the end a request intended before it may still be sent. Beyond, it counts as unsent: a queue
+// that grew over the whole attack is not sent to its end.
+const grace = 100 * time.Millisecond
+
 // Pace implements vegeta.Pacer. It sleeps by itself, since Go's timers wake in steps of a millisecond.
 func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
 	p.once.Do(func() {
@@ -43,7 +47,7 @@ func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
 		return 0, elapsed >= p.duration
 	}
 	at := p.schedule.At(hits)
-	if at >= p.duration {
+	if at >= p.duration || elapsed > p.duration+grace {
 		return 0, true
 	}
 	p.mu.Lock()
@@ -122,10 +126,9 @@ func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
 	stop := context.AfterFunc(ctx, func() { attacker.Stop() })
 	defer stop()
 	before := ownCPU()
-	// The pacer itself ends the attack at the job's duration; vegeta's own end may come a little later, for what was
-	// scheduled in time and could not be sent in time.
 	var last time.Time
-	for hit := range attacker.Attack(target, p, job.Duration, "") {
+	for hit := range attacker.Attack(target, p, 0, "") { // the pacer ends it
+
 		intended := p.take(hit.Seq, hit.Timestamp)
 		lag := hit.Timestamp.Sub(p.began) - intended
 		r.Sent++

@@ -1,0 +1,79 @@
+package summary
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/record"
+)
+
+func run() record.Run {
+	r := record.Run{ID: "r", Profile: "quick", Evidence: true, Complete: true, Seed: 7, Plan: record.Plan{Blocks: 3, FloorBlocks: 1, RateRPS: 200}}
+	for block := 1; block <= 3; block++ {
+		for arm, cpu := range map[string]float64{"go": 2000, "go-floor": 400} {
+			v := cpu + float64(block)
+			tier := "mainstream"
+			if arm == "go-floor" {
+				tier = "floor"
+			}
+			r.Trials = append(r.Trials,
+				record.Trial{Arm: arm, Contender: "go", Tier: tier, Operation: "q2", Load: record.LoadRate, Block: block, OK: 100, CPUUsPerRequest: &v, LatencyP50NS: 2e6, LatencyP99NS: 9e6},
+				record.Trial{Arm: arm, Contender: "go", Tier: tier, Operation: "q2", Load: record.LoadThroughput, Block: block, AchievedRPS: 400, Bottleneck: "contender"})
+		}
+	}
+	return r
+}
+
+func TestTableSaysWhatTheRecordHas(t *testing.T) {
+	text := Text(run())
+	assert.Contains(t, text, "2002 (2001–2003)")
+	assert.Contains(t, text, fmt.Sprintf("%.2f", 2002.0/402))
+	assert.Contains(t, text, "0 of 6")
+	assert.NotContains(t, text, "evidence")
+	assert.Less(t, strings.Index(text, "go-floor"), strings.Index(text, "mainstream"), "the cheapest first")
+}
+
+func TestSmokeAndInterruptedRunsSaySo(t *testing.T) {
+	r := run()
+	r.Profile, r.Evidence, r.Complete = "smoke", false, false
+	for _, text := range []string{Text(r), Markdown(r)} {
+		assert.Contains(t, text, "no evidence")
+		assert.Contains(t, text, "interrupted")
+	}
+}
+
+func TestNonconformantFiguresAreMarked(t *testing.T) {
+	r := run()
+	for i := range r.Trials {
+		r.Trials[i].Nonconformant = r.Trials[i].Arm == "go"
+	}
+	assert.Contains(t, Text(r), "go (not conformant!)")
+	assert.NotContains(t, Text(r), "go-floor (not")
+}
+
+func TestVoidTrialsAreInNoFigure(t *testing.T) {
+	r := run()
+	why := "late"
+	for i := range r.Trials {
+		if r.Trials[i].Arm == "go" && r.Trials[i].Block != 2 {
+			r.Trials[i].Void = &why
+		}
+	}
+	assert.Contains(t, Text(r), "2002 (2002–2002)")
+	assert.Contains(t, Text(r), "4 of 6")
+}
+
+// Names in a record may be anything; in Markdown they stay text.
+func TestHostileNamesStayText(t *testing.T) {
+	r := run()
+	r.Trials[0].Arm = "<script>|`x`\n# head"
+	text := Markdown(r)
+	assert.NotContains(t, text, "<script>")
+	for line := range strings.Lines(text) {
+		require.False(t, strings.HasPrefix(line, "# head"))
+	}
+}

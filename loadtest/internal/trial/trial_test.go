@@ -1,0 +1,150 @@
+package trial
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/agent"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/record"
+)
+
+func TestBottleneck(t *testing.T) {
+	two, four, one := engine.Place([]int{0, 1}), engine.Place([]int{0, 1, 2, 3}), engine.Place([]int{0})
+	for name, c := range map[string]struct {
+		load load
+		want string
+	}{
+		"contender busy":                           {load{cpus: two, contender: 9.5, database: 2}, BottleneckContender},
+		"contender busy beside a busy database":    {load{cpus: two, contender: 9.5, database: 9}, BottleneckContender},
+		"database fills the shared CPU":            {load{cpus: two, contender: 3, database: 7, agent: 2}, BottleneckDatabase},
+		"generator fills the shared CPU":           {load{cpus: two, contender: 3, database: 2, agent: 7}, BottleneckGenerator},
+		"two CPUs, one of them used, are not busy": {load{cpus: four, contender: 10, database: 3, agent: 3}, BottleneckNone},
+		"two CPUs used":                            {load{cpus: four, contender: 18, database: 3, agent: 3}, BottleneckContender},
+		"the generator's own CPU":                  {load{cpus: four, contender: 3, database: 3, agent: 9}, BottleneckGenerator},
+		"the database's own CPU":                   {load{cpus: four, contender: 3, database: 9, agent: 3}, BottleneckDatabase},
+		"one CPU for all, the largest user":        {load{cpus: one, contender: 3, database: 5, agent: 1.5}, BottleneckDatabase},
+		"others at work":                           {load{cpus: two, contender: 3, database: 3, agent: 1, other: 2}, BottleneckNoise},
+		"hypervisor":                               {load{cpus: two, contender: 3, database: 3, agent: 1, steal: 0.06}, BottleneckNoise},
+		"nobody: it waits":                         {load{cpus: two, contender: 1, database: 1, agent: 1}, BottleneckNone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.load.elapsed = 10 * time.Second
+			assert.Equal(t, c.want, bottleneck(c.load))
+		})
+	}
+}
+
+func TestVoid(t *testing.T) {
+	good := record.Trial{Load: record.LoadRate, Offered: 1000, Sent: 1000, OK: 1000}
+	for name, c := range map[string]struct {
+		change func(*record.Trial)
+		says   string
+	}{
+		"good":                       {func(*record.Trial) {}, ""},
+		"one wrong answer":           {func(t *record.Trial) { t.OK--; t.Failed++; t.FirstFailure = "data.items[0].name" }, "1 of 1000 requests failed: data.items[0].name"},
+		"nothing answered":           {func(t *record.Trial) { t.OK = 0 }, "no request was answered"},
+		"late":                       {func(t *record.Trial) { t.SendLagP99NS = int64(11 * time.Millisecond) }, "lag p99 11.0 ms"},
+		"late under overload":        {func(t *record.Trial) { t.SendLagP99NS = int64(time.Second); t.Load = record.LoadThroughput }, ""},
+		"unsent":                     {func(t *record.Trial) { t.Offered, t.Unsent = 1020, 20 }, "20 of 1020"},
+		"unsent within the limit":    {func(t *record.Trial) { t.Offered, t.Unsent = 1010, 10 }, ""},
+		"unsent under overload":      {func(t *record.Trial) { t.Offered, t.Unsent, t.Load = 2000, 1000, record.LoadThroughput }, ""},
+		"the hypervisor at any load": {func(t *record.Trial) { t.MachineStealShare = 0.2; t.Load = record.LoadThroughput }, "hypervisor"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			trial := good
+			c.change(&trial)
+			why := void(&trial)
+			if c.says == "" {
+				assert.Nil(t, why)
+				return
+			}
+			require.NotNil(t, why)
+			assert.Contains(t, *why, c.says)
+		})
+	}
+}
+
+func TestMachineTime(t *testing.T) {
+	a, err := parseMachine("cpu  100 0 100 700 0 0 0 100 0 0\ncpu0 1\n")
+	require.NoError(t, err)
+	b, err := parseMachine("cpu  150 0 150 750 0 0 0 150 0 0\n")
+	require.NoError(t, err)
+	d := b.sub(a)
+	assert.InDelta(t, 0.25, d.stealShare(), 1e-9)
+	assert.InDelta(t, 1, d.busySeconds(), 1e-9)
+	_, err = parseMachine("intr 1 2 3")
+	require.ErrorContains(t, err, "intr")
+	assert.Zero(t, machineTime{}.stealShare())
+}
+
+// The log must give every request back to the standard reader.
+func TestHDRLogIsReadable(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"data":1}`) }))
+	defer s.Close()
+	r, err := agent.Attack(t.Context(), agent.Job{URL: s.URL, Body: "{}", RPS: 200, Duration: 1500 * time.Millisecond, Arrival: agent.Constant, MaxInFlight: 8, Timeout: time.Second}, nil)
+	require.NoError(t, err)
+	text, err := hdrLog(r)
+	require.NoError(t, err)
+	reader := hdr.NewHistogramLogReader(bytes.NewReader(text))
+	var n int64
+	intervals := 0
+	for {
+		h, err := reader.NextIntervalHistogram()
+		require.NoError(t, err)
+		if h == nil {
+			break
+		}
+		intervals++
+		n += h.TotalCount()
+	}
+	assert.Equal(t, 2, intervals)
+	assert.EqualValues(t, r.Sent, n)
+	assert.EqualValues(t, 300, r.Offered)
+}
+
+// A record's percentiles are those of its histogram: golden values by hand.
+func TestPercentilesAreWhatTheirNamesSay(t *testing.T) {
+	raw := struct {
+		Seconds []*agent.Histogram `json:"seconds"`
+		Service *agent.Histogram   `json:"service"`
+		SendLag *agent.Histogram   `json:"send_lag"`
+	}{}
+	h := func() *agent.Histogram {
+		x := hdr.New(1000, int64(100*time.Second), 3)
+		for i := int64(1); i <= 1000; i++ {
+			require.NoError(t, x.RecordValue(i*int64(time.Millisecond)))
+		}
+		return &agent.Histogram{Histogram: x}
+	}
+	raw.Seconds, raw.Service, raw.SendLag = []*agent.Histogram{h()}, h(), h()
+	b, err := json.Marshal(raw)
+	require.NoError(t, err)
+	var r agent.Result
+	require.NoError(t, json.Unmarshal(b, &r))
+	r.Offered, r.Sent, r.OK, r.Elapsed = 1000, 1000, 1000, 2*time.Second
+	trial := record.Trial{DurationNS: int64(time.Second)}
+	fill(&trial, &r)
+	for name, c := range map[string]struct {
+		got  int64
+		want time.Duration
+	}{
+		"p50": {trial.LatencyP50NS, 500 * time.Millisecond}, "p90": {trial.LatencyP90NS, 900 * time.Millisecond},
+		"p99": {trial.LatencyP99NS, 990 * time.Millisecond}, "p99.9": {trial.LatencyP999NS, 999 * time.Millisecond},
+		"max": {trial.LatencyMaxNS, time.Second}, "service p99": {trial.ServiceP99NS, 990 * time.Millisecond},
+		"lag p99": {trial.SendLagP99NS, 990 * time.Millisecond},
+	} {
+		assert.InEpsilon(t, int64(c.want), c.got, 0.001, name)
+	}
+	assert.InDelta(t, 1000, trial.OfferedRPS, 1e-9)
+	assert.InDelta(t, 500, trial.AchievedRPS, 1e-9)
+}
