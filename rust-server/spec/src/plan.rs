@@ -1,0 +1,186 @@
+//! A document with nothing left to decide, in async-graphql's own types: one operation, each field once, arguments as
+//! constants, no fragments but one per possible type where the type is abstract, no directives.
+//!
+//! async-graphql resolves a field as often as it is selected and merges the answers; a mutation would be executed twice.
+
+use crate::{
+    ast::{Argument, Directive, Document, Field, Operation, Selection, Value},
+    schema::{FieldDefinition, Schema, named},
+    variables::{Variables, from_literal},
+};
+use async_graphql::{
+    Name, Positioned, Value as ConstValue,
+    parser::types::{self as library, DocumentOperations, ExecutableDocument},
+};
+use std::collections::HashMap;
+
+/// Fragments that multiply: the plan would have too many fields.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooLarge;
+
+/// Selections looked at; far more than what the limits of depth and cost let through.
+const WORK_LIMIT: usize = 200_000;
+
+/// Plans a validated operation for these variables.
+pub fn plan(
+    schema: &Schema,
+    document: &Document,
+    operation: &Operation,
+    variables: &Variables,
+) -> Result<ExecutableDocument, TooLarge> {
+    let mut planner = Planner { schema, document, variables, work: 0 };
+    let root = schema.root(operation.kind).ok_or(TooLarge)?;
+    let items = planner.object(root, &[&operation.selections])?;
+    let definition = library::OperationDefinition {
+        ty: operation.kind,
+        variable_definitions: Vec::new(),
+        directives: Vec::new(),
+        selection_set: Positioned::new(library::SelectionSet { items }, operation.position),
+    };
+    Ok(ExecutableDocument {
+        operations: DocumentOperations::Single(Positioned::new(definition, operation.position)),
+        fragments: HashMap::new(),
+    })
+}
+
+struct Planner<'a> {
+    schema: &'a Schema,
+    document: &'a Document,
+    variables: &'a Variables,
+    work: usize,
+}
+
+/// The fields of one response key, in the order of their first appearance.
+type Collected<'a> = Vec<(&'a Name, Vec<&'a Field>)>;
+
+impl<'a> Planner<'a> {
+    /// The selections on an object type, each response key once.
+    fn object(
+        &mut self,
+        ty: &'a Name,
+        sets: &[&'a [Selection]],
+    ) -> Result<Vec<Positioned<library::Selection>>, TooLarge> {
+        let mut collected = Collected::new();
+        let mut visited = Vec::new();
+        for set in sets {
+            self.collect(ty, set, &mut visited, &mut collected)?;
+        }
+        collected.into_iter().map(|(_, fields)| self.field(ty, &fields)).collect()
+    }
+
+    /// CollectFields of the specification.
+    fn collect(
+        &mut self,
+        ty: &'a Name,
+        set: &'a [Selection],
+        visited: &mut Vec<&'a Name>,
+        collected: &mut Collected<'a>,
+    ) -> Result<(), TooLarge> {
+        for selection in set {
+            self.work += 1;
+            if self.work > WORK_LIMIT {
+                return Err(TooLarge);
+            }
+            match selection {
+                Selection::Field(field) if self.is_selected(&field.directives) => {
+                    let key = field.response_key();
+                    match collected.iter_mut().find(|(known, _)| *known == key) {
+                        Some((_, fields)) => fields.push(field),
+                        None => collected.push((key, vec![field])),
+                    }
+                }
+                Selection::Spread(spread) if self.is_selected(&spread.directives) => {
+                    if visited.contains(&&spread.name) {
+                        continue;
+                    }
+                    visited.push(&spread.name);
+                    if let Some(fragment) = self.document.fragment(&spread.name)
+                        && self.schema.possible(&fragment.on).contains(ty)
+                    {
+                        self.collect(ty, &fragment.selections, visited, collected)?;
+                    }
+                }
+                Selection::Inline(inline) if self.is_selected(&inline.directives) => {
+                    if inline.on.as_ref().is_none_or(|on| self.schema.possible(on).contains(ty)) {
+                        self.collect(ty, &inline.selections, visited, collected)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn is_selected(&self, directives: &[Directive]) -> bool {
+        let condition = |name: &str| {
+            let directive = directives.iter().find(|directive| directive.name == *name)?;
+            let value = directive.arguments.iter().find(|argument| argument.name == *"if")?;
+            match &value.value {
+                Value::Boolean(value) => Some(*value),
+                Value::Variable(name) => self.variables.get(name).map(|value| *value == ConstValue::Boolean(true)),
+                _ => None,
+            }
+        };
+        condition("skip") != Some(true) && condition("include") != Some(false)
+    }
+
+    fn field(&mut self, parent: &Name, fields: &[&'a Field]) -> Result<Positioned<library::Selection>, TooLarge> {
+        let first = fields[0];
+        let definition = self.schema.field(parent, &first.name);
+        let mut items = Vec::new();
+        if !first.selections.is_empty()
+            && let Some(definition) = definition
+        {
+            let sets: Vec<&'a [Selection]> = fields.iter().map(|field| field.selections.as_slice()).collect();
+            items = self.selections(named(&definition.ty), &sets, first)?;
+        }
+        let position = first.position;
+        let field = library::Field {
+            alias: first.alias.clone().map(|alias| Positioned::new(alias, position)),
+            name: Positioned::new(first.name.clone(), position),
+            arguments: definition.map(|definition| self.arguments(definition, &first.arguments)).unwrap_or_default(),
+            directives: Vec::new(),
+            selection_set: Positioned::new(library::SelectionSet { items }, position),
+        };
+        Ok(Positioned::new(library::Selection::Field(Positioned::new(field, position)), position))
+    }
+
+    fn selections(
+        &mut self,
+        ty: &'a Name,
+        sets: &[&'a [Selection]],
+        field: &Field,
+    ) -> Result<Vec<Positioned<library::Selection>>, TooLarge> {
+        if self.schema.is_object(ty) {
+            return self.object(ty, sets);
+        }
+        let mut items = Vec::new();
+        for possible in self.schema.possible(ty) {
+            let selection_set = library::SelectionSet { items: self.object(possible, sets)? };
+            let condition = library::TypeCondition { on: Positioned::new(possible.clone(), field.position) };
+            let inline = library::InlineFragment {
+                type_condition: Some(Positioned::new(condition, field.position)),
+                directives: Vec::new(),
+                selection_set: Positioned::new(selection_set, field.position),
+            };
+            let inline = library::Selection::InlineFragment(Positioned::new(inline, field.position));
+            items.push(Positioned::new(inline, field.position));
+        }
+        Ok(items)
+    }
+
+    /// The arguments that have a value; the library puts in the defaults of the others.
+    fn arguments(
+        &self,
+        definition: &FieldDefinition,
+        given: &[Argument],
+    ) -> Vec<(Positioned<Name>, Positioned<async_graphql_value::Value>)> {
+        let value = |argument: &Argument| {
+            let input = definition.arguments.iter().find(|input| input.name == argument.name)?;
+            let value = from_literal(self.schema, &input.ty, &argument.value, self.variables)?;
+            let name = Positioned::new(argument.name.clone(), argument.position);
+            Some((name, Positioned::new(value.into_value(), argument.position)))
+        };
+        given.iter().filter_map(value).collect()
+    }
+}

@@ -1,0 +1,225 @@
+//! The one reader of the environment.
+
+use crate::{limits::Limits, logging::Level};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    Floor,
+    Mainstream,
+}
+
+/// Where master data is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MasterSource {
+    Memory,
+    None,
+}
+
+/// How master data is loaded at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Concurrent,
+    Sequential,
+}
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub host: String,
+    pub port: u16,
+    pub contract_dir: PathBuf,
+    pub database: tokio_postgres::Config,
+    pub replica: tokio_postgres::Config,
+    /// Whether both addresses are one, so that one pool serves both.
+    pub one_address: bool,
+    pub pool_size: usize,
+    pub upstream_url: Option<String>,
+    pub tier: Tier,
+    pub loader: bool,
+    pub master: MasterSource,
+    pub start: Start,
+    pub workers: usize,
+    pub request_timeout: Duration,
+    pub graphiql: bool,
+    pub log_level: Level,
+    pub limits: Limits,
+}
+
+/// Names the variable, the value and what was expected.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    pub variable: &'static str,
+    pub value: Option<String>,
+    pub expected: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value:?}: expected {}", self.variable, self.expected),
+            None => write!(f, "{} is not set: expected {}", self.variable, self.expected),
+        }
+    }
+}
+
+/// `--help`: what it is and every variable.
+pub const HELP: &str = "\
+rust-server: the Rust server of the lab, GraphQL with DataLoader over PostgreSQL.
+
+  --version   print one JSON line about language and libraries
+  --help      print this
+
+Environment:
+  HOST, PORT             where to listen (127.0.0.1, 8080; port 0: any free one, see the first log line)
+  CONTRACT_DIR           the folder with schema.graphql, limits.json and sql/ (../contract)
+  DATABASE_URL           postgres URL of the primary (required)
+  DATABASE_REPLICA_URL   postgres URL for queries (DATABASE_URL)
+  POOL_SIZE              connections per address (16)
+  UPSTREAM_URL           http URL of the service that quotes prices (none: quote answers UPSTREAM_FAILED)
+  TIER                   mainstream | floor (mainstream)
+  LOADER                 on | off (on)
+  MASTER                 memory | none (memory)
+  START                  concurrent | sequential (concurrent)
+  WORKERS                threads of the runtime (cores allowed to the process)
+  REQUEST_TIMEOUT        such as 5s, 300ms, 1m (limits.json)
+  GRAPHIQL               on | off (off)
+  LOG_LEVEL              debug | info | warn | error (info)
+";
+
+/// A duration such as `5s`, `300ms`, `1m`; None where it is none or not above zero.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let unit_at = text.find(|c: char| c != '.' && !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_at);
+    let number = f64::from_str(number).ok()?;
+    let seconds = number
+        * match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            _ => return None,
+        };
+    Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration >= Duration::from_millis(1))
+}
+
+struct Reader<F>(F);
+
+impl<F: Fn(&str) -> Option<String>> Reader<F> {
+    /// An empty variable counts as unset.
+    fn text(&self, variable: &str) -> Option<String> {
+        (self.0)(variable).filter(|value| !value.is_empty())
+    }
+
+    fn parse<T>(
+        &self,
+        variable: &'static str,
+        expected: &str,
+        default: T,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, ConfigError> {
+        match self.text(variable) {
+            None => Ok(default),
+            Some(value) => {
+                parse(&value).ok_or_else(|| ConfigError { variable, value: Some(value), expected: expected.to_owned() })
+            }
+        }
+    }
+
+    fn choice<T: Copy>(&self, variable: &'static str, choices: &[(&str, T)], default: T) -> Result<T, ConfigError> {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        let expected = format!("one of {}", names.join(", "));
+        self.parse(variable, &expected, default, |value| {
+            choices.iter().find(|(name, _)| *name == value).map(|(_, choice)| *choice)
+        })
+    }
+
+    fn database(&self, variable: &'static str) -> Result<Option<tokio_postgres::Config>, ConfigError> {
+        let Some(url) = self.text(variable) else { return Ok(None) };
+        let parsed = (url.starts_with("postgres://") || url.starts_with("postgresql://"))
+            .then(|| tokio_postgres::Config::from_str(&url).ok())
+            .flatten();
+        match parsed {
+            Some(config) => Ok(Some(config)),
+            // A password may stand in it: the value is not repeated.
+            None => {
+                Err(ConfigError { variable, value: Some("(not shown)".into()), expected: "a postgres:// URL".into() })
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Reads every variable through `get` and limits.json. Fails on the first value that is none.
+    pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+        let env = Reader(get);
+        let contract_dir = PathBuf::from(env.text("CONTRACT_DIR").unwrap_or_else(|| "../contract".into()));
+        let limits = Limits::read(&contract_dir).map_err(|error| ConfigError {
+            variable: "CONTRACT_DIR",
+            value: Some(contract_dir.display().to_string()),
+            expected: format!("the contract's folder ({error:#})"),
+        })?;
+        let database = env.database("DATABASE_URL")?.ok_or_else(|| ConfigError {
+            variable: "DATABASE_URL",
+            value: None,
+            expected: "a postgres:// URL".into(),
+        })?;
+        let replica = env.database("DATABASE_REPLICA_URL")?.unwrap_or_else(|| database.clone());
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let positive = |value: &str| value.parse().ok().filter(|n| (1..=1024).contains(n));
+        let tier = env.text("TIER");
+        if tier.as_deref() == Some("compiled") {
+            return Err(ConfigError {
+                variable: "TIER",
+                value: tier,
+                expected: "one of floor, mainstream (compiled is not built yet)".into(),
+            });
+        }
+        let master = env.text("MASTER");
+        if master.as_deref() == Some("redis") {
+            return Err(ConfigError {
+                variable: "MASTER",
+                value: master,
+                expected: "one of memory, none (redis is not built yet)".into(),
+            });
+        }
+        Ok(Config {
+            host: env.text("HOST").unwrap_or_else(|| "127.0.0.1".into()),
+            port: env.parse("PORT", "a port from 0 to 65535", 8080, |value| value.parse().ok())?,
+            one_address: replica == database,
+            database,
+            replica,
+            pool_size: env.parse("POOL_SIZE", "a number from 1 to 1024", 16, positive)?,
+            upstream_url: env.parse("UPSTREAM_URL", "an http:// URL", None, |value| {
+                let uri: hyper::Uri = value.parse().ok()?;
+                (uri.scheme_str() == Some("http") && uri.host().is_some())
+                    .then(|| Some(value.trim_end_matches('/').to_owned()))
+            })?,
+            tier: env.choice("TIER", &[("floor", Tier::Floor), ("mainstream", Tier::Mainstream)], Tier::Mainstream)?,
+            loader: env.choice("LOADER", &[("on", true), ("off", false)], true)?,
+            master: env.choice(
+                "MASTER",
+                &[("memory", MasterSource::Memory), ("none", MasterSource::None)],
+                MasterSource::Memory,
+            )?,
+            start: env.choice(
+                "START",
+                &[("concurrent", Start::Concurrent), ("sequential", Start::Sequential)],
+                Start::Concurrent,
+            )?,
+            workers: env.parse("WORKERS", "a number from 1 to 1024", workers, positive)?,
+            request_timeout: env.parse(
+                "REQUEST_TIMEOUT",
+                "a duration such as 5s, 300ms or 1m",
+                limits.request_timeout,
+                parse_duration,
+            )?,
+            graphiql: env.choice("GRAPHIQL", &[("on", true), ("off", false)], false)?,
+            log_level: env.choice(
+                "LOG_LEVEL",
+                &[("debug", Level::Debug), ("info", Level::Info), ("warn", Level::Warn), ("error", Level::Error)],
+                Level::Info,
+            )?,
+            contract_dir,
+            limits,
+        })
+    }
+}
