@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,14 +153,21 @@ func (a *App) execute(r *request, out *buffer) []responseError {
 	begun = r.timing.lap(phaseExecute, begun)
 	out.bytes = append(out.bytes, `{"data":`...)
 	data.MarshalGQL(out)
-	list := graphql.GetErrors(ctx)
 	var errs []responseError
-	for _, e := range list {
-		code, _ := e.Extensions["code"].(string)
-		errs = append(errs, responseError{e.Message, e.Locations, e.Path, errorExtensions{code}})
+	if list := graphql.GetErrors(ctx); list != nil {
+		errs = executionErrors(list, rootKeys(r.operation))
 	}
 	r.timing.lap(phaseSerialize, begun)
 	return errs
+}
+
+// rootKeys are the names that an operation's root has in the answer.
+func rootKeys(operation *graphql.OperationContext) []string {
+	var keys []string
+	for _, f := range graphql.CollectFields(operation, operation.Operation.SelectionSet, append(slices.Clone(queryImplementors), mutationImplementors...)) {
+		keys = append(keys, f.Alias)
+	}
+	return keys
 }
 
 // passField and passRoot are gqlgen's middleware, of which there is none.

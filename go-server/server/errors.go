@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -123,28 +124,141 @@ func isUnavailable(err error) bool { return errors.Is(err, errUnavailable) }
 // goes to the log, once per request.
 func (a *App) presentError(ctx context.Context, err error) *gqlerror.Error {
 	out := &gqlerror.Error{}
+	nulled := 0
 	if field := graphql.GetFieldContext(ctx); field != nil {
 		out.Path = field.Path()
+		nulled = len(out.Path) - propagation(field)
 		if at := fieldPosition(field); at != nil {
 			out.Locations = []gqlerror.Location{{Line: at.Line, Column: at.Column}}
 		}
 	}
 	var known *fieldError
+	code := codeInternal
 	switch {
 	case errors.As(err, &known):
-		out.Message = known.message
-		out.Extensions = map[string]any{"code": known.code}
+		out.Message, code = known.message, known.code
 	case errors.Is(err, errNullArgument):
-		out.Message = "Argument " + strconv.Quote(argumentName(err, len(out.Path))) + " must not be null."
-		out.Extensions = map[string]any{"code": codeBadUserInput}
+		out.Message, code = "Argument "+strconv.Quote(argumentName(err, len(out.Path)))+" must not be null.", codeBadUserInput
 	default:
 		out.Message = "Internal server error."
-		out.Extensions = map[string]any{"code": codeInternal}
 		if r := requestOf(ctx); r != nil {
 			r.fail(err, out.Path)
 		}
 	}
+	out.Extensions = map[string]any{extensionCode: code, extensionNulled: nulled}
 	return out
+}
+
+// What presentError keeps in an error's extensions for executionErrors.
+const (
+	extensionCode   = "code"
+	extensionNulled = "nulled" // how much of the path leads to what became null
+)
+
+// propagation is how many steps up from an erroneous field null goes: through whatever must not be null.
+func propagation(field *graphql.FieldContext) int {
+	steps := 0
+	for field.Field.Field != nil {
+		// From here down, types are those of this field: its own, and of the lists in it.
+		want := field.Field.Definition.Type
+		if !want.NonNull {
+			return steps
+		}
+		// The parent is an object; it is the element of lists, or a field's value.
+		steps++
+		parent := field.Parent
+		lists := 0
+		for parent != nil && parent.Index != nil {
+			lists++
+			parent = parent.Parent
+		}
+		if parent == nil || parent.Field.Field == nil {
+			return steps // the root: data is null
+		}
+		element := parent.Field.Definition.Type
+		for range lists {
+			element = element.Elem
+		}
+		for ; lists > 0; lists-- {
+			if !element.NonNull {
+				return steps
+			}
+			steps++
+			element = parent.Field.Definition.Type
+			for range lists - 1 {
+				element = element.Elem
+			}
+		}
+		field = parent
+	}
+	return steps
+}
+
+// executionErrors gives the errors to send: in the order of the answer, whatever the order in which they came, and one
+// for each place that became null, as an executor that stops at the first one gives.
+func executionErrors(list gqlerror.List, rootKeys []string) []responseError {
+	if len(list) == 0 {
+		return nil
+	}
+	if len(list) > 1 {
+		order := newPathOrder(rootKeys)
+		for _, e := range list {
+			order.note(e.Path)
+		}
+		slices.SortStableFunc(list, func(a, b *gqlerror.Error) int { return slices.Compare(order.of(a.Path), order.of(b.Path)) })
+	}
+	var errs []responseError
+	var nulled []ast.Path
+next:
+	for _, e := range list {
+		for _, place := range nulled {
+			if len(e.Path) >= len(place) && slices.Equal(e.Path[:len(place)], place) {
+				continue next
+			}
+		}
+		code, _ := e.Extensions[extensionCode].(string)
+		errs = append(errs, responseError{e.Message, e.Locations, e.Path, errorExtensions{code}})
+		n, _ := e.Extensions[extensionNulled].(int)
+		nulled = append(nulled, e.Path[:max(0, n)])
+	}
+	return errs
+}
+
+// pathOrder ranks the names in paths: at the root by the operation, elsewhere by their first appearance, since the
+// fields of one object are resolved in their order.
+type pathOrder struct {
+	ranks map[string]int
+}
+
+func newPathOrder(rootKeys []string) *pathOrder {
+	o := &pathOrder{make(map[string]int)}
+	for i, key := range rootKeys {
+		o.ranks["/"+key] = i
+	}
+	return o
+}
+
+func (o *pathOrder) note(path ast.Path) { o.of(path) }
+
+func (o *pathOrder) of(path ast.Path) []int {
+	ranks := make([]int, len(path))
+	prefix := ""
+	for i, part := range path {
+		switch part := part.(type) {
+		case ast.PathIndex:
+			ranks[i] = int(part)
+			prefix += "/" + strconv.Itoa(int(part))
+		case ast.PathName:
+			prefix += "/" + string(part)
+			rank, ok := o.ranks[prefix]
+			if !ok {
+				rank = len(o.ranks)
+				o.ranks[prefix] = rank
+			}
+			ranks[i] = rank
+		}
+	}
+	return ranks
 }
 
 // argumentName is what the path of err has beyond the path of its field: input.itemId, say.
