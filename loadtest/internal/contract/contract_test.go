@@ -52,7 +52,7 @@ func TestErrorTableHasEveryCodeOfTheREADME(t *testing.T) {
 	require.NoError(t, err)
 	readme, err := os.ReadFile(filepath.Join(contractDir, "README.md"))
 	require.NoError(t, err)
-	row := regexp.MustCompile("(?m)^\\| (`[A-Z_]+`.*?) \\| ([^|]*) \\|")
+	row := regexp.MustCompile("(?m)^\\s*\\| (`[A-Z_]+`.*?) \\| ([^|]*) \\|")
 	code := regexp.MustCompile("`([A-Z][A-Z_]+)`")
 	first := regexp.MustCompile(`^\d{3}\b`)
 	found := map[string]string{}
