@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/summary"
+)
+
+func runCommand(t *testing.T, args ...string) (code int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = run(t.Context(), args, streams{strings.NewReader(""), &o, &e})
+	return code, o.String(), e.String()
+}
+
+// What cannot be run says so on stderr, naming what was wrong, with status 2 and nothing on stdout.
+func TestBadUseIsNamed(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		says []string
+	}{
+		"no command":               {nil, []string{"compare", "doctor"}},
+		"an unknown command":       {[]string{"frobnicate"}, []string{`"frobnicate"`}},
+		"an unknown flag":          {[]string{"compare", "--fast"}, []string{"compare", "-fast"}},
+		"a stray argument":         {[]string{"compare", "go"}, []string{`unexpected argument "go"`}},
+		"an unknown profile":       {[]string{"compare", "--profile", "slow"}, []string{`"slow"`, "quick"}},
+		"an unknown scenario":      {[]string{"compare", "--scenario", "x"}, []string{`"x"`, "library"}},
+		"an unknown arm":           {[]string{"compare", "--contender", "go,cobol"}, []string{"cobol", "node"}},
+		"an unknown setting":       {[]string{"conformance", "--contender", "go+SPEED=max"}, []string{"SPEED"}},
+		"an unknown form":          {[]string{"conformance", "--form", "tiny", "--contender", "go"}, []string{`"tiny"`}},
+		"an unknown engine":        {[]string{"serve", "--contender", "go", "--engine", "vm"}, []string{`"vm"`, "native"}},
+		"an unknown size":          {[]string{"serve", "--contender", "go", "--size", "huge"}, []string{`"huge"`, "small"}},
+		"no contender":             {[]string{"serve"}, []string{"--contender"}},
+		"two contenders":           {[]string{"serve", "--contender", "go,node"}, []string{"exactly one"}},
+		"a malformed setting":      {[]string{"serve", "--contender", "go", "--env", "X"}, []string{`"X"`, "NAME=VALUE"}},
+		"no rounds":                {[]string{"bench-servers", "--rounds", "0"}, []string{"--rounds"}},
+		"a rate that is no number": {[]string{"compare", "--seed", "x"}, []string{`"x"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, out, errs := runCommand(t, c.args...)
+			assert.Equal(t, exitCannot, code)
+			assert.Empty(t, out)
+			for _, s := range c.says {
+				assert.Contains(t, errs, s)
+			}
+		})
+	}
+}
+
+func TestAnOccupiedFolderIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	precious := filepath.Join(dir, "run.json")
+	require.NoError(t, os.WriteFile(precious, []byte("precious"), 0o600))
+	code, _, errs := runCommand(t, "compare", "--out", dir)
+	assert.Equal(t, exitCannot, code)
+	assert.Contains(t, errs, dir)
+	b, err := os.ReadFile(precious)
+	require.NoError(t, err)
+	assert.Equal(t, "precious", string(b))
+}
+
+func TestHelpGoesToStdout(t *testing.T) {
+	for _, args := range [][]string{{"help"}, {"--help"}, {"compare", "--help"}, {"serve", "-h"}, {"doctor", "--help"}} {
+		code, out, errs := runCommand(t, args...)
+		assert.Equal(t, exitOK, code, args)
+		assert.NotEmpty(t, out, args)
+		assert.Empty(t, errs, args)
+	}
+	_, out, _ := runCommand(t, "compare", "--help")
+	for _, flag := range []string{"--profile", "--scenario", "--contender", "--engine", "--seed", "--out", "--json"} {
+		assert.Contains(t, out, flag)
+	}
+}
+
+func TestRatesAreRoundNumbersBelow(t *testing.T) {
+	for in, want := range map[float64]float64{237.9: 230, 1999: 1900, 99.9: 99, 10: 10, 7.38: 7.3, 0.4: 1, 0: 1} {
+		assert.InDelta(t, want, roundDown(in), 1e-9, in)
+	}
+}
+
+// Every make target that a page names is in the Makefile.
+func TestPagesNameTargetsThatExist(t *testing.T) {
+	root, err := findRoot()
+	require.NoError(t, err)
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	require.NoError(t, err)
+	for _, page := range []string{"README.md", "docs/METHODOLOGY.md", "docs/BIAS.md", "go-server/README.md", "node-server/README.md", "rust-server/README.md"} {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile("(?m)(?:`|^)make ([a-z-]+)").FindAllStringSubmatch(string(text), -1) {
+			assert.Regexp(t, `(?m)^`+m[1]+`:`, string(makefile), "%s says make %s", page, m[1])
+		}
+	}
+}
+
+// Links between pages lead somewhere.
+func TestPagesLinkToFilesThatExist(t *testing.T) {
+	root, err := findRoot()
+	require.NoError(t, err)
+	for _, page := range []string{"README.md", "docs/METHODOLOGY.md", "docs/BIAS.md", "contract/README.md", "results/README.md"} {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(string(text), -1) {
+			assert.FileExists(t, filepath.Join(root, filepath.Dir(page), m[1]), page)
+		}
+	}
+}
+
+// Published runs stay readable, and their pages say what their records have.
+func TestPublishedRunsAreWhole(t *testing.T) {
+	root, err := findRoot()
+	require.NoError(t, err)
+	files, err := filepath.Glob(filepath.Join(root, "results", "*", "run.json"))
+	require.NoError(t, err)
+	for _, file := range files {
+		dir := filepath.Dir(file)
+		r, err := record.ReadRun(dir)
+		require.NoError(t, err)
+		page, err := os.ReadFile(filepath.Join(dir, "README.md"))
+		require.NoError(t, err)
+		assert.Equal(t, summary.Markdown(r), string(page), dir)
+	}
+}
