@@ -44,7 +44,6 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    logging::set_level(config.log_level);
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -91,6 +90,7 @@ async fn listen(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}:{}", address.0, address.1))?;
     let port = listener.local_addr()?.port();
     let host = if address.0.contains(':') { format!("[{}]", address.0) } else { address.0 };
+    // The first line is there at any level: it says which port was free.
     log!(
         Info, "listening",
         "url": format!("http://{host}:{port}/graphql"),
@@ -99,6 +99,7 @@ async fn listen(config: Config) -> anyhow::Result<()> {
         "workers": app.config.workers,
         "pool_size": app.config.pool_size,
     );
+    logging::set_level(app.config.log_level);
     let (close, closing) = watch::channel(false);
     let background = tokio::spawn(app.clone().run());
     let mut terminate = signal(SignalKind::terminate())?;
