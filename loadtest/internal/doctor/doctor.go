@@ -53,7 +53,7 @@ func Healthy(findings []Finding) bool {
 // Versions that the lab's sources need.
 var (
 	oldestGo    = version{1, 26}
-	oldestRust  = version{1, 88}
+	oldestRust  = version{1, 89}
 	oldestNode  = version{18, 0}
 	oldestMinor = map[string]version{"go": oldestGo, "rustc": oldestRust, "node": oldestNode}
 )
