@@ -1,0 +1,45 @@
+package server
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestAddBusinessDays(t *testing.T) {
+	date := func(s string) Date {
+		d, err := parseDate(s)
+		require.NoError(t, err)
+		return d
+	}
+	holidays := newHolidays([]Date{date("2026-05-01"), date("2026-05-04"), date("2026-05-09")}) // Friday, Monday, Saturday
+	for _, c := range []struct {
+		name, from string
+		days       int32
+		want       string
+	}{
+		{"none", "2026-05-02", 0, "2026-05-02"},
+		{"over a weekend with holidays on both sides", "2026-04-30", 1, "2026-05-05"},
+		{"from a holiday", "2026-05-01", 1, "2026-05-05"},
+		{"a holiday on a weekend counts once", "2026-05-08", 1, "2026-05-11"},
+		{"a week", "2026-05-05", 5, "2026-05-12"},
+		{"over a leap day", "2024-02-28", 2, "2024-03-01"},
+		{"before the table", "1899-12-29", 1, "1900-01-01"},
+		{"the last one", "9999-12-30", 1, "9999-12-31"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := addBusinessDays(context.Background(), date(c.from), c.days, holidays)
+			require.NoError(t, err)
+			assert.Equal(t, c.want, string(appendDate(nil, got)))
+		})
+	}
+	_, err := addBusinessDays(context.Background(), date("9999-12-31"), 1, holidays)
+	assert.Error(t, err)
+
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err = addBusinessDays(ended, date("2026-05-05"), 1, holidays)
+	assert.ErrorIs(t, err, context.Canceled)
+}
