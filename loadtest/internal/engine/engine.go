@@ -142,7 +142,8 @@ type Database interface {
 	Fork(ctx context.Context, name string) (Database, error)
 	// WaitReplica returns when the replica has replayed all that the primary has written until now.
 	WaitReplica(ctx context.Context) error
-	// Restart stops both servers, which cuts all connections, and starts them again at the same addresses.
+	// Restart stops both servers, which cuts all connections, and starts them again at the same addresses. Their usage
+	// begins anew.
 	Restart(ctx context.Context) error
 	// Stop ends the servers and deletes their data; for a fork it drops that database.
 	Stop(ctx context.Context) error
