@@ -117,7 +117,9 @@ export function executionEntries(errors: readonly ExecutionError[], report: (cau
   return errors.map((error) => {
     const cause = error.originalError;
     if (cause instanceof FieldError) return entryOf(error, cause.extensions.code);
-    const argument = cause == null ? nullArgument.exec(error.message)?.[1] : undefined;
+    // graphql-js wraps its own errors, graphql-jit does not.
+    const ofLibrary = cause == null || cause instanceof GraphQLError;
+    const argument = ofLibrary ? nullArgument.exec(error.message)?.[1] : undefined;
     if (argument !== undefined) return entryOf(error, 'BAD_USER_INPUT', `Argument "${argument}" must not be null.`);
     if (!reported) report(cause ?? error);
     reported = true;

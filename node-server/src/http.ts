@@ -251,6 +251,21 @@ function readBody(
   if (Number(request.headers['content-length']) > limit) tooLarge();
 }
 
+/** What is wrong before the body: method, then media types. */
+function checkHead({ method, headers }: IncomingMessage, negotiated: MediaType | null): RequestError | null {
+  if (method !== 'POST' && method !== 'GET') {
+    return new RequestError('BAD_REQUEST', 405, 'Method must be GET or POST.', { headers: { allow: 'GET, POST' } });
+  }
+  if (negotiated === null) {
+    const message = 'Accept must allow application/graphql-response+json or application/json.';
+    return new RequestError('BAD_REQUEST', 406, message);
+  }
+  if (method === 'GET') return null;
+  const encoding = headers['content-encoding'];
+  if (isJsonInUtf8(headers['content-type']) && (encoding === undefined || encoding === 'identity')) return null;
+  return new RequestError('BAD_REQUEST', 415, 'Content-Type must be application/json in UTF-8.');
+}
+
 export interface GraphqlHandlerOptions {
   readonly limits: Limits;
   readonly requestTimeoutMs: number;
@@ -304,23 +319,20 @@ export class GraphqlHandler {
       answer(status, error.code, body, error.headers);
     };
 
-    if (this.#closing || !ready() || this.#inFlight > limits.requestsInFlight) return refuse(serviceUnavailable());
-    const { method } = request;
-    if (method !== 'POST' && method !== 'GET') {
-      const headers = { allow: 'GET, POST' };
-      return refuse(new RequestError('BAD_REQUEST', 405, 'Method must be GET or POST.', { headers }));
+    if (this.#closing || !ready() || this.#inFlight > limits.requestsInFlight) {
+      refuse(serviceUnavailable());
+      return;
     }
     const negotiated = negotiate(request.headers.accept);
-    if (negotiated === null) {
-      const message = 'Accept must allow application/graphql-response+json or application/json.';
-      return refuse(new RequestError('BAD_REQUEST', 406, message));
+    const error = checkHead(request, negotiated);
+    mediaType = negotiated ?? jsonType;
+    if (error !== null) {
+      refuse(error);
+      return;
     }
-    mediaType = negotiated;
-    if (method === 'GET') return this.#execute(() => parseUrl(request.url ?? ''), timing, answer, refuse);
-    const encoding = request.headers['content-encoding'];
-    if (!isJsonInUtf8(request.headers['content-type']) || (encoding !== undefined && encoding !== 'identity')) {
-      const message = 'Content-Type must be application/json in UTF-8.';
-      return refuse(new RequestError('BAD_REQUEST', 415, message));
+    if (request.method === 'GET') {
+      this.#execute(() => parseUrl(request.url ?? ''), timing, answer, refuse);
+      return;
     }
     readBody(
       request,
@@ -374,9 +386,8 @@ export class GraphqlHandler {
         if (answered) return;
         answered = true;
         timing?.mark('validate');
-        if (error instanceof RequestError) return refuse(error);
-        logger.error('request failed', { cause: describe(error) });
-        refuse(internalServerError());
+        if (!(error instanceof RequestError)) logger.error('request failed', { cause: describe(error) });
+        refuse(error instanceof RequestError ? error : internalServerError());
       },
     );
   }

@@ -1,9 +1,14 @@
 import { readFileSync } from 'node:fs';
-import { newApp } from './app.ts';
-import { type Config, ConfigError, environmentHelp, readConfig } from './config.ts';
+import type { Config } from './config.ts';
 import { describe, newLogger } from './logging.ts';
 
 const name = 'node';
+
+// graphql-js looks at this once, when it is loaded, and then leaves out a check of every value's origin. So whatever
+// loads it is imported after this line.
+process.env.NODE_ENV ??= 'production';
+const { ConfigError, environmentHelp, readConfig } = await import('./config.ts');
+const { newApp } = await import('./app.ts');
 
 /** The version of an installed package, as this program loads it. */
 function versionOf(packageName: string): string {

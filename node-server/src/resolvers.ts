@@ -45,6 +45,11 @@ export class RequestContext {
     );
     return this.#loaders;
   }
+
+  /** Forgets what was loaded: after a write, what is read must be read anew. */
+  forgetLoaded(): void {
+    this.#loaders = undefined;
+  }
 }
 
 const mostInt4 = 2 ** 31 - 1;
@@ -153,6 +158,7 @@ async function addReview(_: unknown, { input }: AddReviewArguments, context: Req
   // No row has the id 0, so an id that cannot be sent still lets the other one be looked up.
   const values = [itemId ?? '0', authorId ?? '0', String(input.rating), input.body];
   const [added] = await context.run(context.services.store.statements.addReview, values);
+  context.forgetLoaded();
   if (added === undefined) throw new Error('add_review: no row');
   if (!added.itemFound) return { __typename: 'ItemNotFound', itemId: input.itemId };
   if (!added.authorFound) return { __typename: 'AuthorNotFound', authorId: input.authorId };
@@ -170,6 +176,7 @@ async function renameArea(
   checkCharacters('name', name, 200);
   if (id === null) return null;
   const [area] = await context.run(context.services.store.statements.renameArea, [id, name]);
+  context.forgetLoaded();
   if (area === undefined) return null;
   context.services.master.renameArea(area);
   return area;
