@@ -60,6 +60,9 @@ func TestLimits(t *testing.T) {
 		{"costs beyond counting", "{items(first:2147483647){reviews(first:2147483647){item{reviews(first:2147483647){id}}}}}", "", codeQueryTooCostly, "Query costs 9007199254740991; the limit is 10000."},
 		{"fragments that double", doubling(45), "", codeQueryTooDeep, ""},
 		{"wide", "{" + strings.Repeat("__typename ", 1990) + "}", "", codeOK, ""},
+		{"wide with a conflict", "{items(first:1){" + strings.Repeat("id ", 1800) + "id:name}}", "", codeValidationFailed, ""},
+		{"conflict through a fragment", "{items(first:1){x:id ...F ...F}} fragment F on Item{x:name}", "", codeValidationFailed, ""},
+		{"conflict of arguments", "{items(first:1){reviews(first:1){id} reviews(first:2){id}}}", "", codeValidationFailed, ""},
 		{"wide below", "{items(first:1){" + strings.Repeat("id ", 1900) + "}}", "", codeOK, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
