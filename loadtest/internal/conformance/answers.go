@@ -1,0 +1,184 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+
+	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/engine"
+)
+
+// answersCold asks each operation once of a server that was just started.
+func answersCold(ctx context.Context, s *subject, t *tally) error {
+	url, err := s.url(ctx)
+	if err != nil {
+		return err
+	}
+	for _, q := range s.operations {
+		if q.mutates && notFloor(s) == "" {
+			continue // see the check mutations
+		}
+		if s.pose(ctx, t, url, q, graphqlResponse, "cold") && s.Form == Full {
+			s.pose(ctx, t, url, q, plainJSON, "Accept: "+plainJSON)
+		}
+	}
+	return nil
+}
+
+// atOnceCount is how many requests the check answers-64 sends together.
+const atOnceCount = 64
+
+// answersAtOnce asks each operation 64 times at once, and then all operations mixed.
+func answersAtOnce(ctx context.Context, s *subject, t *tally) error {
+	url, err := s.url(ctx)
+	if err != nil {
+		return err
+	}
+	questions := s.answerable()
+	for _, q := range questions {
+		atOnce(s.bounded(q, atOnceCount), func(int) { s.pose(ctx, t, url, q, graphqlResponse, fmt.Sprintf("%d at once", atOnceCount)) })
+	}
+	const rounds = 4
+	eachOf(ctx, rounds*len(questions)*4, atOnceCount, func(i int) {
+		q := questions[i*7%len(questions)]
+		if s.heavy(q) && i%4 != 0 {
+			return
+		}
+		s.pose(ctx, t, url, q, graphqlResponse, fmt.Sprintf("%d different ones at once", atOnceCount))
+	})
+	return nil
+}
+
+// warmRuns is after how many runs an operation counts as warm: enough for a document to be cached and compiled.
+const warmRuns = 100
+
+// answersWarm asks each operation a hundred times and once more.
+func answersWarm(ctx context.Context, s *subject, t *tally) error {
+	url, err := s.url(ctx)
+	if err != nil {
+		return err
+	}
+	for _, q := range s.answerable() {
+		runs := s.bounded(q, warmRuns)
+		eachOf(ctx, runs, 8, func(int) { s.pose(ctx, t, url, q, graphqlResponse, "on the way to a hundred runs") })
+		s.pose(ctx, t, url, q, graphqlResponse, fmt.Sprintf("after %d runs", runs))
+	}
+	return nil
+}
+
+// heavyStatements is from how many statements a request on it takes so long that fewer of them must do. Only LOADER=off
+// and MASTER=none without loaders get there.
+const heavyStatements = 200
+
+func (s *subject) heavy(q *question) bool { return s.statementsOf(q) > heavyStatements }
+
+// statementsOf is the most statements that one request may run.
+func (s *subject) statementsOf(q *question) int {
+	sum := 0
+	if q.operation != nil {
+		for _, r := range q.operation.Statements[s.setting] {
+			sum += r.Max
+		}
+	}
+	return sum
+}
+
+// bounded is how often to ask: n times, or where one request runs very many statements (the naive server, on purpose)
+// as often as makes n × heavyStatements of them.
+func (s *subject) bounded(q *question, n int) int {
+	if statements := s.statementsOf(q); statements > heavyStatements {
+		return max(2, n*heavyStatements/statements)
+	}
+	return n
+}
+
+// mutation is what came of one mutating operation on a fresh copy of the data.
+type mutation struct {
+	findings []Finding
+	answers  int64
+	alone    counted
+	many     map[int]counted // by how many at once; empty with LOADER=off, whose counts depend on the rows there are
+}
+
+// mutate runs each mutating operation on a fresh copy of the data with a fresh server, once for all checks: the answer is
+// compared, and the statements are counted for it and, where the form asks for them, for many at once. A copy in which
+// nothing was written is still fresh and serves the next operation too.
+func (s *subject) mutate(ctx context.Context) error {
+	if s.mutated != nil {
+		return nil
+	}
+	made := map[string]*mutation{}
+	var questions []*question
+	for _, q := range s.operations {
+		if q.mutates {
+			questions = append(questions, q)
+		}
+	}
+	for len(questions) > 0 {
+		err := s.withFork(ctx, nil, func(db engine.Database, c engine.Contender) error {
+			w, err := s.watch(ctx, db)
+			if err != nil {
+				return err
+			}
+			defer w.close(ctx)
+			unwritten, err := w.written(ctx)
+			if err != nil {
+				return err
+			}
+			for len(questions) > 0 {
+				q := questions[0]
+				questions = questions[1:]
+				if made[q.name], err = s.mutateOnce(ctx, w, c, q); err != nil {
+					return err
+				}
+				now, err := w.written(ctx)
+				if err != nil || now != unwritten {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.mutated = made
+	return nil
+}
+
+func (s *subject) mutateOnce(ctx context.Context, w *watch, c engine.Contender, q *question) (*mutation, error) {
+	m := &mutation{many: map[int]counted{}}
+	t := &tally{}
+	var err error
+	if m.alone, err = w.count(ctx, func() { s.pose(ctx, t, c.GraphQLURL(), q, graphqlResponse, "on a fresh copy of the data") }); err != nil {
+		return nil, err
+	}
+	m.findings, m.answers = t.list, t.answers.Load()
+	if s.Form != Full || (s.setting != contract.Default && s.setting != contract.MasterNone) {
+		return m, nil
+	}
+	for _, n := range []int{16, 128} {
+		if m.many[n], err = w.count(ctx, func() {
+			atOnce(n, func(int) { _, _ = s.client.post(ctx, c.GraphQLURL(), q.body, graphqlResponse) })
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// mutations compares the answers of all mutating operations.
+func mutations(ctx context.Context, s *subject, t *tally) error {
+	if err := s.mutate(ctx); err != nil {
+		return err
+	}
+	for _, q := range s.operations {
+		if m := s.mutated[q.name]; m != nil {
+			t.answers.Add(m.answers)
+			for _, f := range m.findings {
+				t.find(f)
+			}
+		}
+	}
+	return nil
+}

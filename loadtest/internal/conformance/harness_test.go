@@ -1,0 +1,272 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/native"
+	"lab/loadtest/internal/reference"
+	"lab/loadtest/internal/upstream"
+)
+
+// TestMain lets the test binary play the stub of the quote service, which an engine starts.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "upstream" {
+		os.Exit(upstream.Main(os.Args[2:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+func repositoryRoot(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.Abs("../../..")
+	require.NoError(t, err)
+	return root
+}
+
+func loadContract(t *testing.T) *contract.Contract {
+	t.Helper()
+	c, err := contract.Load(filepath.Join(repositoryRoot(t), "contract"))
+	require.NoError(t, err)
+	return c
+}
+
+// startEngine makes a native engine and, for all subtests, one database that [playedEngine] gives out again and again.
+func startEngine(t *testing.T, c *contract.Contract) engine.Engine {
+	t.Helper()
+	temp, err := os.MkdirTemp("", "conformance-test-")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(temp, 0o711)) // another user runs PostgreSQL
+	t.Cleanup(func() { os.RemoveAll(temp) })
+	e, err := native.New(t.Context(), native.Options{Root: repositoryRoot(t), Contract: c, TempDir: temp, Log: func(line string) { t.Log(line) }})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close(context.Background())) })
+	return e
+}
+
+// sharedEngine gives the same database and the same stub to every proof: seeding and starting take most of the time.
+type sharedEngine struct {
+	engine.Engine
+	mu       sync.Mutex
+	database engine.Database
+	upstream engine.Service
+	forks    int
+}
+
+// kept is a database or service that outlives the proof that asked for it.
+type keptDatabase struct {
+	engine.Database
+	shared *sharedEngine
+}
+
+func (keptDatabase) Stop(context.Context) error { return nil }
+
+func (d keptDatabase) Fork(ctx context.Context, _ string) (engine.Database, error) {
+	d.shared.mu.Lock()
+	d.shared.forks++
+	name := fmt.Sprintf("test_%d", d.shared.forks)
+	d.shared.mu.Unlock()
+	return d.Database.Fork(ctx, name)
+}
+
+type keptService struct{ engine.Service }
+
+func (keptService) Stop(context.Context) error { return nil }
+
+func (e *sharedEngine) Database(ctx context.Context, spec engine.DatabaseSpec) (engine.Database, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.database == nil {
+		d, err := e.Engine.Database(ctx, spec)
+		if err != nil {
+			return nil, err
+		}
+		e.database = d
+	}
+	return keptDatabase{e.database, e}, nil
+}
+
+func (e *sharedEngine) Upstream(ctx context.Context, spec engine.UpstreamSpec) (engine.Service, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.upstream == nil {
+		u, err := e.Engine.Upstream(ctx, spec)
+		if err != nil {
+			return nil, err
+		}
+		e.upstream = u
+	}
+	return keptService{e.upstream}, nil
+}
+
+// playedEngine starts, in place of contenders, HTTP servers of this test: perhaps one that is right, perhaps a proxy in
+// front of it that is not.
+type playedEngine struct {
+	*sharedEngine
+	// play gives the handler for a database.
+	play func(ctx context.Context, spec engine.ContenderSpec) (http.Handler, error)
+}
+
+func (e *playedEngine) Contender(ctx context.Context, spec engine.ContenderSpec) (engine.Contender, error) {
+	handler, err := e.play(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return &played{server: httptest.NewServer(handler), arm: spec.Arm, exited: make(chan struct{})}, nil
+}
+
+// played is a contender inside this process.
+type played struct {
+	engine.Meter
+	server *httptest.Server
+	arm    contender.Arm
+	exited chan struct{}
+	once   sync.Once
+}
+
+func (p *played) URL() string              { return p.server.URL }
+func (p *played) GraphQLURL() string       { return p.server.URL + "/graphql" }
+func (p *played) MetricsURL() string       { return p.server.URL + "/metrics" }
+func (p *played) Arm() contender.Arm       { return p.arm }
+func (p *played) ColdStart() time.Duration { return 0 }
+func (p *played) Logs(int) []string        { return nil }
+func (p *played) Exited() <-chan struct{}  { return p.exited }
+func (p *played) Stop(context.Context) error {
+	p.once.Do(func() { p.server.Close(); close(p.exited) })
+	return nil
+}
+
+// referenceServer answers POST /graphql from package reference: it is right by definition, as long as the envelope is.
+type referenceServer struct {
+	contract *contract.Contract
+	url      string
+	// keep: the data never changes, so it is read once.
+	keep bool
+	mu   sync.Mutex
+	data *reference.Executor
+}
+
+func (r *referenceServer) executor(ctx context.Context) (*reference.Executor, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.data == nil || !r.keep {
+		data, err := reference.Open(ctx, r.url)
+		if err != nil {
+			return nil, err
+		}
+		r.data = reference.NewExecutor(r.contract, data)
+	}
+	return r.data, nil
+}
+
+func (r *referenceServer) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	var body struct {
+		Query         string          `json:"query"`
+		Variables     json.RawMessage `json:"variables"`
+		OperationName string          `json:"operationName"`
+	}
+	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	executor, err := r.executor(request.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	response := executor.Execute(reference.Request{Query: body.Query, Variables: body.Variables, OperationName: body.OperationName})
+	code := ""
+	if response.RequestError {
+		code = response.Errors[0].Code
+	}
+	accept := request.Header.Get("Accept")
+	status, err := r.contract.Errors.StatusOf(code, accept == graphqlResponse)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	answerWith(w, status, accept, response.JSON())
+}
+
+func answerWith(w http.ResponseWriter, status int, mediaType string, body []byte) {
+	w.Header().Set("Content-Type", mediaType+"; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// lab is what the tests share.
+type testLab struct {
+	contract *contract.Contract
+	shared   *sharedEngine
+}
+
+func newTestLab(t *testing.T) *testLab {
+	t.Helper()
+	c := loadContract(t)
+	return &testLab{contract: c, shared: &sharedEngine{Engine: startEngine(t, c)}}
+}
+
+// answerChecks are those that a server without statements, limits on its doors or processes can pass.
+var answerChecks = []string{"answers-cold", "mutations", "random", "answers-64", "answers-warm", "isolation", "fresh-rows"}
+
+// alter changes what passes through a proxy; nil leaves it as it is.
+type alter func(request []byte, a answer) answer
+
+// prove proves a reference server behind a proxy that alters answers.
+func (l *testLab) prove(t *testing.T, change alter, checks ...string) Report {
+	t.Helper()
+	play := func(_ context.Context, spec engine.ContenderSpec) (http.Handler, error) {
+		r := &referenceServer{contract: l.contract, url: spec.PrimaryURL, keep: !strings.Contains(spec.PrimaryURL, "/test_")}
+		if change == nil {
+			return r, nil
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+			body, err := io.ReadAll(request.Body)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			request.Body = io.NopCloser(bytes.NewReader(body))
+			recorder := httptest.NewRecorder()
+			r.ServeHTTP(recorder, request)
+			a := change(body, answer{status: recorder.Code, header: recorder.Header(), body: recorder.Body.Bytes()})
+			mediaType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
+			answerWith(w, a.status, mediaType, a.body)
+		}), nil
+	}
+	arm := contender.Arm{Name: "played", Base: "played", Contender: "played", Tier: contender.TierMainstream, Root: repositoryRoot(t)}
+	reports, err := Prove(t.Context(), Options{
+		Contract: l.contract, Engine: &playedEngine{sharedEngine: l.shared, play: play}, Root: arm.Root, Form: Full, Seed: 7,
+		Checks: checks,
+	}, []contender.Arm{arm})
+	require.NoError(t, err)
+	require.Len(t, reports, 1)
+	return reports[0]
+}
+
+// checkNamed gives the result of a check.
+func checkNamed(t *testing.T, r Report, name string) CheckResult {
+	t.Helper()
+	i := slices.IndexFunc(r.Checks, func(c CheckResult) bool { return c.Name == name })
+	require.GreaterOrEqual(t, i, 0, "check %s was made", name)
+	return r.Checks[i]
+}

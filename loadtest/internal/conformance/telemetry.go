@@ -1,0 +1,286 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/reference"
+)
+
+// phases are the parts of Server-Timing; total is their sum.
+var phases = []string{"parse", "validate", "execute", "db", "serialize"}
+
+// serverTiming looks at Server-Timing of several requests.
+func serverTiming(ctx context.Context, s *subject, t *tally) error {
+	url, err := s.url(ctx)
+	if err != nil {
+		return err
+	}
+	const share, slackMs = 0.05, 0.05
+	for _, q := range s.answerable() {
+		if !q.headline {
+			continue
+		}
+		a, err := s.client.post(ctx, url, q.body, graphqlResponse)
+		if err == nil && a.header.Get("Server-Timing") != "" {
+			t.find(Finding{Operation: q.name, Path: "Server-Timing", Expected: "none, nobody having asked", Got: a.header.Get("Server-Timing")})
+		}
+		for range 5 {
+			began := time.Now()
+			a, err := s.client.post(ctx, url, q.body, graphqlResponse, "X-Server-Timing", "1")
+			elapsedMs := float64(time.Since(began)) / float64(time.Millisecond)
+			t.answers.Add(1)
+			f := Finding{Operation: q.name, Path: "Server-Timing"}
+			if err != nil {
+				f.Expected, f.Got = "an answer", err.Error()
+				t.find(f)
+				continue
+			}
+			text := a.header.Get("Server-Timing")
+			f.Detail = text
+			timing, err := parseServerTiming(text)
+			if err != nil {
+				f.Expected, f.Got = strings.Join(append(slices.Clone(phases), "total"), ", "), err.Error()
+				t.find(f)
+				continue
+			}
+			sum := 0.0
+			for _, phase := range phases {
+				sum += timing[phase]
+			}
+			total := timing["total"]
+			switch {
+			case math.Abs(sum-total) > max(share*total, slackMs):
+				f.Expected, f.Got = fmt.Sprintf("phases that add up to the total of %.3f ms within 5 %%", total), fmt.Sprintf("%.3f ms", sum)
+			case timing["db"] <= 0 || timing["execute"] <= 0:
+				f.Expected, f.Got = "time in db and in execute", fmt.Sprintf("db %.3f ms, execute %.3f ms", timing["db"], timing["execute"])
+			case total > elapsedMs:
+				f.Expected, f.Got = fmt.Sprintf("a total within the %.3f ms that the client waited", elapsedMs), fmt.Sprintf("%.3f ms", total)
+			default:
+				continue
+			}
+			t.find(f)
+		}
+	}
+	return nil
+}
+
+// parseServerTiming reads "parse;dur=0.012, …" and wants each phase and the total, once, and nothing else.
+func parseServerTiming(text string) (map[string]float64, error) {
+	timing := map[string]float64{}
+	for part := range strings.SplitSeq(text, ",") {
+		name, parameters, _ := strings.Cut(strings.TrimSpace(part), ";")
+		value, ok := strings.CutPrefix(strings.TrimSpace(parameters), "dur=")
+		ms, err := strconv.ParseFloat(value, 64)
+		if !ok || err != nil || ms < 0 {
+			return nil, fmt.Errorf("%q is no phase with a duration", part)
+		}
+		if _, twice := timing[name]; twice {
+			return nil, fmt.Errorf("%s stands twice", name)
+		}
+		timing[name] = ms
+	}
+	wanted := append(slices.Clone(phases), "total")
+	slices.Sort(wanted)
+	if got := slices.Sorted(maps.Keys(timing)); !slices.Equal(got, wanted) {
+		return nil, fmt.Errorf("the names are %s", strings.Join(got, ", "))
+	}
+	return timing, nil
+}
+
+// metrics asks known requests and looks at what /metrics counted.
+func metrics(ctx context.Context, s *subject, t *tally) error {
+	return s.withProcess(ctx, func(c engine.Contender) error {
+		q2, err := s.Contract.Operation("q2")
+		if err != nil {
+			return err
+		}
+		q, err := newQuestion(q2.Name, reference.RequestOf(q2), q2.Expected)
+		if err != nil {
+			return err
+		}
+		q.operation, q.headline = q2, true
+		// Once beforehand: a counter without a count may be left out.
+		s.pose(ctx, t, c.GraphQLURL(), q, graphqlResponse, "")
+		before, err := s.scrape(ctx, t, c)
+		if before == nil || err != nil {
+			return err
+		}
+		const right, wrong = 7, 3
+		for range right {
+			s.pose(ctx, t, c.GraphQLURL(), q, graphqlResponse, "")
+		}
+		wrongCode := "GRAPHQL_VALIDATION_FAILED"
+		if s.arm.Tier == contender.TierFloor {
+			wrongCode = "NOT_IN_THIS_TIER"
+		}
+		for range wrong {
+			if _, err := s.client.post(ctx, c.GraphQLURL(), reference.Request{Query: "{ nope }"}.Body(), graphqlResponse); err != nil {
+				t.find(Finding{Operation: "{ nope }", Expected: "an answer", Got: err.Error()})
+			}
+		}
+		after, err := s.scrape(ctx, t, c)
+		if after == nil || err != nil {
+			return err
+		}
+		grew := func(by float64, name string, labels ...string) {
+			if got := after.sum(name, labels...) - before.sum(name, labels...); got != by {
+				t.find(Finding{
+					Operation: fmt.Sprintf("%d × q2, %d × { nope }", right, wrong), Path: sampleName(name, labels), Expected: fmt.Sprintf("%v more", by), Got: fmt.Sprintf("%v more", got),
+				})
+			}
+		}
+		atLeast := func(least float64, name string, labels ...string) {
+			if got := after.sum(name, labels...); got < least {
+				t.find(Finding{Operation: "/metrics", Path: sampleName(name, labels), Expected: fmt.Sprintf("at least %v", least), Got: after.describe(name, labels...)})
+			}
+		}
+		grew(right, "lab_requests_total", "code", "OK")
+		grew(wrong, "lab_requests_total", "code", wrongCode)
+		grew(right+wrong, "lab_requests_total")
+		grew(right+wrong, "lab_request_seconds_count")
+		loaded := 0
+		for stem, r := range q2.Statements[s.setting] {
+			if r.Min == r.Max {
+				grew(float64(right*r.Min), "lab_statements_total", "statement", stem)
+			}
+			loaded += r.Min
+		}
+		atLeast(1, "lab_request_seconds_bucket", "le", "+Inf")
+		atLeast(1, "lab_pool_wait_seconds_count")
+		for _, address := range []string{"primary", "replica"} {
+			for _, state := range []string{"in_use", "idle"} {
+				if !after.has("lab_pool_connections", "address", address, "state", state) {
+					t.find(Finding{Operation: "/metrics", Path: sampleName("lab_pool_connections", []string{"address", address, "state", state}), Expected: "that it is there", Got: "nothing"})
+				}
+			}
+		}
+		atLeast(1, "lab_pool_connections", "address", "replica")
+		if s.arm.Tier != contender.TierFloor {
+			atLeast(1, "lab_documents_cached")
+			if s.arm.Environment["LOADER"] != "off" {
+				// The first statement is the root field's own; the others are loaders', each a batch.
+				batches := float64(right * (loaded - 1))
+				if got := after.sum("lab_loader_batch_keys_count") - before.sum("lab_loader_batch_keys_count"); got < batches {
+					t.find(Finding{Operation: fmt.Sprintf("%d × q2", right), Path: "lab_loader_batch_keys_count", Expected: fmt.Sprintf("at least %v more", batches), Got: fmt.Sprintf("%v more", got)})
+				}
+			}
+		}
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(after)), func(key string) bool { return !strings.HasPrefix(key, "lab_") }) {
+			t.find(Finding{Operation: "/metrics", Path: "the runtime's own metrics", Expected: "some", Got: "none"})
+		}
+		return nil
+	})
+}
+
+// withProcess runs f on a fresh contender on the shared database.
+func (s *subject) withProcess(ctx context.Context, f func(c engine.Contender) error) error {
+	c, err := s.start(ctx, s.database, nil)
+	if err != nil {
+		return err
+	}
+	defer s.stop(ctx, c.Stop)
+	return f(c)
+}
+
+// samples are the values of a page of metrics by name and labels as written.
+type samples map[string]float64
+
+// scrape reads /metrics; nil where it could not be had, which is a finding.
+func (s *subject) scrape(ctx context.Context, t *tally, c engine.Contender) (samples, error) {
+	a, err := s.client.get(ctx, c.MetricsURL())
+	if err != nil || a.status != 200 {
+		t.find(Finding{Operation: "GET /metrics", Path: "status", Expected: "200", Got: describeEither(a, err)})
+		return nil, ctx.Err()
+	}
+	read, err := parseMetrics(string(a.body))
+	if err != nil {
+		t.find(Finding{Operation: "GET /metrics", Path: "body", Expected: "Prometheus' text format", Got: err.Error()})
+		return nil, nil
+	}
+	return read, nil
+}
+
+// parseMetrics reads Prometheus' text format: name{label="value",…} value [time].
+func parseMetrics(text string) (samples, error) {
+	read := samples{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		end := strings.LastIndexByte(line, '}') + 1
+		if end == 0 {
+			end = strings.IndexByte(line, ' ')
+		}
+		if end <= 0 {
+			return nil, fmt.Errorf("%q is no sample", line)
+		}
+		fields := strings.Fields(line[end:])
+		if len(fields) < 1 || len(fields) > 2 {
+			return nil, fmt.Errorf("%q is no sample", line)
+		}
+		value, err := strconv.ParseFloat(fields[0], 64)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no sample: %w", line, err)
+		}
+		read[line[:end]] = value
+	}
+	return read, nil
+}
+
+// matching gives the keys of a name that carry all those labels.
+func (m samples) matching(name string, labels ...string) []string {
+	var keys []string
+	for key := range m {
+		base, rest, _ := strings.Cut(key, "{")
+		if base != name {
+			continue
+		}
+		carries := true
+		for i := 0; i+1 < len(labels); i += 2 {
+			pair := labels[i] + `="` + labels[i+1] + `"`
+			carries = carries && (strings.HasPrefix(rest, pair) || strings.Contains(rest, ","+pair) || strings.Contains(rest, ", "+pair))
+		}
+		if carries {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func (m samples) sum(name string, labels ...string) float64 {
+	sum := 0.0
+	for _, key := range m.matching(name, labels...) {
+		sum += m[key]
+	}
+	return sum
+}
+
+func (m samples) has(name string, labels ...string) bool { return len(m.matching(name, labels...)) > 0 }
+
+func (m samples) describe(name string, labels ...string) string {
+	if !m.has(name, labels...) {
+		return "nothing"
+	}
+	return fmt.Sprint(m.sum(name, labels...))
+}
+
+func sampleName(name string, labels []string) string {
+	var pairs []string
+	for i := 0; i+1 < len(labels); i += 2 {
+		pairs = append(pairs, fmt.Sprintf("%s=%q", labels[i], labels[i+1]))
+	}
+	if len(pairs) == 0 {
+		return name
+	}
+	return name + "{" + strings.Join(pairs, ",") + "}"
+}
