@@ -43,6 +43,31 @@ enum Entry<V> {
 struct State<K, V> {
     cache: HashMap<K, Entry<V>, FastHash>,
     queue: Vec<K>,
+    /// Loads that the cache answers. They wait for the batch that is being gathered, as in graphql/dataloader: were they
+    /// ready before their siblings, the next level would go out in two parts.
+    hits: Vec<Arc<Hit>>,
+}
+
+#[derive(Default)]
+struct Hit {
+    released: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Hit {
+    fn release(&self) {
+        self.released.store(true, SeqCst);
+        self.waker.wake();
+    }
+}
+
+/// Releases hits with the last of the batches they waited for.
+struct Hits(Vec<Arc<Hit>>);
+
+impl Drop for Hits {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|hit| hit.release());
+    }
 }
 
 /// Keys are integers of our own database, and a loader lives for one request: no need to resist chosen collisions
@@ -81,6 +106,13 @@ impl std::hash::Hasher for Mix {
     }
 }
 
+/// What a load has waited for so far.
+enum Waited {
+    No,
+    Batch,
+    Hit(Arc<Hit>),
+}
+
 /// One loader of one request.
 pub struct Loader<B: Batch> {
     batch: B,
@@ -89,15 +121,31 @@ pub struct Loader<B: Batch> {
 
 impl<B: Batch> Loader<B> {
     pub fn new(batch: B) -> Self {
-        Loader { batch, state: Mutex::new(State { cache: HashMap::default(), queue: Vec::new() }) }
+        Loader { batch, state: Mutex::new(State { cache: HashMap::default(), queue: Vec::new(), hits: Vec::new() }) }
     }
 
     /// The value of a key, None where there is none. Asked for twice, it is loaded once.
     pub fn load(&self, key: B::Key) -> impl Future<Output = Result<Option<B::Value>, Failure>> + use<'_, B> {
+        let mut waited = Waited::No;
         poll_fn(move |cx| {
+            if let Waited::Hit(hit) = &waited {
+                hit.waker.register(cx.waker());
+                if !hit.released.load(SeqCst) {
+                    return Poll::Pending;
+                }
+            }
             let state = &mut *lock(&self.state);
             match state.cache.get_mut(&key) {
-                Some(Entry::Done(value)) => return Poll::Ready(value.clone()),
+                Some(Entry::Done(value)) => {
+                    if !matches!(waited, Waited::No) {
+                        return Poll::Ready(value.clone());
+                    }
+                    let hit = Arc::new(Hit::default());
+                    hit.waker.register(cx.waker());
+                    state.hits.push(hit.clone());
+                    waited = Waited::Hit(hit);
+                    return Poll::Pending;
+                }
                 Some(Entry::Waiting(wakers)) => {
                     if !wakers.last().is_some_and(|waker| waker.will_wake(cx.waker())) {
                         wakers.push(cx.waker().clone());
@@ -108,6 +156,7 @@ impl<B: Batch> Loader<B> {
                     state.queue.push(key);
                 }
             }
+            waited = Waited::Batch;
             Poll::Pending
         })
     }
@@ -144,15 +193,21 @@ impl<B: Batch> Loader<B> {
         of: fn(&S) -> &Loader<B>,
         out: &mut Vec<BoxFuture<'static, ()>>,
     ) {
-        let keys = std::mem::take(&mut lock(&of(set).state).queue);
+        let (keys, hits) = {
+            let state = &mut *lock(&of(set).state);
+            (std::mem::take(&mut state.queue), std::mem::take(&mut state.hits))
+        };
         if keys.is_empty() {
+            drop(Hits(hits));
             return;
         }
+        let hits = Arc::new(Hits(hits));
         for keys in B::split(keys) {
-            let set = set.clone();
+            let (set, hits) = (set.clone(), hits.clone());
             out.push(Box::pin(async move {
                 let result = of(&set).batch.call(keys.clone()).await;
                 of(&set).fill(&keys, result);
+                drop(hits);
             }));
         }
     }
@@ -242,17 +297,17 @@ pub async fn drive<D: Dispatch, F: Future>(set: Arc<D>, future: F) -> F::Output 
 
 macro_rules! by_ids {
     ($($loader:ident, $value:ty, $call:ident, $name:ident;)*) => { $(
-        pub struct $loader(Source);
+        pub struct $loader(Arc<Source>);
 
         impl Batch for $loader {
             type Key = i32;
             type Value = Arc<$value>;
 
             fn call(&self, ids: Vec<i32>) -> BoxFuture<'static, Result<HashMap<i32, Arc<$value>>, Failure>> {
-                let Source { session, metrics } = self.0.clone();
+                let source = self.0.clone();
                 Box::pin(async move {
-                    metrics.batch(LoaderName::$name, ids.len());
-                    let rows = session.$call(&ids).await?;
+                    source.metrics.batch(LoaderName::$name, ids.len());
+                    let rows = source.session.$call(&ids).await?;
                     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
                 })
             }
@@ -298,19 +353,19 @@ fn group<T>(keys: &[PageKey], rows: Vec<Arc<T>>, id: impl Fn(&T) -> Option<i32>)
 
 macro_rules! pages {
     ($($loader:ident, $value:ty, $call:ident, $name:ident, $id:expr;)*) => { $(
-        pub struct $loader(Source);
+        pub struct $loader(Arc<Source>);
 
         impl Batch for $loader {
             type Key = PageKey;
             type Value = Page<$value>;
 
             fn call(&self, keys: Vec<PageKey>) -> BoxFuture<'static, Result<HashMap<PageKey, Page<$value>>, Failure>> {
-                let Source { session, metrics } = self.0.clone();
+                let source = self.0.clone();
                 Box::pin(async move {
-                    metrics.batch(LoaderName::$name, keys.len());
+                    source.metrics.batch(LoaderName::$name, keys.len());
                     let ids: Vec<i32> = keys.iter().map(|key| key.0).collect();
                     let first = keys.first().map_or(0, |key| key.1);
-                    Ok(group(&keys, session.$call(&ids, first).await?, $id))
+                    Ok(group(&keys, source.session.$call(&ids, first).await?, $id))
                 })
             }
 
@@ -327,22 +382,21 @@ pages! {
     ReviewsByUserIds, Review, reviews_by_user_ids, ReviewsByUserIds, |review| Some(review.author_id);
 }
 
-pub struct ReviewStatsByItemIds(Source);
+pub struct ReviewStatsByItemIds(Arc<Source>);
 
 impl Batch for ReviewStatsByItemIds {
     type Key = i32;
     type Value = ReviewStats;
 
     fn call(&self, ids: Vec<i32>) -> BoxFuture<'static, Result<HashMap<i32, ReviewStats>, Failure>> {
-        let Source { session, metrics } = self.0.clone();
+        let source = self.0.clone();
         Box::pin(async move {
-            metrics.batch(LoaderName::ReviewStatsByItemIds, ids.len());
-            Ok(session.review_stats_by_item_ids(&ids).await?.into_iter().collect())
+            source.metrics.batch(LoaderName::ReviewStatsByItemIds, ids.len());
+            Ok(source.session.review_stats_by_item_ids(&ids).await?.into_iter().collect())
         })
     }
 }
 
-#[derive(Clone)]
 struct Source {
     session: Session,
     metrics: Arc<Metrics>,
@@ -363,7 +417,8 @@ pub struct Loaders {
 
 /// Fresh loaders with empty caches: they live for one request.
 pub fn new_loaders(session: &Session, metrics: &Arc<Metrics>) -> Arc<Loaders> {
-    let source = || Source { session: session.clone(), metrics: metrics.clone() };
+    let source = Arc::new(Source { session: session.clone(), metrics: metrics.clone() });
+    let source = || source.clone();
     Arc::new(Loaders {
         areas_by_ids: Loader::new(AreasByIds(source())),
         genres_by_ids: Loader::new(GenresByIds(source())),

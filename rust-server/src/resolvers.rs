@@ -4,7 +4,7 @@ use crate::{
     config::MasterSource,
     errors::Failure,
     limits::Limits,
-    loaders::Loaders,
+    loaders::{Loaders, Page},
     master::{Master, add_business_days},
     ranking::{FEATURES, rank_items},
     store::{self, Added, Found, Session},
@@ -14,6 +14,10 @@ use async_graphql::{
     ContextSelectionSet, Error, ID, InputObject, InputType, InputValueError, InputValueResult, Interface, Object,
     OutputType, PathSegment, Positioned, QueryPathNode, QueryPathSegment, Result, Scalar, ScalarType, ServerResult,
     Union, Value, parser::types::Field, registry::Registry,
+};
+use futures_util::{
+    TryFutureExt,
+    future::{BoxFuture, Either, ready},
 };
 use std::{
     borrow::Cow,
@@ -185,6 +189,28 @@ impl OutputType for Id {
     }
 }
 
+/// An object or a list whose own future is boxed. The library gives every field of an object a future with room for the
+/// largest of them: without this, each scalar of an item would carry (and move) the state of resolving its reviews.
+pub struct Boxed<T>(T);
+
+impl<T: OutputType> OutputType for Boxed<T> {
+    fn type_name() -> Cow<'static, str> {
+        T::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        T::qualified_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        T::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        Box::pin(self.0.resolve(ctx, field)).await
+    }
+}
+
 /// A calendar date, YYYY-MM-DD.
 #[derive(Clone, Copy)]
 pub struct Date(pub store::Date);
@@ -219,41 +245,105 @@ impl ScalarType for DateTime {
     }
 }
 
+/// Loading functions return a loader's small future where there are loaders, and box the rest: every field of the library
+/// has room for the largest of its object's futures.
 impl Scope {
-    async fn item(&self, id: i32) -> Result<Option<Arc<store::Item>>, Failure> {
+    fn item(&self, id: i32) -> impl Future<Output = Result<Option<Arc<store::Item>>, Failure>> {
         match &self.loaders {
-            Some(loaders) => loaders.items_by_ids.load(id).await,
-            None => Ok(self.session.items_by_ids(&[id]).await?.pop()),
+            Some(loaders) => Either::Left(loaders.items_by_ids.load(id)),
+            None => {
+                Either::Right(Box::pin(async move { Ok(self.session.items_by_ids(&[id]).await?.pop()) }) as BoxFuture<_>)
+            }
         }
     }
 
-    async fn user(&self, id: i32) -> Result<Option<Arc<store::Named>>, Failure> {
+    fn user(&self, id: i32) -> impl Future<Output = Result<Option<Arc<store::Named>>, Failure>> {
         match &self.loaders {
-            Some(loaders) => loaders.users_by_ids.load(id).await,
-            None => Ok(self.session.users_by_ids(&[id]).await?.pop()),
+            Some(loaders) => Either::Left(loaders.users_by_ids.load(id)),
+            None => {
+                Either::Right(Box::pin(async move { Ok(self.session.users_by_ids(&[id]).await?.pop()) }) as BoxFuture<_>)
+            }
         }
     }
 
-    async fn category(&self, id: i32) -> Result<Option<Arc<store::Named>>, Failure> {
+    fn category(&self, id: i32) -> impl Future<Output = Result<Option<Arc<store::Named>>, Failure>> {
         match &self.loaders {
-            Some(loaders) => loaders.categories_by_ids.load(id).await,
-            None => Ok(self.session.categories_by_ids(&[id]).await?.pop()),
+            Some(loaders) => Either::Left(loaders.categories_by_ids.load(id)),
+            None => Either::Right(
+                Box::pin(async move { Ok(self.session.categories_by_ids(&[id]).await?.pop()) }) as BoxFuture<_>
+            ),
         }
     }
 
-    async fn area(&self, id: i32) -> Result<Option<Arc<store::Named>>, Failure> {
-        match (self.environment.master_source, &self.loaders) {
-            (MasterSource::Memory, _) => Ok(self.environment.master.area(id)),
-            (MasterSource::None, Some(loaders)) => loaders.areas_by_ids.load(id).await,
-            (MasterSource::None, None) => Ok(self.session.areas_by_ids(&[id]).await?.pop()),
+    fn area(&self, id: i32) -> impl Future<Output = Result<Option<Arc<store::Named>>, Failure>> {
+        if self.environment.master_source == MasterSource::Memory {
+            return Either::Left(ready(Ok(self.environment.master.area(id))));
+        }
+        Either::Right(match &self.loaders {
+            Some(loaders) => Either::Left(loaders.areas_by_ids.load(id)),
+            None => {
+                Either::Right(Box::pin(async move { Ok(self.session.areas_by_ids(&[id]).await?.pop()) }) as BoxFuture<_>)
+            }
+        })
+    }
+
+    fn genre(&self, id: i32) -> impl Future<Output = Result<Option<Arc<store::Named>>, Failure>> {
+        if self.environment.master_source == MasterSource::Memory {
+            return Either::Left(ready(Ok(self.environment.master.genre(id))));
+        }
+        Either::Right(match &self.loaders {
+            Some(loaders) => Either::Left(loaders.genres_by_ids.load(id)),
+            None => Either::Right(
+                Box::pin(async move { Ok(self.session.genres_by_ids(&[id]).await?.pop()) }) as BoxFuture<_>
+            ),
+        })
+    }
+
+    fn items_by_category_ids(&self, id: i32, first: i32) -> impl Future<Output = Result<Page<store::Item>, Failure>> {
+        match &self.loaders {
+            Some(loaders) => {
+                Either::Left(loaders.items_by_category_ids.load((id, first)).map_ok(Option::unwrap_or_default))
+            }
+            None => {
+                Either::Right(Box::pin(
+                    async move { Ok(Arc::new(self.session.items_by_category_ids(&[id], first).await?)) },
+                ) as BoxFuture<_>)
+            }
         }
     }
 
-    async fn genre(&self, id: i32) -> Result<Option<Arc<store::Named>>, Failure> {
-        match (self.environment.master_source, &self.loaders) {
-            (MasterSource::Memory, _) => Ok(self.environment.master.genre(id)),
-            (MasterSource::None, Some(loaders)) => loaders.genres_by_ids.load(id).await,
-            (MasterSource::None, None) => Ok(self.session.genres_by_ids(&[id]).await?.pop()),
+    fn reviews_by_item_ids(&self, id: i32, first: i32) -> impl Future<Output = Result<Page<store::Review>, Failure>> {
+        match &self.loaders {
+            Some(loaders) => {
+                Either::Left(loaders.reviews_by_item_ids.load((id, first)).map_ok(Option::unwrap_or_default))
+            }
+            None => {
+                Either::Right(Box::pin(
+                    async move { Ok(Arc::new(self.session.reviews_by_item_ids(&[id], first).await?)) },
+                ) as BoxFuture<_>)
+            }
+        }
+    }
+
+    fn reviews_by_user_ids(&self, id: i32, first: i32) -> impl Future<Output = Result<Page<store::Review>, Failure>> {
+        match &self.loaders {
+            Some(loaders) => {
+                Either::Left(loaders.reviews_by_user_ids.load((id, first)).map_ok(Option::unwrap_or_default))
+            }
+            None => {
+                Either::Right(Box::pin(
+                    async move { Ok(Arc::new(self.session.reviews_by_user_ids(&[id], first).await?)) },
+                ) as BoxFuture<_>)
+            }
+        }
+    }
+
+    fn review_stats(&self, item_id: i32) -> impl Future<Output = Result<Option<store::ReviewStats>, Failure>> {
+        match &self.loaders {
+            Some(loaders) => Either::Left(loaders.review_stats_by_item_ids.load(item_id)),
+            None => Either::Right(Box::pin(async move {
+                Ok(self.session.review_stats_by_item_ids(&[item_id]).await?.pop().map(|(_, stats)| stats))
+            }) as BoxFuture<_>),
         }
     }
 
@@ -510,15 +600,10 @@ impl Category {
         ctx: &Context<'_>,
         #[graphql(default_with = "Arg(Some(5))")] first: Arg<i32>,
     ) -> Result<Vec<Item>> {
-        let items = async {
-            let scope = scope(ctx);
-            let first = scope.first(first)?;
-            Ok(match &scope.loaders {
-                Some(loaders) => loaders.items_by_category_ids.load((self.0.id, first)).await?.unwrap_or_default(),
-                None => Arc::new(scope.session.items_by_category_ids(&[self.0.id], first).await?),
-            })
-        };
-        Ok(items.await.at(ctx)?.iter().cloned().map(Item).collect())
+        let scope = scope(ctx);
+        let first = scope.first(first).at(ctx)?;
+        let items = scope.items_by_category_ids(self.0.id, first).await.at(ctx)?;
+        Ok(items.iter().cloned().map(Item).collect())
     }
 }
 
@@ -551,27 +636,27 @@ impl Item {
     }
 
     /// Null where the item was never put in one.
-    async fn category(&self, ctx: &Context<'_>) -> Option<Result<Category>> {
+    async fn category(&self, ctx: &Context<'_>) -> Option<Result<Boxed<Category>>> {
         let category = scope(ctx).category(self.0.category_id?).await;
-        category.at(ctx).map(|row| row.map(Category)).transpose()
+        category.at(ctx).map(|row| row.map(|row| Boxed(Category(row)))).transpose()
     }
 
-    async fn area(&self, ctx: &Context<'_>) -> Result<Area> {
+    async fn area(&self, ctx: &Context<'_>) -> Result<Boxed<Area>> {
         let area = scope(ctx).area(self.0.area_id).await;
-        area.and_then(|row| promised(row, "area", self.0.area_id)).at(ctx).map(Area)
+        area.and_then(|row| promised(row, "area", self.0.area_id)).at(ctx).map(|row| Boxed(Area(row)))
     }
 
-    async fn genre(&self, ctx: &Context<'_>) -> Result<Genre> {
+    async fn genre(&self, ctx: &Context<'_>) -> Result<Boxed<Genre>> {
         let genre = scope(ctx).genre(self.0.genre_id).await;
-        genre.and_then(|row| promised(row, "genre", self.0.genre_id)).at(ctx).map(Genre)
+        genre.and_then(|row| promised(row, "genre", self.0.genre_id)).at(ctx).map(|row| Boxed(Genre(row)))
     }
 
-    async fn owner(&self, ctx: &Context<'_>) -> Option<Result<User>> {
-        scope(ctx).user(self.0.owner_id?).await.at(ctx).map(|row| row.map(User)).transpose()
+    async fn owner(&self, ctx: &Context<'_>) -> Option<Result<Boxed<User>>> {
+        scope(ctx).user(self.0.owner_id?).await.at(ctx).map(|row| row.map(|row| Boxed(User(row)))).transpose()
     }
 
-    async fn editor(&self, ctx: &Context<'_>) -> Option<Result<User>> {
-        scope(ctx).user(self.0.editor_id?).await.at(ctx).map(|row| row.map(User)).transpose()
+    async fn editor(&self, ctx: &Context<'_>) -> Option<Result<Boxed<User>>> {
+        scope(ctx).user(self.0.editor_id?).await.at(ctx).map(|row| row.map(|row| Boxed(User(row)))).transpose()
     }
 
     /// Newest first, then by descending id.
@@ -579,28 +664,16 @@ impl Item {
         &self,
         ctx: &Context<'_>,
         #[graphql(default_with = "Arg(Some(3))")] first: Arg<i32>,
-    ) -> Result<Vec<Review>> {
-        let reviews = async {
-            let scope = scope(ctx);
-            let first = scope.first(first)?;
-            Ok(match &scope.loaders {
-                Some(loaders) => loaders.reviews_by_item_ids.load((self.0.id, first)).await?.unwrap_or_default(),
-                None => Arc::new(scope.session.reviews_by_item_ids(&[self.0.id], first).await?),
-            })
-        };
-        Ok(reviews.await.at(ctx)?.iter().cloned().map(Review).collect())
+    ) -> Result<Boxed<Vec<Review>>> {
+        let scope = scope(ctx);
+        let first = scope.first(first).at(ctx)?;
+        let reviews = scope.reviews_by_item_ids(self.0.id, first).await.at(ctx)?;
+        Ok(Boxed(reviews.iter().cloned().map(Review).collect()))
     }
 
-    async fn review_stats(&self, ctx: &Context<'_>) -> Result<ReviewStats> {
-        let stats = async {
-            let scope = scope(ctx);
-            Ok(match &scope.loaders {
-                Some(loaders) => loaders.review_stats_by_item_ids.load(self.0.id).await?,
-                None => scope.session.review_stats_by_item_ids(&[self.0.id]).await?.pop().map(|(_, stats)| stats),
-            })
-        };
+    async fn review_stats(&self, ctx: &Context<'_>) -> Result<Boxed<ReviewStats>> {
         let none = store::ReviewStats { count: 0, average: None };
-        stats.await.at(ctx).map(|stats| ReviewStats(stats.unwrap_or(none)))
+        scope(ctx).review_stats(self.0.id).await.at(ctx).map(|stats| Boxed(ReviewStats(stats.unwrap_or(none))))
     }
 }
 
@@ -625,13 +698,13 @@ impl Review {
     }
 
     /// Null where the author is gone.
-    async fn author(&self, ctx: &Context<'_>) -> Option<Result<User>> {
-        scope(ctx).user(self.0.author_id).await.at(ctx).map(|row| row.map(User)).transpose()
+    async fn author(&self, ctx: &Context<'_>) -> Option<Result<Boxed<User>>> {
+        scope(ctx).user(self.0.author_id).await.at(ctx).map(|row| row.map(|row| Boxed(User(row)))).transpose()
     }
 
-    async fn item(&self, ctx: &Context<'_>) -> Result<Item> {
+    async fn item(&self, ctx: &Context<'_>) -> Result<Boxed<Item>> {
         let item = scope(ctx).item(self.0.item_id).await;
-        item.and_then(|row| promised(row, "item", self.0.item_id)).at(ctx).map(Item)
+        item.and_then(|row| promised(row, "item", self.0.item_id)).at(ctx).map(|row| Boxed(Item(row)))
     }
 }
 
@@ -652,16 +725,11 @@ impl User {
         &self,
         ctx: &Context<'_>,
         #[graphql(default_with = "Arg(Some(3))")] first: Arg<i32>,
-    ) -> Result<Vec<Review>> {
-        let reviews = async {
-            let scope = scope(ctx);
-            let first = scope.first(first)?;
-            Ok(match &scope.loaders {
-                Some(loaders) => loaders.reviews_by_user_ids.load((self.0.id, first)).await?.unwrap_or_default(),
-                None => Arc::new(scope.session.reviews_by_user_ids(&[self.0.id], first).await?),
-            })
-        };
-        Ok(reviews.await.at(ctx)?.iter().cloned().map(Review).collect())
+    ) -> Result<Boxed<Vec<Review>>> {
+        let scope = scope(ctx);
+        let first = scope.first(first).at(ctx)?;
+        let reviews = scope.reviews_by_user_ids(self.0.id, first).await.at(ctx)?;
+        Ok(Boxed(reviews.iter().cloned().map(Review).collect()))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
 };
 use anyhow::Context;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use futures_util::future::BoxFuture;
 use std::{
     fmt,
     path::Path,
@@ -395,14 +396,21 @@ impl Drop for Lease {
 type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Session {
-    /// The one way to the database: takes a connection, runs the statement, gives the connection back.
-    async fn query(&self, statement: Statement, parameters: Parameters<'_>) -> Result<Vec<Row>, Failure> {
-        let (rows, dead) = self.attempt(statement, parameters).await;
-        // A connection that died while it lay in the pool: the statement never ran. A write is not sent twice.
-        if dead && !matches!(statement, Statement::AddReview | Statement::RenameArea) {
-            return self.attempt(statement, parameters).await.0;
-        }
-        rows
+    /// The one way to the database: takes a connection, runs the statement, gives the connection back. Boxed, so that
+    /// the futures of resolvers, of which there is one per field, don't each have room for a whole query.
+    fn query<'a>(
+        &'a self,
+        statement: Statement,
+        parameters: Parameters<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Row>, Failure>> {
+        Box::pin(async move {
+            let (rows, dead) = self.attempt(statement, parameters).await;
+            // A connection that died while it lay in the pool: the statement never ran. A write is not sent twice.
+            if dead && !matches!(statement, Statement::AddReview | Statement::RenameArea) {
+                return self.attempt(statement, parameters).await.0;
+            }
+            rows
+        })
     }
 
     async fn attempt(&self, statement: Statement, parameters: Parameters<'_>) -> (Result<Vec<Row>, Failure>, bool) {

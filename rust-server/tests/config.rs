@@ -1,0 +1,109 @@
+//! The environment, and the process that refuses a bad one.
+
+mod common;
+
+use common::config;
+use rust_server::config::{MasterSource, Tier, parse_duration};
+use std::{process::Command, time::Duration};
+
+#[test]
+fn bad_config_fails() {
+    let cases = [
+        ("PORT", "http"),
+        ("PORT", "65536"),
+        ("DATABASE_URL", ""),
+        ("DATABASE_URL", "mysql://localhost/lab"),
+        ("DATABASE_REPLICA_URL", "nonsense"),
+        ("POOL_SIZE", "0"),
+        ("POOL_SIZE", "many"),
+        ("UPSTREAM_URL", "ftp://127.0.0.1/"),
+        ("TIER", "compiled"),
+        ("TIER", "fast"),
+        ("LOADER", "yes"),
+        ("MASTER", "redis"),
+        ("MASTER", "disk"),
+        ("START", "later"),
+        ("WORKERS", "0"),
+        ("REQUEST_TIMEOUT", "5"),
+        ("REQUEST_TIMEOUT", "0s"),
+        ("REQUEST_TIMEOUT", "-1s"),
+        ("GRAPHIQL", "1"),
+        ("LOG_LEVEL", "loud"),
+        ("CONTRACT_DIR", "/nowhere"),
+    ];
+    for (variable, value) in cases {
+        let error = config(&[(variable, value)]).expect_err(&format!("{variable}={value} is refused"));
+        assert_eq!(error.variable, variable, "{variable}={value}");
+        let output = Command::new(env!("CARGO_BIN_EXE_rust-server"))
+            .env_clear()
+            .env("CONTRACT_DIR", common::contract_dir())
+            .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
+            .env(variable, value)
+            .output()
+            .expect("the server's binary runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{variable}={value}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(variable) && stderr.contains("expected"), "{stderr}");
+    }
+}
+
+#[test]
+fn good_config_is_read() {
+    let config = config(&[
+        ("TIER", "floor"),
+        ("MASTER", "none"),
+        ("LOADER", "off"),
+        ("REQUEST_TIMEOUT", "300ms"),
+        ("DATABASE_REPLICA_URL", "postgres://nobody@127.0.0.1:2/none"),
+    ])
+    .expect("all values are good");
+    assert_eq!(config.tier, Tier::Floor);
+    assert_eq!(config.master, MasterSource::None);
+    assert!(!config.loader && !config.one_address);
+    assert_eq!(config.request_timeout, Duration::from_millis(300));
+    assert_eq!(config.limits.cost, 10_000);
+}
+
+#[test]
+fn durations_are_read() {
+    let cases = [
+        ("5s", Some(5000)),
+        ("300ms", Some(300)),
+        ("1m", Some(60_000)),
+        ("1.5s", Some(1500)),
+        ("s", None),
+        ("5", None),
+        ("5h", None),
+        ("", None),
+        ("0ms", None),
+    ];
+    for (text, expected_ms) in cases {
+        assert_eq!(parse_duration(text), expected_ms.map(Duration::from_millis), "{text}");
+    }
+}
+
+#[test]
+fn a_password_is_not_repeated() {
+    let error = config(&[("DATABASE_URL", "postgres:/secret")]).expect_err("no URL").to_string();
+    assert!(!error.contains("secret"), "{error}");
+}
+
+#[test]
+fn arguments_are_looked_at() {
+    let run = |argument: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_rust-server")).arg(argument).output().expect("the binary runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (status, version) = run("--version");
+    assert_eq!(status, Some(0));
+    let version: serde_json::Value = serde_json::from_str(&version).expect("one line of JSON");
+    assert_eq!(version["name"], "rust");
+    assert!(version["libraries"]["async-graphql"].as_str().is_some_and(|version| version.starts_with('8')));
+    let (status, help) = run("--help");
+    assert_eq!(status, Some(0));
+    for variable in ["DATABASE_URL", "POOL_SIZE", "TIER", "LOADER", "MASTER", "REQUEST_TIMEOUT", "WORKERS"] {
+        assert!(help.contains(variable), "{variable}");
+    }
+    assert_eq!(run("--fast").0, Some(2));
+}
