@@ -197,6 +197,94 @@ func TestApp(t *testing.T) {
 	})
 }
 
+// TestOperations asks every operation of the contract that changes nothing, in every setting, and compares the answer
+// and the statements with what was derived from SQL.
+func TestOperations(t *testing.T) {
+	folders, err := os.ReadDir(filepath.Join(contractDir, "operations"))
+	require.NoError(t, err)
+	// The price service whose prices are in the expected answers.
+	prices := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		item, _ := strconv.Atoi(r.URL.Query().Get("itemId"))
+		guests, _ := strconv.Atoi(r.URL.Query().Get("guests"))
+		if item < 1 || item > 1000 {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = fmt.Fprintf(w, `{"totalCents":%d,"currency":"EUR"}`, (item*37%9000+1000)*guests)
+	}))
+	t.Cleanup(prices.Close)
+	for setting, environment := range map[string]map[string]string{
+		"default": {}, "LOADER=off": {"LOADER": "off"}, "MASTER=none": {"MASTER": "none"}, "LOADER=off+MASTER=none": {"LOADER": "off", "MASTER": "none"},
+	} {
+		environment["UPSTREAM_URL"] = prices.URL
+		app := startApp(t, environment)
+		handler := app.Handler()
+		asked := 0
+		for _, folder := range folders {
+			path := filepath.Join(contractDir, "operations", folder.Name())
+			query, err := os.ReadFile(filepath.Join(path, "query.graphql"))
+			if err != nil || strings.HasPrefix(folder.Name(), "introspection") || strings.Contains(string(query), "mutation") {
+				continue // of those, other tests take care
+			}
+			asked++
+			t.Run(setting+"/"+folder.Name(), func(t *testing.T) {
+				read := func(file string, into any) []byte {
+					text, err := os.ReadFile(filepath.Join(path, file))
+					require.NoError(t, err)
+					require.NoError(t, json.Unmarshal(text, into))
+					return text
+				}
+				var variables map[string]any
+				given := read("variables.json", &variables)
+				var name struct{ OperationName *string }
+				if _, err := os.Stat(filepath.Join(path, "operation.json")); err == nil {
+					read("operation.json", &name)
+				}
+				body := `{"query":` + string(appendJSONString(nil, string(query))) + `,"variables":` + string(given)
+				if name.OperationName != nil {
+					body += `,"operationName":` + string(appendJSONString(nil, *name.OperationName))
+				}
+				type errorEntry struct {
+					Path       []any
+					Extensions struct{ Code string }
+				}
+				type outcome struct {
+					Data   json.RawMessage
+					Errors []errorEntry
+				}
+				var want, got outcome
+				read("expected.json", &want)
+				var statements map[string]map[string][2]int
+				read("statements.json", &statements)
+
+				counts := statementsOf(t, app, func() {
+					answer := send(handler, http.MethodPost, "/graphql", body+"}", map[string]string{"Content-Type": plainJSON})
+					require.NoError(t, json.Unmarshal([]byte(answer.body), &got))
+				})
+				for statement, n := range counts {
+					assert.Contains(t, statements[setting], statement)
+					assert.LessOrEqual(t, n, statements[setting][statement][1], statement)
+				}
+				for statement, bounds := range statements[setting] {
+					assert.GreaterOrEqual(t, counts[statement], bounds[0], statement)
+				}
+				if want.Data == nil {
+					require.NotEmpty(t, got.Errors)
+					assert.Equal(t, want.Errors[0].Extensions.Code, got.Errors[0].Extensions.Code)
+					assert.Nil(t, got.Data)
+					return
+				}
+				assert.JSONEq(t, string(want.Data), string(got.Data))
+				assert.Equal(t, len(want.Errors) > 0, len(got.Errors) > 0)
+				for _, e := range got.Errors {
+					assert.Contains(t, want.Errors, e)
+				}
+			})
+		}
+		require.Greater(t, asked, 30)
+	}
+}
+
 func TestStatements(t *testing.T) {
 	const deep = `{ items(first: 20, after: 10) {
 		category { items(first: 2) { id owner { name } } } owner { reviews(first: 2) { item { id } } } editor { reviews(first: 2) { id } }

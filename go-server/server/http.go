@@ -152,12 +152,12 @@ func (a *App) answer(w http.ResponseWriter, r *http.Request, contentType []strin
 func (a *App) executeMainstream(r *request, method string, p parameters, out *buffer, begun time.Time) ([]responseError, *requestError) {
 	d := a.documents.get(p.query)
 	if d == nil {
-		query, refused := a.parse(p.query)
+		query, aliases, refused := a.parse(p.query)
 		if refused != nil {
 			return nil, refused
 		}
 		begun = r.timing.lap(phaseParse, begun)
-		if d, refused = a.validate(query); refused != nil {
+		if d, refused = a.validate(query, aliases); refused != nil {
 			return nil, refused
 		}
 		a.documents.add(p.query, d)

@@ -12,27 +12,38 @@ import (
 )
 
 // checkTokens counts lexical tokens, without comments, until the limit. What no token begins with is a parse failure.
-func checkTokens(text string, limit int) *requestError {
+// It also counts aliases as they are written: a colon outside of parentheses belongs to an alias, also to one that
+// repeats the field's name, which the syntax tree no longer shows.
+func checkTokens(text string, limit int) (aliases int, refused *requestError) {
 	source := &ast.Source{Input: text}
 	tokens := lexer.New(source)
+	parentheses := 0
 	for count := 0; ; {
 		token, err := tokens.ReadToken()
 		if err != nil {
-			return parseFailed(err)
+			return 0, parseFailed(err)
 		}
 		switch token.Kind {
 		case lexer.EOF:
-			return nil
+			return aliases, nil
 		case lexer.Comment:
 			continue
+		case lexer.ParenL:
+			parentheses++
+		case lexer.ParenR:
+			parentheses--
+		case lexer.Colon:
+			if parentheses == 0 {
+				aliases++
+			}
 		case lexer.String:
 			// gqlparser reads half a surrogate pair as U+FFFD.
 			if strings.ContainsRune(token.Value, '\uFFFD') && hasLoneSurrogate([]byte(text)) {
-				return graphqlError(codeParseFailed, "Syntax Error: Invalid Unicode escape sequence.")
+				return 0, graphqlError(codeParseFailed, "Syntax Error: Invalid Unicode escape sequence.")
 			}
 		}
 		if count++; count > limit {
-			return graphqlError(codeQueryTooLong, "Query has more than %d tokens; the limit is %d.", limit, limit)
+			return 0, graphqlError(codeQueryTooLong, "Query has more than %d tokens; the limit is %d.", limit, limit)
 		}
 	}
 }
@@ -46,14 +57,8 @@ type operationLimits struct {
 }
 
 // newDocument works out once what the limits need of a valid document.
-func newDocument(query *ast.QueryDocument) *document {
-	d := &document{QueryDocument: query, operations: make(map[*ast.OperationDefinition]operationLimits, len(query.Operations))}
-	for _, operation := range query.Operations {
-		d.aliases += countAliases(operation.SelectionSet)
-	}
-	for _, fragment := range query.Fragments {
-		d.aliases += countAliases(fragment.SelectionSet)
-	}
+func newDocument(query *ast.QueryDocument, aliases int) *document {
+	d := &document{QueryDocument: query, aliases: aliases, operations: make(map[*ast.OperationDefinition]operationLimits, len(query.Operations))}
 	depths := map[*ast.FragmentDefinition]int{}
 	for _, operation := range query.Operations {
 		costs := costing{fixed: true}
@@ -80,23 +85,6 @@ func (d *document) checkLimits(limits *Limits, operation *ast.OperationDefinitio
 		return graphqlError(codeQueryTooCostly, "Query costs %d; the limit is %d.", has.cost, limits.Cost)
 	}
 	return nil
-}
-
-// countAliases counts aliased fields as they are written.
-func countAliases(selections ast.SelectionSet) int {
-	n := 0
-	for _, selection := range selections {
-		switch s := selection.(type) {
-		case *ast.Field:
-			if s.Alias != s.Name {
-				n++
-			}
-			n += countAliases(s.SelectionSet)
-		case *ast.InlineFragment:
-			n += countAliases(s.SelectionSet)
-		}
-	}
-	return n
 }
 
 // isIntrospection is a field of GraphQL's own.

@@ -47,6 +47,8 @@ func TestLimits(t *testing.T) {
 		{"introspection has no depth", "{__schema{types{fields{type{ofType{ofType{ofType{ofType{ofType{ofType{ofType{name}}}}}}}}}}}}", "", codeOK, ""},
 		{"aliases at the limit", aliased(30), "", codeOK, ""},
 		{"aliases above", aliased(31), "", codeQueryTooManyAliases, "Query has 31 aliases; the limit is 30."},
+		{"aliases that repeat the name", "{" + strings.Repeat("__typename:__typename ", 31) + "}", "", codeQueryTooManyAliases, "Query has 31 aliases; the limit is 30."},
+		{"colons that are no aliases", "query($a:Int=1,$b:[Int!]){" + strings.Repeat("items(first:1,after:2){id} ", 20) + "ranking(weights:$b){score}}", "", codeValidationFailed, ""},
 		{"cost at the limit", "{items(first:500){reviews(first:19){id}}}", "", codeOK, ""},
 		{"cost above", "{items(first:500){reviews(first:19){id} category{id}} item(id:1){id}}", "", codeQueryTooCostly, "Query costs 10501; the limit is 10000."},
 		{"cost one above", "{a:items(first:500){reviews(first:19){id}} item(id:1){id}}", "", codeQueryTooCostly, "Query costs 10001; the limit is 10000."},

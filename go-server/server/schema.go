@@ -106,19 +106,19 @@ func (c *documentCache) len() int {
 	return len(c.byText)
 }
 
-// parse gives the syntax tree of a query text within the limit of tokens.
-func (a *App) parse(text string) (*ast.QueryDocument, *requestError) {
-	if refused := checkTokens(text, a.config.Limits.Tokens); refused != nil {
-		return nil, refused
+// parse gives the syntax tree of a query text within the limit of tokens, and its number of aliases.
+func (a *App) parse(text string) (query *ast.QueryDocument, aliases int, refused *requestError) {
+	if aliases, refused = checkTokens(text, a.config.Limits.Tokens); refused != nil {
+		return nil, 0, refused
 	}
 	query, err := parser.ParseQuery(&ast.Source{Input: text})
 	if err != nil {
-		return nil, parseFailed(err)
+		return nil, 0, parseFailed(err)
 	}
 	if len(query.Operations) == 0 && len(query.Fragments) == 0 {
-		return nil, graphqlError(codeParseFailed, "Syntax Error: Unexpected <EOF>.")
+		return nil, 0, graphqlError(codeParseFailed, "Syntax Error: Unexpected <EOF>.")
 	}
-	return query, nil
+	return query, aliases, nil
 }
 
 func parseFailed(err error) *requestError {
@@ -130,7 +130,7 @@ func parseFailed(err error) *requestError {
 }
 
 // validate checks a syntax tree against the schema, but for its variables' values.
-func (a *App) validate(query *ast.QueryDocument) (*document, *requestError) {
+func (a *App) validate(query *ast.QueryDocument, aliases int) (*document, *requestError) {
 	if errs := validator.ValidateWithRules(a.schema, query, validationRules()); len(errs) > 0 {
 		return nil, libraryErrors(codeValidationFailed, errs)
 	}
@@ -140,7 +140,7 @@ func (a *App) validate(query *ast.QueryDocument) (*document, *requestError) {
 	if errs := validator.ValidateWithRules(a.schema, withoutRepetition(query), overlapping); len(errs) > 0 {
 		return nil, libraryErrors(codeValidationFailed, errs)
 	}
-	return newDocument(query), nil
+	return newDocument(query, aliases), nil
 }
 
 // validationRules are gqlparser's but one, after one of our own.

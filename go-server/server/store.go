@@ -263,6 +263,7 @@ func (d *database) query(ctx context.Context, s *statement, parameters [][]byte,
 			return fmt.Errorf("%s: %w: %w", s.name, errUnavailable, err)
 		}
 		pg := conn.Conn().PgConn()
+		//lint:ignore SA1019 the Ping that it is deprecated for would cost every write a round trip
 		if s.writes && pg.CheckConn() != nil {
 			// A write is never sent twice, so the connection is looked at first.
 			_ = conn.Conn().Close(ctx)
