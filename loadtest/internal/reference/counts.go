@@ -94,6 +94,10 @@ func (r *recorder) run(at *position, statement string, w when) {
 	r.directs = append(r.directs, direct{at: at, statement: statement, when: w})
 }
 
+func (r *recorder) mayRun(at *position, statement string, w when) {
+	r.directs = append(r.directs, direct{at: at, statement: statement, when: w, may: true})
+}
+
 // nullings tells which calls were bound to happen: where a null propagates, a server may stop with the first error and
 // leave alone whatever else the nulled part would have needed.
 type nullings struct {

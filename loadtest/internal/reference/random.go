@@ -60,10 +60,12 @@ func newScope() *scope { return &scope{heads: map[string]string{}, nested: map[s
 func (g *generator) request() Request {
 	limits := g.contract.Limits
 	budget := int64(g.IntN(20) + 5)
-	for range g.IntN(5) {
+	for range g.IntN(4) {
 		budget *= 5
 	}
-	budget = min(budget, int64(limits.Cost))
+	if g.chance(10) { // a few as costly as can be: without loaders they are a burden
+		budget = int64(limits.Cost)
+	}
 	selection := g.selectionSet(g.contract.Schema.Query, limits.Depth, budget, newScope())
 	var query strings.Builder
 	name := ""
