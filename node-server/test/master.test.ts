@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { addBusinessDays, formatDay, holidaySet, parseDay } from '../src/master.ts';
+import { formatDateTime } from '../src/schema.ts';
+
+const patient = () => {};
+const day = (text: string): number => parseDay(text) as number;
+
+suite('days', () => {
+  for (const text of ['2026-02-28', '2024-02-29', '0001-01-01', '0099-12-31', '9999-12-31', '1969-12-31']) {
+    test(`${text} is a day`, () => assert.equal(formatDay(day(text)), text));
+  }
+  for (const text of [
+    '2026-02-30',
+    '2025-02-29',
+    '2026-13-01',
+    '2026-00-10',
+    '2026-1-1',
+    '2026-01-01T00:00',
+    '',
+    '12026-01-01',
+  ]) {
+    test(`${JSON.stringify(text)} is none`, () => assert.equal(parseDay(text), null));
+  }
+  test('years end at 9999', () => assert.equal(formatDay(day('9999-12-31') + 1), null));
+});
+
+suite('business days', () => {
+  const holidays = holidaySet(['2026-01-01', '2026-01-05']);
+  for (const [from, days, to] of [
+    ['2026-01-03', 0, '2026-01-03'],
+    ['2025-12-31', 1, '2026-01-02'],
+    ['2026-01-02', 1, '2026-01-06'],
+    ['2026-01-03', 1, '2026-01-06'],
+    ['2026-01-06', 5, '2026-01-13'],
+    ['1969-12-26', 3, '1969-12-31'],
+  ] as const) {
+    test(`${days} after ${from} is ${to}`, () => {
+      assert.equal(formatDay(addBusinessDays(day(from), days, holidays, patient)), to);
+    });
+  }
+  test('ends when the time is over', () => {
+    const impatient = () => {
+      throw new Error('over');
+    };
+    assert.throws(() => addBusinessDays(0, 3650, holidays, impatient), /over/);
+  });
+});
+
+suite('instants', () => {
+  for (const [text, answer] of [
+    ['2026-02-27 09:30:00+00', '2026-02-27T09:30:00.000Z'],
+    ['2026-02-27 09:30:00.1+00', '2026-02-27T09:30:00.100Z'],
+    ['2026-02-27 09:30:00.012+00', '2026-02-27T09:30:00.012Z'],
+  ] as const) {
+    test(text, () => assert.equal(formatDateTime(text), answer));
+  }
+});
