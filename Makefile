@@ -40,7 +40,7 @@ doctor: build-loadtest ## Say what this machine can do, and what to do about wha
 
 .PHONY: bench-servers
 bench-servers: build ## CPU per request of every arm beside its floor, over the headline operations
-	$(LOADTEST) bench-servers $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,out,$(OUT))
+	$(LOADTEST) bench-servers $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
 
 .PHONY: test
 test: build test-loadtest test-go test-node test-rust test-conformance ## Run all tests

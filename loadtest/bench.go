@@ -46,11 +46,16 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	size := f.String("size", "standard", "`NAME` of the data's size: small or standard")
 	seed := f.Uint64("seed", 0, "`N` for the order (default: a new one, printed)")
 	out := f.String("out", "", "`DIR` for the records (default results/local/DATE-bench)")
+	update := f.String("update", "", "`FILE,…` whose table between the markers of this command is replaced")
 	asJSON := f.Bool("json", false, "print JSON instead of a table")
 	if code, ok := parse(f, args, s); !ok {
 		return code
 	}
 	l, err := openLab()
+	if err != nil {
+		return fail(ctx, s, "bench-servers", err)
+	}
+	pages, err := openPages(*update)
 	if err != nil {
 		return fail(ctx, s, "bench-servers", err)
 	}
@@ -104,11 +109,79 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 			fmt.Fprint(s.Out, benchText(figures, *rounds, *connections))
 		}
 		fmt.Fprintf(s.Err, "records: %s\n", folder.Path())
+		if err == nil {
+			err = pages.splice(benchMarkdown(figures, b.run, *rounds, *connections))
+		}
 	}
 	if err != nil {
 		return fail(ctx, s, "bench-servers", err)
 	}
 	return exitOK
+}
+
+// pages are files with a table of this command between two markers; they are opened before anything is measured, so
+// that a slip shows at once.
+type pages map[string]string
+
+const (
+	benchBegin = "<!-- begin: make bench-servers -->"
+	benchEnd   = "<!-- end: make bench-servers -->"
+)
+
+func openPages(list string) (pages, error) {
+	out := pages{}
+	if list == "" {
+		return out, nil
+	}
+	for _, file := range strings.Split(list, ",") {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("--update: %w", err)
+		}
+		begin, end := strings.Index(string(b), benchBegin), strings.Index(string(b), benchEnd)
+		if begin < 0 || end < begin {
+			return nil, fmt.Errorf("--update: %s has no %s followed by %s", file, benchBegin, benchEnd)
+		}
+		out[file] = string(b)
+	}
+	return out, nil
+}
+
+func (p pages) splice(table string) error {
+	for file, text := range p {
+		begin, end := strings.Index(text, benchBegin)+len(benchBegin), strings.Index(text, benchEnd)
+		if err := os.WriteFile(file, []byte(text[:begin]+"\n"+table+text[end:]), 0o644); err != nil {
+			return fmt.Errorf("--update: %w", err)
+		}
+	}
+	return nil
+}
+
+// benchMarkdown is the table of benchText for a page, with the command that made it.
+func benchMarkdown(figures []benchFigure, r record.Run, rounds int, connections uint64) string {
+	var b strings.Builder
+	e := r.Environment
+	fmt.Fprintf(&b, "CPU per request in µs (user + system of the server), closed loop of %d clients, median of %d interleaved rounds (least–most); ÷ floor within the same round. %s; contender on CPU %v, PostgreSQL %s; %s.\n\n",
+		connections, rounds, e.CPUModel, e.Placement["contender"], e.PostgreSQL, r.Began.Format("2006-01-02"))
+	b.WriteString("| arm | tier | Q1 | Q2 | Q3 | ÷ floor Q1 | Q2 | Q3 |\n|---|---|---|---|---|---|---|---|\n")
+	for i := 0; i < len(figures); {
+		arm, tier := figures[i].Arm, figures[i].Tier
+		var cells, ratios []string
+		for ; i < len(figures) && figures[i].Arm == arm; i++ {
+			cells = append(cells, spreadText(figures[i].CPUUs, 0))
+			ratios = append(ratios, spreadText(figures[i].FloorRatio, 2))
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", arm, tier, strings.Join(cells, " | "), strings.Join(ratios, " | "))
+	}
+	fmt.Fprintf(&b, "\nMade by `%s`.\n", strings.Join(r.Command, " "))
+	return b.String()
+}
+
+func spreadText(x []float64, digits int) string {
+	if len(x) == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.*f (%.*f–%.*f)", digits, stats.Median(x), digits, slices.Min(x), digits, slices.Max(x))
 }
 
 func (s *session) bench(ctx context.Context, arms []contender.Arm, size string, rounds int, connections uint64, warm, d time.Duration) error {
@@ -205,12 +278,8 @@ func benchText(figures []benchFigure, rounds int, connections uint64) string {
 		cells, ratios := []string{}, []string{}
 		for ; i < len(figures) && figures[i].Arm == arm; i++ {
 			f := figures[i]
-			cells = append(cells, fmt.Sprintf("%.0f (%.0f–%.0f)", stats.Median(f.CPUUs), slices.Min(f.CPUUs), slices.Max(f.CPUUs)))
-			if len(f.FloorRatio) > 0 {
-				ratios = append(ratios, fmt.Sprintf("%.1f (%.1f–%.1f)", stats.Median(f.FloorRatio), slices.Min(f.FloorRatio), slices.Max(f.FloorRatio)))
-			} else {
-				ratios = append(ratios, "–")
-			}
+			cells = append(cells, spreadText(f.CPUUs, 0))
+			ratios = append(ratios, spreadText(f.FloorRatio, 1))
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", arm, tier, strings.Join(cells, "\t"), strings.Join(ratios, " / "))
 	}
