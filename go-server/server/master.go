@@ -19,6 +19,7 @@ type Master struct {
 	store       *Store
 	log         *slog.Logger
 	databaseURL string
+	tables      []string // those that are kept
 
 	areas    atomic.Pointer[masterTable[Area]]
 	genres   atomic.Pointer[masterTable[Genre]]
@@ -58,7 +59,10 @@ const masterChannel = "master_changed"
 var masterTables = []string{"area", "genre", "holiday", "item_vector"}
 
 func newMaster(c Settings, store *Store, log *slog.Logger) *Master {
-	m := &Master{store: store, log: log, databaseURL: c.DatabaseURL}
+	m := &Master{store: store, log: log, databaseURL: c.DatabaseURL, tables: masterTables}
+	if c.Master == MasterNone {
+		m.tables = []string{"item_vector"} // which no statement of a request reads
+	}
 	m.areas.Store(newMasterTable(nil, (*Area).ID))
 	m.genres.Store(newMasterTable(nil, (*Genre).ID))
 	m.holidays.Store(&map[Date]struct{}{})
@@ -71,9 +75,9 @@ func (m *Master) genre(id int32) *Genre { return m.genres.Load().byID[id] }
 
 // loadMaster reads every table from the primary, at once or one after another.
 func (m *Master) loadMaster(ctx context.Context, concurrently bool) error {
-	errs := make([]error, len(masterTables))
+	errs := make([]error, len(m.tables))
 	var wg sync.WaitGroup
-	for i, table := range masterTables {
+	for i, table := range m.tables {
 		if concurrently {
 			wg.Go(func() { errs[i] = m.loadTable(ctx, table) })
 		} else {
@@ -207,8 +211,8 @@ func (m *Master) listen(ctx context.Context, concurrently bool, loaded func()) e
 	var readers sync.WaitGroup
 	defer readers.Wait()
 	defer cancel(nil)
-	changed := make(map[string]chan struct{}, len(masterTables))
-	for _, table := range masterTables {
+	changed := make(map[string]chan struct{}, len(m.tables))
+	for _, table := range m.tables {
 		signal := make(chan struct{}, 1)
 		changed[table] = signal
 		readers.Go(func() {
