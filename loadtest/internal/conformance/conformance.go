@@ -123,8 +123,12 @@ func (r Report) Answers() int {
 	return sum
 }
 
-// mostFindings is how many findings of one check a report lists; the rest is counted.
-const mostFindings = 20
+// mostFindings is how many findings of one check a report lists; the rest is counted. After mostRepeats, all of them
+// counted, a check asks no more questions.
+const (
+	mostFindings = 20
+	mostRepeats  = 1000
+)
 
 // Check is one property that is proven.
 type Check struct {

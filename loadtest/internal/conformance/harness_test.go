@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"lab/loadtest/internal/contender"
@@ -52,11 +53,7 @@ func loadContract(t *testing.T) *contract.Contract {
 // startEngine makes a native engine and, for all subtests, one database that [playedEngine] gives out again and again.
 func startEngine(t *testing.T, c *contract.Contract) engine.Engine {
 	t.Helper()
-	temp, err := os.MkdirTemp("", "conformance-test-")
-	require.NoError(t, err)
-	require.NoError(t, os.Chmod(temp, 0o711)) // another user runs PostgreSQL
-	t.Cleanup(func() { os.RemoveAll(temp) })
-	e, err := native.New(t.Context(), native.Options{Root: repositoryRoot(t), Contract: c, TempDir: temp, Log: func(line string) { t.Log(line) }})
+	e, err := native.New(t.Context(), native.Options{Root: repositoryRoot(t), Contract: c, Log: func(line string) { t.Log(line) }})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, e.Close(context.Background())) })
 	return e
@@ -158,21 +155,38 @@ func (p *played) Stop(context.Context) error {
 type referenceServer struct {
 	contract *contract.Contract
 	url      string
-	// keep: the data never changes, so it is read once.
+	// keep: the data never changes, so it is read once. Else it is read whenever something was written.
 	keep bool
-	mu   sync.Mutex
-	data *reference.Executor
+
+	mu      sync.Mutex
+	conn    *pgx.Conn
+	written string
+	data    *reference.Executor
 }
 
 func (r *referenceServer) executor(ctx context.Context) (*reference.Executor, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.data == nil || !r.keep {
+	if r.data != nil && r.keep {
+		return r.data, nil
+	}
+	if r.conn == nil {
+		conn, err := pgx.Connect(ctx, r.url)
+		if err != nil {
+			return nil, err
+		}
+		r.conn = conn
+	}
+	var written string
+	if err := r.conn.QueryRow(ctx, "select pg_current_wal_insert_lsn()::text").Scan(&written); err != nil {
+		return nil, err
+	}
+	if r.data == nil || written != r.written {
 		data, err := reference.Open(ctx, r.url)
 		if err != nil {
 			return nil, err
 		}
-		r.data = reference.NewExecutor(r.contract, data)
+		r.data, r.written = reference.NewExecutor(r.contract, data), written
 	}
 	return r.data, nil
 }

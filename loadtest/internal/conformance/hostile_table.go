@@ -201,7 +201,7 @@ func documentCases(c *contract.Contract) []hostileCase {
 	}
 	fmt.Fprintf(&doubling, " fragment f%d on Query { items(first: 500) { id } }", doublings)
 	var unused strings.Builder
-	for i := range 300 {
+	for i := range 200 {
 		fmt.Fprintf(&unused, " fragment f%d on Query { __typename }", i)
 	}
 	digits := strings.Repeat("9", 1000)
@@ -212,7 +212,7 @@ func documentCases(c *contract.Contract) []hostileCase {
 		data("wide: one field again and again", "{"+strings.Repeat(" __typename", l.Tokens-2)+" }"),
 		refused("wide: many unknown fields", "GRAPHQL_VALIDATION_FAILED", "{"+strings.Repeat(" nope", l.Tokens-2)+" }"),
 		refused("wide: one field with other arguments", "GRAPHQL_VALIDATION_FAILED", "{ a: items(first: 1) { id } a: items(first: 2) { id } }"),
-		refused("directives again and again", "GRAPHQL_VALIDATION_FAILED", "{ __typename"+strings.Repeat(" @skip(if: false)", 300)+" }"),
+		refused("directives again and again", "GRAPHQL_VALIDATION_FAILED", "{ __typename"+strings.Repeat(" @skip(if: false)", 200)+" }"),
 		refused("a fragment that spreads itself", "GRAPHQL_VALIDATION_FAILED", "{ ...a } fragment a on Query { ...a }"),
 		refused("three fragments in a circle", "GRAPHQL_VALIDATION_FAILED", "{ ...a } fragment a on Query { ...b } fragment b on Query { ...c } fragment c on Query { ...a }"),
 		refused("a circle through fields", "GRAPHQL_VALIDATION_FAILED", "{ items { ...a } } fragment a on Item { reviews { item { ...a } } }"),
@@ -258,7 +258,6 @@ func documentCases(c *contract.Contract) []hostileCase {
 		refused("a Date that is none, as a variable", "BAD_USER_INPUT", `query ($d: Date!) { businessDay(from: $d, days: 1) }`, `{"d":"2026-02-30"}`),
 		data("a Date at the end of time", `{ businessDay(from: "9999-01-01", days: 3) }`),
 		refused("a subscription", "GRAPHQL_VALIDATION_FAILED", `subscription { x }`),
-		refused("a type definition", "GRAPHQL_VALIDATION_FAILED", `{ __typename } type Query { x: Int }`),
 	}
 }
 
@@ -281,7 +280,7 @@ func orderCases(c *contract.Contract) []hostileCase {
 		named("order: validation before the operation's name", "B", "GRAPHQL_VALIDATION_FAILED", "query A { nope }", `{}`),
 		named("order: the operation's name before variables", "B", "OPERATION_RESOLUTION_FAILURE", "query A($n: Int!) { items(first: $n) { id } }", `{"n":"x"}`),
 		named("order: validation before a missing name", "", "GRAPHQL_VALIDATION_FAILED", "query A { nope } query B { nope }", `{}`),
-		refused("order: variables before depth", "BAD_USER_INPUT", "query ($n: Int!) {"+deep+" items(first: $n) { id } }", `{"n":"x"}`),
+		refused("order: variables before depth", "BAD_USER_INPUT", "query ($n: Int!) {"+deep+" b: items(first: $n) { id } }", `{"n":"x"}`),
 		refused("order: depth before aliases", "QUERY_TOO_DEEP", "{"+deep+manyAliases+"}"),
 		refused("order: depth before cost", "QUERY_TOO_DEEP", "{ a:"+deep+" b:"+costly+"}"),
 		refused("order: aliases before cost", "QUERY_TOO_MANY_ALIASES", "{"+manyAliases+costly+"}"),
@@ -532,7 +531,7 @@ func httpCases(c *contract.Contract) []hostileCase {
 	get("GET of a mutation, accepting "+plainJSON, notInFloor, "?operationName=M&query="+mutation, "Accept", plainJSON)
 
 	for _, path := range []string{"/nothing", "/graphql/x", "/graphiql/..%2f..%2flimits.json", "/../contract/limits.json", "/livez/../../etc/passwd"} {
-		wire("GET "+path, want{statuses: []int{400, 404}, mayClose: true}, wireRequest{method: http.MethodGet, target: path, headers: []string{"Content-Type", "-"}})
+		wire("GET "+path, want{statuses: []int{301, 307, 308, 400, 404}, mayClose: true}, wireRequest{method: http.MethodGet, target: path, headers: []string{"Content-Type", "-"}})
 	}
 
 	wire("a header of a megabyte", malformed, wireRequest{headers: []string{"X-Huge", strings.Repeat("x", 1<<20)}})

@@ -47,11 +47,21 @@ func questionsOf(c *contract.Contract) ([]*question, error) {
 		q.headline = slices.Contains(headlines, operation.Name)
 		questions = append(questions, q)
 	}
+	// The headline operations first: what is wrong everywhere is best seen there.
+	slices.SortStableFunc(questions, func(a, b *question) int {
+		switch {
+		case a.headline == b.headline:
+			return 0
+		case a.headline:
+			return -1
+		}
+		return 1
+	})
 	return questions, nil
 }
 
 func newQuestion(name string, request reference.Request, expected []byte) (*question, error) {
-	q := &question{name: name, body: request.Body(), mutates: hasMutation(request.Query)}
+	q := &question{name: name, body: request.Body(), mutates: isMutation(request)}
 	var err error
 	if q.expected, err = reference.ParseExpected(expected); err != nil {
 		return nil, err
@@ -85,13 +95,18 @@ func ask(name string, request reference.Request, executor *reference.Executor) (
 	return newQuestion(name, request, response.JSON())
 }
 
-// hasMutation tells whether some operation of the document is a mutation.
-func hasMutation(query string) bool {
-	document, err := parser.ParseQuery(&ast.Source{Input: query})
+// isMutation tells whether the operation that the request names, or its only one, is a mutation.
+func isMutation(request reference.Request) bool {
+	document, err := parser.ParseQuery(&ast.Source{Input: request.Query})
 	if err != nil {
 		return false
 	}
-	return slices.ContainsFunc(document.Operations, func(o *ast.OperationDefinition) bool { return o.Operation == ast.Mutation })
+	for _, o := range document.Operations {
+		if o.Name == request.OperationName || request.OperationName == "" && len(document.Operations) == 1 {
+			return o.Operation == ast.Mutation
+		}
+	}
+	return false
 }
 
 // status is what the answer must have.

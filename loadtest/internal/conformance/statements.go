@@ -24,13 +24,16 @@ type watch struct {
 	primary, replica *pgx.Conn
 	contract         *contract.Contract
 	// stems has the name of the statement file for each query id.
-	stems map[int64]string
+	stems   map[int64]string
+	changes int
 }
 
 // counted is how often each statement ran; foreign ones are under their text.
 type counted struct {
 	primary, replica map[string]int
 	foreign          map[string]int
+	// changes is how many times areas were renamed since the watch began.
+	changes int
 }
 
 // watch connects to a database of the lab and learns the query ids of the statement files there.
@@ -208,6 +211,8 @@ func (w *watch) count(ctx context.Context, f func()) (counted, error) {
 			}
 		}
 	}
+	w.changes += result.primary["rename_area"]
+	result.changes = w.changes
 	return result, nil
 }
 
@@ -228,6 +233,10 @@ var foreignStatements = regexp.MustCompile(`(?is)^\s*(--[^\n]*\n\s*)*(` +
 
 func allowedForeign(query string) bool { return foreignStatements.MatchString(query) }
 
+// readingsPerChange is how often a server may read the areas again for one change: once as it is told to, and again where
+// its own mutation overtakes that reading.
+const readingsPerChange = 3
+
 // checkCounts compares what ran for n requests with what may run for each.
 func (s *subject) checkCounts(t *tally, q *question, got counted, n int, detail string) {
 	ranges := map[string]contract.Range{}
@@ -244,14 +253,13 @@ func (s *subject) checkCounts(t *tally, q *question, got counted, n int, detail 
 	for _, stem := range slices.Sorted(maps.Keys(wrong)) {
 		find(stem, "that it runs on the "+rightName, fmt.Sprintf("%d on the %s", wrong[stem], wrongName))
 	}
-	// Whoever keeps areas in memory hears of the change and reads them again, from the primary, once for each change at most.
-	if changes := got.primary["rename_area"]; changes > 0 && ranges["areas"].Max == 0 {
-		heard := min(got.primary["areas"], changes)
-		got.primary["areas"] -= heard
-	}
 	for _, stem := range slices.Sorted(maps.Keys(s.Contract.Statements)) {
 		r, allowed := ranges[stem]
 		calls := right[stem] + wrong[stem]
+		if stem == "areas" && q.mutates && calls <= readingsPerChange*got.changes {
+			// Whoever keeps areas in memory hears of a change and reads them again, perhaps after the next request has come.
+			continue
+		}
 		switch {
 		case !allowed && calls > 0:
 			find(stem, "that it does not run", fmt.Sprintf("%d for %s", calls, requests(n)))

@@ -124,17 +124,26 @@ type tally struct {
 
 	mu    sync.Mutex
 	list  []Finding
+	kinds map[Finding]bool
 	total int
 	notes []string
 }
 
+// find keeps a finding; one of the same operation, place and expectation is only counted.
 func (t *tally) find(f Finding) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f.Check = t.check
-	if t.total++; len(t.list) < mostFindings {
-		t.list = append(t.list, f)
+	t.total++
+	kind := Finding{Operation: f.Operation, Path: f.Path, Expected: f.Expected}
+	if t.kinds[kind] || len(t.list) >= mostFindings {
+		return
 	}
+	if t.kinds == nil {
+		t.kinds = map[Finding]bool{}
+	}
+	t.kinds[kind] = true
+	t.list = append(t.list, f)
 }
 
 // note keeps an observation that breaks no rule.
@@ -148,7 +157,7 @@ func (t *tally) note(format string, args ...any) {
 func (t *tally) enough() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.total >= mostFindings
+	return len(t.list) >= mostFindings || t.total >= mostRepeats
 }
 
 // eachOf calls f for 0 to n-1 from so many goroutines and waits for all. It stops early with the context.
