@@ -20,6 +20,8 @@ import (
 	"lab/go-server/server"
 )
 
+//go:generate go tool gqlgen generate
+
 func main() {
 	os.Exit(run(os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }

@@ -15,8 +15,6 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
-//go:generate go tool gqlgen generate --config ../gqlgen.yml
-
 // App is the server without its listener.
 type App struct {
 	config     Settings

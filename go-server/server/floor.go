@@ -14,18 +14,21 @@ import (
 // floor answers the headline operations by hand: the same statements through the same pool, and no GraphQL library. It
 // is what the library's cost is measured against.
 type floor struct {
-	operations map[string]func(*App, context.Context, *buffer) error
+	operations map[string]floorOperation
 }
 
+// floorOperation reads what an operation needs, and gives what writes it.
+type floorOperation func(*App, context.Context) (write func(b []byte) ([]byte, error), err error)
+
 // headlineOperations are the folders under operations/ whose query the floor knows.
-var headlineOperations = map[string]func(*App, context.Context, *buffer) error{
+var headlineOperations = map[string]floorOperation{
 	"q1": (*App).floorQ1,
 	"q2": (*App).floorQ2,
 	"q3": (*App).floorQ3,
 }
 
 func newFloor(contractDir string) (*floor, error) {
-	f := &floor{operations: make(map[string]func(*App, context.Context, *buffer) error)}
+	f := &floor{operations: make(map[string]floorOperation)}
 	for name, execute := range headlineOperations {
 		text, err := os.ReadFile(filepath.Join(contractDir, "operations", name, "query.graphql"))
 		if err != nil {
@@ -52,7 +55,12 @@ func (f *floor) execute(r *request, p parameters, out *buffer) *requestError {
 	if r.timing != nil {
 		begun = r.timing.lap(phaseParse, r.timing.begun)
 	}
-	if err := execute(r.app, r.ctx, out); err != nil {
+	write, err := execute(r.app, r.ctx)
+	begun = r.timing.lap(phaseExecute, begun)
+	if err == nil {
+		out.bytes, err = write(out.bytes)
+	}
+	if err != nil {
 		if r.ctx.Err() != nil {
 			return r.app.timedOut()
 		}
@@ -62,7 +70,7 @@ func (f *floor) execute(r *request, p parameters, out *buffer) *requestError {
 		}
 		return newRequestError(500, codeInternal, "Internal server error.")
 	}
-	r.timing.lap(phaseExecute, begun)
+	r.timing.lap(phaseSerialize, begun)
 	return nil
 }
 
@@ -112,36 +120,37 @@ func appendID(b []byte, id int32) []byte {
 }
 
 // items(first: 20) { id name priceCents category { name } }
-func (a *App) floorQ1(ctx context.Context, out *buffer) error {
+func (a *App) floorQ1(ctx context.Context) (func([]byte) ([]byte, error), error) {
 	items, err := a.store.items(ctx, a.store.replica, math.MinInt32, 20, nullID{}, nullID{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	categories, err := a.floorNames(ctx, a.store.categoriesByIDsStatement, distinct(items, categoryOf))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	b := append(out.bytes, `{"data":{"items":[`...)
-	for i := range items {
-		item := &items[i]
-		if i > 0 {
-			b = append(b, ',')
+	return func(b []byte) ([]byte, error) {
+		b = append(b, `{"data":{"items":[`...)
+		for i := range items {
+			item := &items[i]
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendID(append(b, `{"id":`...), item.id)
+			b = appendJSONString(append(b, `,"name":`...), item.name)
+			b = strconv.AppendInt(append(b, `,"priceCents":`...), int64(item.priceCents), 10)
+			b = appendNamed(append(b, `,"category":`...), categories, item.categoryID)
+			b = append(b, '}')
 		}
-		b = appendID(append(b, `{"id":`...), item.id)
-		b = appendJSONString(append(b, `,"name":`...), item.name)
-		b = strconv.AppendInt(append(b, `,"priceCents":`...), int64(item.priceCents), 10)
-		b = appendNamed(append(b, `,"category":`...), categories, item.categoryID)
-		b = append(b, '}')
-	}
-	out.bytes = append(b, "]}"...)
-	return nil
+		return append(b, "]}"...), nil
+	}, nil
 }
 
 // items(first: 20) { id name priceCents category { name } area { name } reviews(first: 3) { rating body author { name } } }
-func (a *App) floorQ2(ctx context.Context, out *buffer) error {
+func (a *App) floorQ2(ctx context.Context) (func([]byte) ([]byte, error), error) {
 	items, err := a.store.items(ctx, a.store.replica, math.MinInt32, 20, nullID{}, nullID{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var categories, authors, areas map[int32]string
 	var categoryErr, areaErr error
@@ -168,81 +177,83 @@ func (a *App) floorQ2(ctx context.Context, out *buffer) error {
 	}
 	for _, e := range []error{err, categoryErr, areaErr} {
 		if e != nil {
-			return e
+			return nil, e
 		}
 	}
 
-	b := append(out.bytes, `{"data":{"items":[`...)
-	for i := range items {
-		item := &items[i]
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendID(append(b, `{"id":`...), item.id)
-		b = appendJSONString(append(b, `,"name":`...), item.name)
-		b = strconv.AppendInt(append(b, `,"priceCents":`...), int64(item.priceCents), 10)
-		b = appendNamed(append(b, `,"category":`...), categories, item.categoryID)
-		b = append(b, `,"area":`...)
-		if a.config.Master == MasterNone {
-			if _, ok := areas[item.areaID.id]; !ok {
-				return fmt.Errorf("item %d has no area", item.id)
-			}
-			b = appendNamed(b, areas, item.areaID)
-		} else {
-			area := a.master.area(item.areaID.id)
-			if area == nil {
-				return fmt.Errorf("item %d has no area", item.id)
-			}
-			b = append(appendJSONString(append(b, `{"name":`...), area.name), '}')
-		}
-		b = append(b, `,"reviews":[`...)
-		for n := 0; len(reviews) > 0 && reviews[0].itemID == item.id; n++ {
-			review := &reviews[0]
-			reviews = reviews[1:]
-			if n > 0 {
+	return func(b []byte) ([]byte, error) {
+		b = append(b, `{"data":{"items":[`...)
+		for i := range items {
+			item := &items[i]
+			if i > 0 {
 				b = append(b, ',')
 			}
-			b = strconv.AppendInt(append(b, `{"rating":`...), int64(review.rating), 10)
-			b = appendJSONString(append(b, `,"body":`...), review.body)
-			b = appendNamed(append(b, `,"author":`...), authors, nullID{review.authorID, true})
-			b = append(b, '}')
+			b = appendID(append(b, `{"id":`...), item.id)
+			b = appendJSONString(append(b, `,"name":`...), item.name)
+			b = strconv.AppendInt(append(b, `,"priceCents":`...), int64(item.priceCents), 10)
+			b = appendNamed(append(b, `,"category":`...), categories, item.categoryID)
+			b = append(b, `,"area":`...)
+			if a.config.Master == MasterNone {
+				if _, ok := areas[item.areaID.id]; !ok {
+					return nil, fmt.Errorf("item %d has no area", item.id)
+				}
+				b = appendNamed(b, areas, item.areaID)
+			} else {
+				area := a.master.area(item.areaID.id)
+				if area == nil {
+					return nil, fmt.Errorf("item %d has no area", item.id)
+				}
+				b = append(appendJSONString(append(b, `{"name":`...), area.name), '}')
+			}
+			b = append(b, `,"reviews":[`...)
+			for n := 0; len(reviews) > 0 && reviews[0].itemID == item.id; n++ {
+				review := &reviews[0]
+				reviews = reviews[1:]
+				if n > 0 {
+					b = append(b, ',')
+				}
+				b = strconv.AppendInt(append(b, `{"rating":`...), int64(review.rating), 10)
+				b = appendJSONString(append(b, `,"body":`...), review.body)
+				b = appendNamed(append(b, `,"author":`...), authors, nullID{review.authorID, true})
+				b = append(b, '}')
+			}
+			b = append(b, "]}"...)
 		}
-		b = append(b, "]}"...)
-	}
-	out.bytes = append(b, "]}"...)
-	return nil
+		return append(b, "]}"...), nil
+	}, nil
 }
 
 // items(first: 500) { id name description priceCents openedOn updatedAt category { name } }
-func (a *App) floorQ3(ctx context.Context, out *buffer) error {
+func (a *App) floorQ3(ctx context.Context) (func([]byte) ([]byte, error), error) {
 	items, err := a.store.items(ctx, a.store.replica, math.MinInt32, 500, nullID{}, nullID{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	categories, err := a.floorNames(ctx, a.store.categoriesByIDsStatement, distinct(items, categoryOf))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	b := append(out.bytes, `{"data":{"items":[`...)
-	for i := range items {
-		item := &items[i]
-		if i > 0 {
-			b = append(b, ',')
+	return func(b []byte) ([]byte, error) {
+		b = append(b, `{"data":{"items":[`...)
+		for i := range items {
+			item := &items[i]
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendID(append(b, `{"id":`...), item.id)
+			b = appendJSONString(append(b, `,"name":`...), item.name)
+			b = append(b, `,"description":`...)
+			if item.description == nil {
+				b = append(b, "null"...)
+			} else {
+				b = appendJSONString(b, *item.description)
+			}
+			b = strconv.AppendInt(append(b, `,"priceCents":`...), int64(item.priceCents), 10)
+			b = append(appendDate(append(b, `,"openedOn":"`...), item.openedOn), '"')
+			b = append(appendDateTime(append(b, `,"updatedAt":"`...), item.updatedAt), '"')
+			b = appendNamed(append(b, `,"category":`...), categories, item.categoryID)
+			b = append(b, '}')
 		}
-		b = appendID(append(b, `{"id":`...), item.id)
-		b = appendJSONString(append(b, `,"name":`...), item.name)
-		b = append(b, `,"description":`...)
-		if item.description == nil {
-			b = append(b, "null"...)
-		} else {
-			b = appendJSONString(b, *item.description)
-		}
-		b = strconv.AppendInt(append(b, `,"priceCents":`...), int64(item.priceCents), 10)
-		b = append(appendDate(append(b, `,"openedOn":"`...), item.openedOn), '"')
-		b = append(appendDateTime(append(b, `,"updatedAt":"`...), item.updatedAt), '"')
-		b = appendNamed(append(b, `,"category":`...), categories, item.categoryID)
-		b = append(b, '}')
-	}
-	out.bytes = append(b, "]}"...)
-	return nil
+		return append(b, "]}"...), nil
+	}, nil
 }
