@@ -63,8 +63,8 @@ func (g *generator) request() Request {
 	for range g.IntN(4) {
 		budget *= 5
 	}
-	if g.chance(10) { // a few as costly as can be: without loaders they are a burden
-		budget = int64(limits.Cost)
+	if g.chance(20) { // a few with full pages; none near the cost's limit, since all have to end in time without loaders
+		budget = int64(limits.PageSize) * 5 / 2
 	}
 	selection := g.selectionSet(g.contract.Schema.Query, limits.Depth, budget, newScope())
 	var query strings.Builder
@@ -212,7 +212,7 @@ func (g *generator) field(t *ast.Definition, depth int, budget int64, s *scope) 
 	var arguments []string
 	for _, argument := range field.Arguments {
 		if argument.Name == "first" {
-			first := g.first(field.Name, most)
+			first := g.first(field.Name, most, budget)
 			multiplier = first
 			if text := g.argument(argument, int32(first)); text != "" { //nolint:gosec // at most pageSize
 				arguments = append(arguments, text)
@@ -327,17 +327,18 @@ func literal(value any) string {
 	}
 }
 
-func (g *generator) first(field string, most int64) int64 {
+// first gives a page's size: seldom above most, which leaves something for what is in it, never above budget.
+func (g *generator) first(field string, most, budget int64) int64 {
 	limit := int64(g.contract.Limits.PageSize)
 	if field == "ranking" {
 		limit = int64(g.contract.Limits.RankingSize)
 	}
-	most = max(min(most, limit), 0)
+	most, budget = max(min(most, limit), 0), max(min(budget, limit), 0)
 	switch g.IntN(8) {
 	case 0:
 		return min(most, pick[int64](g, 0, 1, 1, 2))
 	case 1:
-		return most
+		return budget
 	case 2:
 		return min(most, pick[int64](g, 3, 5, 10, 20)) // the schema's defaults
 	}
