@@ -4,11 +4,12 @@ use crate::{
     config::MasterSource,
     errors::Failure,
     http::{write_integer, write_string},
+    loaders::ByKey,
     resolvers::Environment,
     store::{Item, Named, Review, Session},
 };
 use anyhow::Context;
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 /// A headline operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,8 @@ pub enum Headline {
 
 /// Recognises the headline operations by their text.
 pub struct Floor {
-    texts: [(Headline, String); 3],
+    /// As written, and squeezed.
+    texts: [(Headline, String, String); 3],
 }
 
 /// White space and commas mean nothing in GraphQL but between two names.
@@ -49,26 +51,30 @@ impl Floor {
         let read = |headline, name: &str| -> anyhow::Result<_> {
             let path = contract_dir.join("operations").join(name).join("query.graphql");
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok((headline, squeezed(&text)))
+            let squeezed = squeezed(&text);
+            Ok((headline, text.trim().to_owned(), squeezed))
         };
         Ok(Floor { texts: [read(Headline::Q1, "q1")?, read(Headline::Q2, "q2")?, read(Headline::Q3, "q3")?] })
     }
 
     pub fn recognise(&self, query: &str) -> Option<Headline> {
+        if let Some((headline, ..)) = self.texts.iter().find(|(_, text, _)| text == query) {
+            return Some(*headline);
+        }
         let query = squeezed(query);
-        self.texts.iter().find(|(_, text)| *text == query).map(|(headline, _)| *headline)
+        self.texts.iter().find(|(_, _, text)| *text == query).map(|(headline, ..)| *headline)
     }
 }
 
-type ById = HashMap<i32, Arc<Named>>;
+type ById = ByKey<i32, Arc<Named>>;
 
 /// The rows of an answer.
 pub struct Rows {
     headline: Headline,
-    items: Vec<Arc<Item>>,
+    items: Vec<Item>,
     categories: ById,
     areas: ById,
-    reviews: HashMap<i32, Vec<Arc<Review>>>,
+    reviews: ByKey<i32, Vec<Review>>,
     users: ById,
 }
 
@@ -79,8 +85,8 @@ fn distinct(mut ids: Vec<i32>) -> Vec<i32> {
     ids
 }
 
-fn by_id(rows: Vec<Arc<Named>>) -> ById {
-    rows.into_iter().map(|row| (row.id, row)).collect()
+fn by_id(rows: Vec<Named>) -> ById {
+    rows.into_iter().map(|row| (row.id, Arc::new(row))).collect()
 }
 
 impl Headline {
@@ -90,16 +96,16 @@ impl Headline {
         let items = session.items(0, first, None, None).await?;
         let mut rows = Rows {
             headline: self,
-            categories: ById::new(),
-            areas: ById::new(),
-            reviews: HashMap::new(),
-            users: ById::new(),
+            categories: ById::default(),
+            areas: ById::default(),
+            reviews: ByKey::default(),
+            users: ById::default(),
             items: Vec::new(),
         };
         let category_ids = distinct(items.iter().filter_map(|item| item.category_id).collect());
         let categories = async {
             match category_ids.is_empty() {
-                true => Ok(ById::new()),
+                true => Ok(ById::default()),
                 false => session.categories_by_ids(&category_ids).await.map(by_id),
             }
         };
@@ -108,10 +114,10 @@ impl Headline {
             rows.items = items;
             return Ok(rows);
         }
-        let area_ids = distinct(items.iter().map(|item| item.area_id).collect());
+        let area_ids = distinct(items.iter().map(|item| item.area_id()).collect());
         let areas = async {
             match environment.master_source {
-                _ if area_ids.is_empty() => Ok(ById::new()),
+                _ if area_ids.is_empty() => Ok(ById::default()),
                 MasterSource::None => session.areas_by_ids(&area_ids).await.map(by_id),
                 MasterSource::Memory => {
                     Ok(area_ids.iter().filter_map(|id| Some((*id, environment.master.area(*id)?))).collect())
@@ -119,10 +125,10 @@ impl Headline {
             }
         };
         let reviews_and_users = async {
-            let mut reviews: HashMap<i32, Vec<Arc<Review>>> = HashMap::with_capacity(items.len());
+            let mut reviews: ByKey<i32, Vec<Review>> = ByKey::default();
             let item_ids: Vec<i32> = items.iter().map(|item| item.id).collect();
             if item_ids.is_empty() {
-                return Ok((reviews, ById::new()));
+                return Ok((reviews, ById::default()));
             }
             let rows = session.reviews_by_item_ids(&item_ids, 3).await?;
             let user_ids = distinct(rows.iter().map(|review| review.author_id).collect());
@@ -130,15 +136,15 @@ impl Headline {
                 reviews.entry(review.item_id).or_default().push(review);
             }
             let users = match user_ids.is_empty() {
-                true => ById::new(),
+                true => ById::default(),
                 false => by_id(session.users_by_ids(&user_ids).await?),
             };
             Ok((reviews, users))
         };
         (rows.categories, rows.areas, (rows.reviews, rows.users)) =
             futures_util::try_join!(categories, areas, reviews_and_users)?;
-        if let Some(item) = items.iter().find(|item| !rows.areas.contains_key(&item.area_id)) {
-            return Err(Failure::internal(format_args!("area {} is gone", item.area_id)));
+        if let Some(item) = items.iter().find(|item| !rows.areas.contains_key(&item.area_id())) {
+            return Err(Failure::internal(format_args!("area {} is gone", item.area_id())));
         }
         rows.items = items;
         Ok(rows)
@@ -185,26 +191,26 @@ impl Rows {
             }
         }
         out.extend_from_slice(b",\"priceCents\":");
-        write_integer(out, item.price_cents);
+        write_integer(out, item.price_cents());
         if self.headline == Headline::Q3 {
             out.extend_from_slice(b",\"openedOn\":\"");
-            item.opened_on.write(out);
+            item.opened_on().write(out);
             out.extend_from_slice(b"\",\"updatedAt\":\"");
-            item.updated_at.write(out);
+            item.updated_at().write(out);
             out.push(b'"');
         }
         out.extend_from_slice(b",\"category\":");
         write_name(out, item.category_id.and_then(|id| self.categories.get(&id)));
         if self.headline == Headline::Q2 {
             out.extend_from_slice(b",\"area\":");
-            write_name(out, self.areas.get(&item.area_id));
+            write_name(out, self.areas.get(&item.area_id()));
             out.extend_from_slice(b",\"reviews\":[");
             for (at, review) in self.reviews.get(&item.id).into_iter().flatten().enumerate() {
                 if at > 0 {
                     out.push(b',');
                 }
                 out.extend_from_slice(b"{\"rating\":");
-                write_integer(out, review.rating);
+                write_integer(out, review.rating());
                 out.extend_from_slice(b",\"body\":");
                 write_string(out, review.body());
                 out.extend_from_slice(b",\"author\":");

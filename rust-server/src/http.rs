@@ -19,10 +19,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -459,9 +456,14 @@ struct Accepted {
 }
 
 fn negotiate(headers: &HeaderMap) -> Accepted {
-    let mut values = headers.get_all(header::ACCEPT).iter().peekable();
-    if values.peek().is_none() {
-        return Accepted { media: Some(Media::Json), html: false };
+    let plain = |media| Accepted { media: Some(media), html: false };
+    let values = headers.get_all(header::ACCEPT);
+    let mut first_two = values.iter().map(HeaderValue::as_bytes);
+    // What nearly every client says, without further thought.
+    match (first_two.next(), first_two.next()) {
+        (None, _) | (Some(b"application/json" | b"*/*"), None) => return plain(Media::Json),
+        (Some(b"application/graphql-response+json"), None) => return plain(Media::GraphqlJson),
+        _ => {}
     }
     // Per offer: exactness of the best match, its quality in thousandths, its place.
     let mut best: [Option<(u8, u32, usize)>; 3] = [None; 3];
@@ -801,12 +803,16 @@ impl Turn {
     const BUSY: u8 = 2;
 }
 
-/// A stream that gives up on a head that does not come to its end. hyper's own limit counts the idle time before it too,
-/// and an idle connection is to be kept longer than a head may take.
+/// A stream that gives up on a head that does not come to its end, and on a client that has long been silent. hyper's own
+/// limit is one for both, and costs a timer for each request; this one's are set only where a client makes us wait.
 struct Timed {
     stream: TcpStream,
     turn: Arc<Turn>,
-    limit: Option<Pin<Box<Sleep>>>,
+    /// For the head that has begun.
+    head: Option<Pin<Box<Sleep>>>,
+    /// Fires now and then, to look whether anything happened since.
+    idle: Pin<Box<Sleep>>,
+    last_read: Instant,
 }
 
 impl AsyncRead for Timed {
@@ -817,15 +823,24 @@ impl AsyncRead for Timed {
             Poll::Ready(result) => {
                 if buffer.filled().len() > before {
                     let _ = this.turn.0.compare_exchange(Turn::IDLE, Turn::HEAD, Relaxed, Relaxed);
+                    this.last_read = Instant::now();
                 }
                 Poll::Ready(result)
             }
             Poll::Pending => {
                 if this.turn.0.load(Relaxed) == Turn::HEAD {
-                    ready!(this.limit.get_or_insert_with(|| Box::pin(sleep(READ_TIMEOUT))).as_mut().poll(cx));
+                    ready!(this.head.get_or_insert_with(|| Box::pin(sleep(READ_TIMEOUT))).as_mut().poll(cx));
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                this.limit = None;
+                this.head = None;
+                while this.idle.as_mut().poll(cx).is_ready() {
+                    let end = this.last_read + IDLE_TIMEOUT;
+                    let is_idle = this.turn.0.load(Relaxed) == Turn::IDLE;
+                    if is_idle && Instant::now() >= end {
+                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                    }
+                    this.idle.as_mut().reset(end.max(Instant::now() + READ_TIMEOUT).into());
+                }
                 Poll::Pending
             }
         }
@@ -907,12 +922,12 @@ async fn connection(stream: TcpStream, router: Router, mut closing: watch::Recei
             }
         })
     };
+    let timed = Timed { stream, turn, head: None, idle: Box::pin(sleep(IDLE_TIMEOUT)), last_read: Instant::now() };
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIMEOUT)
+        .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES)
         .half_close(true)
-        .serve_connection(TokioIo::new(Timed { stream, turn, limit: None }), service);
+        .serve_connection(TokioIo::new(timed), service);
     let mut connection = pin!(connection);
     tokio::select! {
         // A broken connection is the client's business.

@@ -22,12 +22,15 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
+/// What a call of a batch function comes to.
+pub type Called<K, V> = BoxFuture<'static, Result<ByKey<K, V>, Failure>>;
+
 /// What a loader calls: distinct keys in the order they were asked for; a key without a value is missing from the answer.
 pub trait Batch: Send + Sync + 'static {
     type Key: Copy + Eq + Hash + Send + Sync + 'static;
     type Value: Clone + Send + Sync + 'static;
 
-    fn call(&self, keys: Vec<Self::Key>) -> BoxFuture<'static, Result<HashMap<Self::Key, Self::Value>, Failure>>;
+    fn call(&self, keys: Vec<Self::Key>) -> Called<Self::Key, Self::Value>;
 
     /// Keys that one call cannot take together go apart: every group is one call.
     fn split(keys: Vec<Self::Key>) -> Vec<Vec<Self::Key>> {
@@ -41,7 +44,7 @@ enum Entry<V> {
 }
 
 struct State<K, V> {
-    cache: HashMap<K, Entry<V>, FastHash>,
+    cache: ByKey<K, Entry<V>>,
     queue: Vec<K>,
     /// Loads that the cache answers. They wait for the batch that is being gathered, as in graphql/dataloader: were they
     /// ready before their siblings, the next level would go out in two parts.
@@ -73,7 +76,10 @@ impl Drop for Hits {
 /// Keys are integers of our own database, and a loader lives for one request: no need to resist chosen collisions
 /// beyond spreading the bits.
 #[derive(Clone, Copy, Default)]
-struct FastHash;
+pub struct FastHash;
+
+/// Values by the ids of our own database.
+pub type ByKey<K, V> = HashMap<K, V, FastHash>;
 
 impl std::hash::BuildHasher for FastHash {
     type Hasher = Mix;
@@ -84,7 +90,7 @@ impl std::hash::BuildHasher for FastHash {
 }
 
 /// Fibonacci hashing of each integer.
-struct Mix(u64);
+pub struct Mix(u64);
 
 impl std::hash::Hasher for Mix {
     fn write(&mut self, bytes: &[u8]) {
@@ -121,7 +127,7 @@ pub struct Loader<B: Batch> {
 
 impl<B: Batch> Loader<B> {
     pub fn new(batch: B) -> Self {
-        Loader { batch, state: Mutex::new(State { cache: HashMap::default(), queue: Vec::new(), hits: Vec::new() }) }
+        Loader { batch, state: Mutex::new(State { cache: ByKey::default(), queue: Vec::new(), hits: Vec::new() }) }
     }
 
     /// The value of a key, None where there is none. Asked for twice, it is loaded once.
@@ -166,13 +172,13 @@ impl<B: Batch> Loader<B> {
         lock(&self.state).cache.clear();
     }
 
-    fn fill(&self, keys: &[B::Key], result: Result<HashMap<B::Key, B::Value>, Failure>) {
+    fn fill(&self, keys: &[B::Key], result: Result<ByKey<B::Key, B::Value>, Failure>) {
         let mut wakers = Vec::with_capacity(keys.len());
         {
             let state = &mut *lock(&self.state);
             let (mut values, failure) = match result {
                 Ok(values) => (values, None),
-                Err(failure) => (HashMap::new(), Some(failure)),
+                Err(failure) => (ByKey::default(), Some(failure)),
             };
             for key in keys {
                 let value = match &failure {
@@ -303,12 +309,12 @@ macro_rules! by_ids {
             type Key = i32;
             type Value = Arc<$value>;
 
-            fn call(&self, ids: Vec<i32>) -> BoxFuture<'static, Result<HashMap<i32, Arc<$value>>, Failure>> {
+            fn call(&self, ids: Vec<i32>) -> Called<i32, Arc<$value>> {
                 let source = self.0.clone();
                 Box::pin(async move {
                     source.metrics.batch(LoaderName::$name, ids.len());
                     let rows = source.session.$call(&ids).await?;
-                    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+                    Ok(rows.into_iter().map(|row| (row.id, Arc::new(row))).collect())
                 })
             }
         }
@@ -340,11 +346,11 @@ fn split_by_first(keys: Vec<PageKey>) -> Vec<Vec<PageKey>> {
 }
 
 /// Every key gets a page, an empty one where there are no rows; rows keep their order.
-fn group<T>(keys: &[PageKey], rows: Vec<Arc<T>>, id: impl Fn(&T) -> Option<i32>) -> HashMap<PageKey, Page<T>> {
-    let mut pages: HashMap<i32, Vec<Arc<T>>> = keys.iter().map(|key| (key.0, Vec::new())).collect();
+fn group<T>(keys: &[PageKey], rows: Vec<T>, id: impl Fn(&T) -> Option<i32>) -> ByKey<PageKey, Page<T>> {
+    let mut pages: ByKey<i32, Vec<Arc<T>>> = keys.iter().map(|key| (key.0, Vec::new())).collect();
     for row in rows {
         if let Some(page) = id(&row).and_then(|id| pages.get_mut(&id)) {
-            page.push(row);
+            page.push(Arc::new(row));
         }
     }
     let first = keys.first().map_or(0, |key| key.1);
@@ -359,7 +365,7 @@ macro_rules! pages {
             type Key = PageKey;
             type Value = Page<$value>;
 
-            fn call(&self, keys: Vec<PageKey>) -> BoxFuture<'static, Result<HashMap<PageKey, Page<$value>>, Failure>> {
+            fn call(&self, keys: Vec<PageKey>) -> Called<PageKey, Page<$value>> {
                 let source = self.0.clone();
                 Box::pin(async move {
                     source.metrics.batch(LoaderName::$name, keys.len());
@@ -388,7 +394,7 @@ impl Batch for ReviewStatsByItemIds {
     type Key = i32;
     type Value = ReviewStats;
 
-    fn call(&self, ids: Vec<i32>) -> BoxFuture<'static, Result<HashMap<i32, ReviewStats>, Failure>> {
+    fn call(&self, ids: Vec<i32>) -> Called<i32, ReviewStats> {
         let source = self.0.clone();
         Box::pin(async move {
             source.metrics.batch(LoaderName::ReviewStatsByItemIds, ids.len());

@@ -1,6 +1,6 @@
 //! JSON lines on stdout: `time`, `level`, `msg`, then fields in snake_case with units.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::{
     io::Write,
     sync::atomic::{AtomicU8, Ordering::Relaxed},
@@ -42,15 +42,17 @@ pub fn log(level: Level, msg: &str, fields: Value) {
     if !enabled(level) {
         return;
     }
-    let mut line = Map::new();
-    line.insert("time".into(), now().into());
-    line.insert("level".into(), level.as_str().into());
-    line.insert("msg".into(), msg.into());
+    let quoted = |text: &str| Value::from(text).to_string();
+    let mut line =
+        format!("{{\"time\":{},\"level\":{},\"msg\":{}", quoted(&now()), quoted(level.as_str()), quoted(msg));
     if let Value::Object(fields) = fields {
-        line.extend(fields);
+        for (name, value) in fields {
+            line.push_str(&format!(",{}:{value}", quoted(&name)));
+        }
     }
+    line.push_str("}\n");
     // One write per line, so that lines of several threads don't mix; a closed stdout is nobody's fault.
-    let _ = writeln!(std::io::stdout().lock(), "{}", Value::Object(line));
+    let _ = std::io::stdout().lock().write_all(line.as_bytes());
 }
 
 /// `log(level, msg, json!({…}))` that builds its fields only where the level is on.

@@ -45,6 +45,10 @@ impl<T> Swap<T> {
 /// By ascending id.
 type Table = Vec<Arc<Named>>;
 
+fn table_of(rows: Vec<Named>) -> Table {
+    rows.into_iter().map(Arc::new).collect()
+}
+
 fn find(table: &Table, id: i32) -> Option<Arc<Named>> {
     table.binary_search_by_key(&id, |row| row.id).ok().map(|at| table[at].clone())
 }
@@ -94,8 +98,8 @@ impl Master {
     /// Reads one table anew; names of other tables are no news of ours.
     async fn load_table(&self, session: &Session, table: &str) -> Result<(), Failure> {
         match table {
-            "area" => self.areas.set(session.areas().await?),
-            "genre" => self.genres.set(session.genres().await?),
+            "area" => self.areas.set(table_of(session.areas().await?)),
+            "genre" => self.genres.set(table_of(session.genres().await?)),
             "holiday" => self.holidays.set(session.holidays().await?),
             "item_vector" => self.vectors.set(session.item_vectors().await?),
             _ => {}
@@ -124,7 +128,7 @@ impl Master {
     /// Renames in the database and in this process's own memory; other processes hear of it by NOTIFY.
     pub async fn rename_area(&self, session: &Session, id: i32, name: &str) -> Result<Option<Arc<Named>>, Failure> {
         let _changing = self.changing.lock().await;
-        let renamed = session.rename_area(id, name).await?;
+        let renamed = session.rename_area(id, name).await?.map(Arc::new);
         if let Some(area) = &renamed {
             let mut table = (*self.areas.get()).clone();
             if let Ok(at) = table.binary_search_by_key(&id, |row| row.id) {

@@ -21,7 +21,9 @@ use futures_util::{
 };
 use std::{
     borrow::Cow,
+    future::poll_fn,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -211,6 +213,57 @@ impl<T: OutputType> OutputType for Boxed<T> {
     }
 }
 
+/// A list whose elements are polled together: they wait for the same loaders and are woken together, so a waker and a
+/// queue for each, which the library's own lists have, would only cost.
+pub struct List<T>(Vec<T>);
+
+impl<T> FromIterator<T> for List<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(elements: I) -> Self {
+        List(elements.into_iter().collect())
+    }
+}
+
+impl<T: OutputType> OutputType for List<T> {
+    fn type_name() -> Cow<'static, str> {
+        <Vec<T> as OutputType>::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        <Vec<T> as OutputType>::qualified_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        <Vec<T> as OutputType>::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        let element = |(index, element)| {
+            let ctx = ctx.with_index(index);
+            Box::pin(async move { T::resolve(element, &ctx, field).await })
+        };
+        let mut left: Vec<_> = self.0.iter().enumerate().map(element).map(Some).collect();
+        let mut values = vec![Value::Null; left.len()];
+        poll_fn(|cx| {
+            let mut pending = false;
+            for (future, value) in left.iter_mut().zip(&mut values) {
+                let Some(running) = future else { continue };
+                match running.as_mut().poll(cx) {
+                    Poll::Pending => pending = true,
+                    Poll::Ready(Ok(resolved)) => {
+                        *value = resolved;
+                        *future = None;
+                    }
+                    // An element of these lists is never null: the list is lost, as the specification has it.
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                }
+            }
+            if pending { Poll::Pending } else { Poll::Ready(Ok(())) }
+        })
+        .await?;
+        Ok(Value::List(values))
+    }
+}
+
 /// A calendar date, YYYY-MM-DD.
 #[derive(Clone, Copy)]
 pub struct Date(pub store::Date);
@@ -252,7 +305,8 @@ impl Scope {
         match &self.loaders {
             Some(loaders) => Either::Left(loaders.items_by_ids.load(id)),
             None => {
-                Either::Right(Box::pin(async move { Ok(self.session.items_by_ids(&[id]).await?.pop()) }) as BoxFuture<_>)
+                Either::Right(Box::pin(async move { Ok(self.session.items_by_ids(&[id]).await?.pop().map(Arc::new)) })
+                    as BoxFuture<_>)
             }
         }
     }
@@ -261,7 +315,8 @@ impl Scope {
         match &self.loaders {
             Some(loaders) => Either::Left(loaders.users_by_ids.load(id)),
             None => {
-                Either::Right(Box::pin(async move { Ok(self.session.users_by_ids(&[id]).await?.pop()) }) as BoxFuture<_>)
+                Either::Right(Box::pin(async move { Ok(self.session.users_by_ids(&[id]).await?.pop().map(Arc::new)) })
+                    as BoxFuture<_>)
             }
         }
     }
@@ -269,9 +324,11 @@ impl Scope {
     fn category(&self, id: i32) -> impl Future<Output = Result<Option<Arc<store::Named>>, Failure>> {
         match &self.loaders {
             Some(loaders) => Either::Left(loaders.categories_by_ids.load(id)),
-            None => Either::Right(
-                Box::pin(async move { Ok(self.session.categories_by_ids(&[id]).await?.pop()) }) as BoxFuture<_>
-            ),
+            None => {
+                Either::Right(Box::pin(
+                    async move { Ok(self.session.categories_by_ids(&[id]).await?.pop().map(Arc::new)) },
+                ) as BoxFuture<_>)
+            }
         }
     }
 
@@ -282,7 +339,8 @@ impl Scope {
         Either::Right(match &self.loaders {
             Some(loaders) => Either::Left(loaders.areas_by_ids.load(id)),
             None => {
-                Either::Right(Box::pin(async move { Ok(self.session.areas_by_ids(&[id]).await?.pop()) }) as BoxFuture<_>)
+                Either::Right(Box::pin(async move { Ok(self.session.areas_by_ids(&[id]).await?.pop().map(Arc::new)) })
+                    as BoxFuture<_>)
             }
         })
     }
@@ -293,9 +351,10 @@ impl Scope {
         }
         Either::Right(match &self.loaders {
             Some(loaders) => Either::Left(loaders.genres_by_ids.load(id)),
-            None => Either::Right(
-                Box::pin(async move { Ok(self.session.genres_by_ids(&[id]).await?.pop()) }) as BoxFuture<_>
-            ),
+            None => {
+                Either::Right(Box::pin(async move { Ok(self.session.genres_by_ids(&[id]).await?.pop().map(Arc::new)) })
+                    as BoxFuture<_>)
+            }
         })
     }
 
@@ -306,7 +365,7 @@ impl Scope {
             }
             None => {
                 Either::Right(Box::pin(
-                    async move { Ok(Arc::new(self.session.items_by_category_ids(&[id], first).await?)) },
+                    async move { Ok(shared(self.session.items_by_category_ids(&[id], first).await?)) },
                 ) as BoxFuture<_>)
             }
         }
@@ -317,11 +376,9 @@ impl Scope {
             Some(loaders) => {
                 Either::Left(loaders.reviews_by_item_ids.load((id, first)).map_ok(Option::unwrap_or_default))
             }
-            None => {
-                Either::Right(Box::pin(
-                    async move { Ok(Arc::new(self.session.reviews_by_item_ids(&[id], first).await?)) },
-                ) as BoxFuture<_>)
-            }
+            None => Either::Right(Box::pin(
+                async move { Ok(shared(self.session.reviews_by_item_ids(&[id], first).await?)) },
+            ) as BoxFuture<_>),
         }
     }
 
@@ -330,11 +387,9 @@ impl Scope {
             Some(loaders) => {
                 Either::Left(loaders.reviews_by_user_ids.load((id, first)).map_ok(Option::unwrap_or_default))
             }
-            None => {
-                Either::Right(Box::pin(
-                    async move { Ok(Arc::new(self.session.reviews_by_user_ids(&[id], first).await?)) },
-                ) as BoxFuture<_>)
-            }
+            None => Either::Right(Box::pin(
+                async move { Ok(shared(self.session.reviews_by_user_ids(&[id], first).await?)) },
+            ) as BoxFuture<_>),
         }
     }
 
@@ -350,6 +405,10 @@ impl Scope {
     fn first(&self, first: Arg<i32>) -> Result<i32, Failure> {
         first.within("first", 0, self.environment.limits.page_size)
     }
+}
+
+fn shared<T>(rows: Vec<T>) -> Page<T> {
+    Arc::new(rows.into_iter().map(Arc::new).collect())
 }
 
 /// A row that a foreign key promises.
@@ -379,7 +438,7 @@ impl Query {
         after: Option<ID>,
         area_id: Option<ID>,
         genre_id: Option<ID>,
-    ) -> Result<Vec<Item>> {
+    ) -> Result<List<Item>> {
         async {
             let scope = scope(ctx);
             let first = scope.first(first)?;
@@ -387,11 +446,11 @@ impl Query {
             let id = |name, id: Option<ID>| id.map(|id| parse_id(name, &id)).transpose();
             let (after, area_id, genre_id) = (id("after", after)?, id("areaId", area_id)?, id("genreId", genre_id)?);
             if [after, area_id, genre_id].contains(&Some(None)) {
-                return Ok(Vec::new());
+                return Ok(List::from_iter([]));
             }
             let after = after.flatten().unwrap_or(0);
             let items = scope.session.items(after, first, area_id.flatten(), genre_id.flatten()).await?;
-            Ok(items.into_iter().map(Item).collect())
+            Ok(items.into_iter().map(|row| Item(Arc::new(row))).collect())
         }
         .await
         .at(ctx)
@@ -407,23 +466,27 @@ impl Query {
         item.await.at(ctx).map(|item| item.map(Item)).transpose()
     }
 
-    async fn categories(&self, ctx: &Context<'_>) -> Result<Vec<Category>> {
-        Ok(scope(ctx).session.categories().await.at(ctx)?.into_iter().map(Category).collect())
+    async fn categories(&self, ctx: &Context<'_>) -> Result<List<Category>> {
+        Ok(scope(ctx).session.categories().await.at(ctx)?.into_iter().map(|row| Category(Arc::new(row))).collect())
     }
 
-    async fn areas(&self, ctx: &Context<'_>) -> Result<Vec<Area>> {
+    async fn areas(&self, ctx: &Context<'_>) -> Result<List<Area>> {
         let scope = scope(ctx);
         Ok(match scope.environment.master_source {
             MasterSource::Memory => scope.environment.master.areas().iter().cloned().map(Area).collect(),
-            MasterSource::None => scope.session.areas().await.at(ctx)?.into_iter().map(Area).collect(),
+            MasterSource::None => {
+                scope.session.areas().await.at(ctx)?.into_iter().map(|row| Area(Arc::new(row))).collect()
+            }
         })
     }
 
-    async fn genres(&self, ctx: &Context<'_>) -> Result<Vec<Genre>> {
+    async fn genres(&self, ctx: &Context<'_>) -> Result<List<Genre>> {
         let scope = scope(ctx);
         Ok(match scope.environment.master_source {
             MasterSource::Memory => scope.environment.master.genres().iter().cloned().map(Genre).collect(),
-            MasterSource::None => scope.session.genres().await.at(ctx)?.into_iter().map(Genre).collect(),
+            MasterSource::None => {
+                scope.session.genres().await.at(ctx)?.into_iter().map(|row| Genre(Arc::new(row))).collect()
+            }
         })
     }
 
@@ -433,7 +496,7 @@ impl Query {
         ctx: &Context<'_>,
         text: Arg<String>,
         #[graphql(default_with = "Arg(Some(10))")] first: Arg<i32>,
-    ) -> Result<Vec<Named>> {
+    ) -> Result<List<Named>> {
         let found = async {
             let (text, first) = (text.text("text")?, scope(ctx).first(first)?);
             scope(ctx).session.search(&text, first).await
@@ -442,7 +505,7 @@ impl Query {
             Found::Area(row) => Named::Area(Area(Arc::new(row))),
             Found::Genre(row) => Named::Genre(Genre(Arc::new(row))),
             Found::Category(row) => Named::Category(Category(Arc::new(row))),
-            Found::Item(row) => Named::Item(Item(row)),
+            Found::Item(row) => Named::Item(Item(Arc::new(row))),
         };
         Ok(found.await.at(ctx)?.into_iter().map(named).collect())
     }
@@ -454,7 +517,7 @@ impl Query {
         weights: Arg<Vec<i32>>,
         #[graphql(default_with = "Arg(Some(10))")] first: Arg<i32>,
         area_id: Option<ID>,
-    ) -> Result<Vec<RankedItem>> {
+    ) -> Result<List<RankedItem>> {
         let scope = scope(ctx);
         let ranked = || {
             let weights: [i32; FEATURES] = weights
@@ -599,7 +662,7 @@ impl Category {
         &self,
         ctx: &Context<'_>,
         #[graphql(default_with = "Arg(Some(5))")] first: Arg<i32>,
-    ) -> Result<Vec<Item>> {
+    ) -> Result<List<Item>> {
         let scope = scope(ctx);
         let first = scope.first(first).at(ctx)?;
         let items = scope.items_by_category_ids(self.0.id, first).await.at(ctx)?;
@@ -624,15 +687,15 @@ impl Item {
     }
 
     async fn price_cents(&self) -> i32 {
-        self.0.price_cents
+        self.0.price_cents()
     }
 
     async fn opened_on(&self) -> Date {
-        Date(self.0.opened_on)
+        Date(self.0.opened_on())
     }
 
     async fn updated_at(&self) -> DateTime {
-        DateTime(self.0.updated_at)
+        DateTime(self.0.updated_at())
     }
 
     /// Null where the item was never put in one.
@@ -642,21 +705,21 @@ impl Item {
     }
 
     async fn area(&self, ctx: &Context<'_>) -> Result<Boxed<Area>> {
-        let area = scope(ctx).area(self.0.area_id).await;
-        area.and_then(|row| promised(row, "area", self.0.area_id)).at(ctx).map(|row| Boxed(Area(row)))
+        let area = scope(ctx).area(self.0.area_id()).await;
+        area.and_then(|row| promised(row, "area", self.0.area_id())).at(ctx).map(|row| Boxed(Area(row)))
     }
 
     async fn genre(&self, ctx: &Context<'_>) -> Result<Boxed<Genre>> {
-        let genre = scope(ctx).genre(self.0.genre_id).await;
-        genre.and_then(|row| promised(row, "genre", self.0.genre_id)).at(ctx).map(|row| Boxed(Genre(row)))
+        let genre = scope(ctx).genre(self.0.genre_id()).await;
+        genre.and_then(|row| promised(row, "genre", self.0.genre_id())).at(ctx).map(|row| Boxed(Genre(row)))
     }
 
     async fn owner(&self, ctx: &Context<'_>) -> Option<Result<Boxed<User>>> {
-        scope(ctx).user(self.0.owner_id?).await.at(ctx).map(|row| row.map(|row| Boxed(User(row)))).transpose()
+        scope(ctx).user(self.0.owner_id()?).await.at(ctx).map(|row| row.map(|row| Boxed(User(row)))).transpose()
     }
 
     async fn editor(&self, ctx: &Context<'_>) -> Option<Result<Boxed<User>>> {
-        scope(ctx).user(self.0.editor_id?).await.at(ctx).map(|row| row.map(|row| Boxed(User(row)))).transpose()
+        scope(ctx).user(self.0.editor_id()?).await.at(ctx).map(|row| row.map(|row| Boxed(User(row)))).transpose()
     }
 
     /// Newest first, then by descending id.
@@ -664,7 +727,7 @@ impl Item {
         &self,
         ctx: &Context<'_>,
         #[graphql(default_with = "Arg(Some(3))")] first: Arg<i32>,
-    ) -> Result<Boxed<Vec<Review>>> {
+    ) -> Result<Boxed<List<Review>>> {
         let scope = scope(ctx);
         let first = scope.first(first).at(ctx)?;
         let reviews = scope.reviews_by_item_ids(self.0.id, first).await.at(ctx)?;
@@ -682,11 +745,11 @@ pub struct Review(Arc<store::Review>);
 #[Object]
 impl Review {
     async fn id(&self) -> Id {
-        Id(self.0.id)
+        Id(self.0.id())
     }
 
     async fn rating(&self) -> i32 {
-        self.0.rating
+        self.0.rating()
     }
 
     async fn body(&self) -> &str {
@@ -694,7 +757,7 @@ impl Review {
     }
 
     async fn created_at(&self) -> DateTime {
-        DateTime(self.0.created_at)
+        DateTime(self.0.created_at())
     }
 
     /// Null where the author is gone.
@@ -725,7 +788,7 @@ impl User {
         &self,
         ctx: &Context<'_>,
         #[graphql(default_with = "Arg(Some(3))")] first: Arg<i32>,
-    ) -> Result<Boxed<Vec<Review>>> {
+    ) -> Result<Boxed<List<Review>>> {
         let scope = scope(ctx);
         let first = scope.first(first).at(ctx)?;
         let reviews = scope.reviews_by_user_ids(self.0.id, first).await.at(ctx)?;

@@ -244,18 +244,15 @@ pub struct Named {
     pub name: Box<str>,
 }
 
-/// A row of item. Texts stay in the row's own buffer until they are written.
+/// A row of item. All but its keys stays in the row's own buffer until it is asked for.
+///
+/// # Panics
+///
+/// The readers panic where a column is not of the contract's type: then the statement is not the contract's.
 #[derive(Debug)]
 pub struct Item {
     pub id: i32,
-    pub price_cents: i32,
-    pub opened_on: Date,
-    pub updated_at: DateTime,
     pub category_id: Option<i32>,
-    pub area_id: i32,
-    pub genre_id: i32,
-    pub owner_id: Option<i32>,
-    pub editor_id: Option<i32>,
     row: Row,
     /// The column of id: `search` has one before it.
     base: usize,
@@ -263,22 +260,7 @@ pub struct Item {
 
 impl Item {
     fn from_row(row: Row, base: usize) -> Result<Item, tokio_postgres::Error> {
-        // Checked once here, so that the readers below cannot fail.
-        row.try_get::<_, &str>(base + 1)?;
-        row.try_get::<_, Option<&str>>(base + 2)?;
-        Ok(Item {
-            id: row.try_get(base)?,
-            price_cents: row.try_get(base + 3)?,
-            opened_on: row.try_get(base + 4)?,
-            updated_at: row.try_get(base + 5)?,
-            category_id: row.try_get(base + 6)?,
-            area_id: row.try_get(base + 7)?,
-            genre_id: row.try_get(base + 8)?,
-            owner_id: row.try_get(base + 9)?,
-            editor_id: row.try_get(base + 10)?,
-            row,
-            base,
-        })
+        Ok(Item { id: row.try_get(base)?, category_id: row.try_get(base + 6)?, row, base })
     }
 
     pub fn name(&self) -> &str {
@@ -288,36 +270,64 @@ impl Item {
     pub fn description(&self) -> Option<&str> {
         self.row.get(self.base + 2)
     }
+
+    pub fn price_cents(&self) -> i32 {
+        self.row.get(self.base + 3)
+    }
+
+    pub fn opened_on(&self) -> Date {
+        self.row.get(self.base + 4)
+    }
+
+    pub fn updated_at(&self) -> DateTime {
+        self.row.get(self.base + 5)
+    }
+
+    pub fn area_id(&self) -> i32 {
+        self.row.get(self.base + 7)
+    }
+
+    pub fn genre_id(&self) -> i32 {
+        self.row.get(self.base + 8)
+    }
+
+    pub fn owner_id(&self) -> Option<i32> {
+        self.row.get(self.base + 9)
+    }
+
+    pub fn editor_id(&self) -> Option<i32> {
+        self.row.get(self.base + 10)
+    }
 }
 
-/// A row of review.
+/// A row of review, read as `Item` is.
 #[derive(Debug)]
 pub struct Review {
-    pub id: i32,
     pub item_id: i32,
     pub author_id: i32,
-    pub rating: i32,
-    pub created_at: DateTime,
     row: Row,
     base: usize,
 }
 
 impl Review {
     fn from_row(row: Row, base: usize) -> Result<Review, tokio_postgres::Error> {
-        row.try_get::<_, &str>(base + 4)?;
-        Ok(Review {
-            id: row.try_get(base)?,
-            item_id: row.try_get(base + 1)?,
-            author_id: row.try_get(base + 2)?,
-            rating: row.try_get(base + 3)?,
-            created_at: row.try_get(base + 5)?,
-            row,
-            base,
-        })
+        Ok(Review { item_id: row.try_get(base + 1)?, author_id: row.try_get(base + 2)?, row, base })
+    }
+
+    pub fn id(&self) -> i32 {
+        self.row.get(self.base)
+    }
+
+    pub fn rating(&self) -> i32 {
+        self.row.get(self.base + 3)
     }
 
     pub fn body(&self) -> &str {
         self.row.get(self.base + 4)
+    }
+
+    pub fn created_at(&self) -> DateTime {
+        self.row.get(self.base + 5)
     }
 }
 
@@ -332,7 +342,7 @@ pub enum Found {
     Area(Named),
     Genre(Named),
     Category(Named),
-    Item(Arc<Item>),
+    Item(Item),
 }
 
 /// What `add_review` came to.
@@ -456,21 +466,19 @@ impl Session {
         }
     }
 
-    async fn named(&self, statement: Statement, parameters: Parameters<'_>) -> Result<Vec<Arc<Named>>, Failure> {
+    async fn named(&self, statement: Statement, parameters: Parameters<'_>) -> Result<Vec<Named>, Failure> {
         let rows = self.query(statement, parameters).await?;
-        collect(statement, rows, |row| {
-            Ok(Arc::new(Named { id: row.try_get(0)?, name: row.try_get::<_, &str>(1)?.into() }))
-        })
+        collect(statement, rows, |row| Ok(Named { id: row.try_get(0)?, name: row.try_get::<_, &str>(1)?.into() }))
     }
 
-    async fn item_rows(&self, statement: Statement, parameters: Parameters<'_>) -> Result<Vec<Arc<Item>>, Failure> {
+    async fn item_rows(&self, statement: Statement, parameters: Parameters<'_>) -> Result<Vec<Item>, Failure> {
         let rows = self.query(statement, parameters).await?;
-        collect(statement, rows, |row| Item::from_row(row, 0).map(Arc::new))
+        collect(statement, rows, |row| Item::from_row(row, 0))
     }
 
-    async fn review_rows(&self, statement: Statement, parameters: Parameters<'_>) -> Result<Vec<Arc<Review>>, Failure> {
+    async fn review_rows(&self, statement: Statement, parameters: Parameters<'_>) -> Result<Vec<Review>, Failure> {
         let rows = self.query(statement, parameters).await?;
-        collect(statement, rows, |row| Review::from_row(row, 0).map(Arc::new))
+        collect(statement, rows, |row| Review::from_row(row, 0))
     }
 
     /// Items by ascending id, after the given one.
@@ -480,7 +488,7 @@ impl Session {
         first: i32,
         area_id: Option<i32>,
         genre_id: Option<i32>,
-    ) -> Result<Vec<Arc<Item>>, Failure> {
+    ) -> Result<Vec<Item>, Failure> {
         match (area_id, genre_id) {
             (None, None) => self.item_rows(Statement::Items, &[&after, &first]).await,
             (Some(area), None) => self.item_rows(Statement::ItemsByArea, &[&after, &first, &area]).await,
@@ -491,48 +499,48 @@ impl Session {
         }
     }
 
-    pub async fn items_by_ids(&self, ids: &[i32]) -> Result<Vec<Arc<Item>>, Failure> {
+    pub async fn items_by_ids(&self, ids: &[i32]) -> Result<Vec<Item>, Failure> {
         self.item_rows(Statement::ItemsByIds, &[&ids]).await
     }
 
     /// Each category's first items, with the category's id in `category_id`.
-    pub async fn items_by_category_ids(&self, ids: &[i32], first: i32) -> Result<Vec<Arc<Item>>, Failure> {
+    pub async fn items_by_category_ids(&self, ids: &[i32], first: i32) -> Result<Vec<Item>, Failure> {
         self.item_rows(Statement::ItemsByCategoryIds, &[&ids, &first]).await
     }
 
-    pub async fn areas(&self) -> Result<Vec<Arc<Named>>, Failure> {
+    pub async fn areas(&self) -> Result<Vec<Named>, Failure> {
         self.named(Statement::Areas, &[]).await
     }
 
-    pub async fn areas_by_ids(&self, ids: &[i32]) -> Result<Vec<Arc<Named>>, Failure> {
+    pub async fn areas_by_ids(&self, ids: &[i32]) -> Result<Vec<Named>, Failure> {
         self.named(Statement::AreasByIds, &[&ids]).await
     }
 
-    pub async fn genres(&self) -> Result<Vec<Arc<Named>>, Failure> {
+    pub async fn genres(&self) -> Result<Vec<Named>, Failure> {
         self.named(Statement::Genres, &[]).await
     }
 
-    pub async fn genres_by_ids(&self, ids: &[i32]) -> Result<Vec<Arc<Named>>, Failure> {
+    pub async fn genres_by_ids(&self, ids: &[i32]) -> Result<Vec<Named>, Failure> {
         self.named(Statement::GenresByIds, &[&ids]).await
     }
 
-    pub async fn categories(&self) -> Result<Vec<Arc<Named>>, Failure> {
+    pub async fn categories(&self) -> Result<Vec<Named>, Failure> {
         self.named(Statement::Categories, &[]).await
     }
 
-    pub async fn categories_by_ids(&self, ids: &[i32]) -> Result<Vec<Arc<Named>>, Failure> {
+    pub async fn categories_by_ids(&self, ids: &[i32]) -> Result<Vec<Named>, Failure> {
         self.named(Statement::CategoriesByIds, &[&ids]).await
     }
 
-    pub async fn users_by_ids(&self, ids: &[i32]) -> Result<Vec<Arc<Named>>, Failure> {
+    pub async fn users_by_ids(&self, ids: &[i32]) -> Result<Vec<Named>, Failure> {
         self.named(Statement::UsersByIds, &[&ids]).await
     }
 
-    pub async fn reviews_by_item_ids(&self, ids: &[i32], first: i32) -> Result<Vec<Arc<Review>>, Failure> {
+    pub async fn reviews_by_item_ids(&self, ids: &[i32], first: i32) -> Result<Vec<Review>, Failure> {
         self.review_rows(Statement::ReviewsByItemIds, &[&ids, &first]).await
     }
 
-    pub async fn reviews_by_user_ids(&self, ids: &[i32], first: i32) -> Result<Vec<Arc<Review>>, Failure> {
+    pub async fn reviews_by_user_ids(&self, ids: &[i32], first: i32) -> Result<Vec<Review>, Failure> {
         self.review_rows(Statement::ReviewsByUserIds, &[&ids, &first]).await
     }
 
@@ -549,7 +557,7 @@ impl Session {
         let found = collect(Statement::Search, rows, |row| {
             let kind: i32 = row.try_get(0)?;
             if kind == 4 {
-                return Ok(Some(Found::Item(Arc::new(Item::from_row(row, 1)?))));
+                return Ok(Some(Found::Item(Item::from_row(row, 1)?)));
             }
             let named = Named { id: row.try_get(1)?, name: row.try_get::<_, &str>(2)?.into() };
             Ok(match kind {
@@ -596,7 +604,7 @@ impl Session {
     }
 
     /// None where there is no such area.
-    pub async fn rename_area(&self, id: i32, name: &str) -> Result<Option<Arc<Named>>, Failure> {
+    pub async fn rename_area(&self, id: i32, name: &str) -> Result<Option<Named>, Failure> {
         Ok(self.named(Statement::RenameArea, &[&id, &name]).await?.pop())
     }
 }

@@ -1,14 +1,11 @@
 //! The loader without a database: what it calls, and when.
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 use rust_server::{
     errors::{Code, Failure},
-    loaders::{Batch, Dispatch, Loader, drive},
+    loaders::{Batch, Called, Dispatch, Loader, drive},
 };
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 /// Records its calls; answers key × 10 for even keys, in an order of its own.
 #[derive(Clone, Default)]
@@ -21,7 +18,7 @@ impl Batch for Recorder {
     type Key = i32;
     type Value = i32;
 
-    fn call(&self, keys: Vec<i32>) -> BoxFuture<'static, Result<HashMap<i32, i32>, Failure>> {
+    fn call(&self, keys: Vec<i32>) -> Called<i32, i32> {
         self.calls.lock().unwrap().push(keys.clone());
         let fails = self.fails;
         Box::pin(async move {

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 pub struct TooLarge;
 
 /// Selections looked at; far more than what the limits of depth and cost let through.
-const WORK_LIMIT: usize = 200_000;
+const WORK_LIMIT: usize = 50_000;
 
 /// Plans a validated operation for these variables.
 pub fn plan(
@@ -100,10 +100,11 @@ impl<'a> Planner<'a> {
                         self.collect(ty, &fragment.selections, visited, collected)?;
                     }
                 }
-                Selection::Inline(inline) if self.is_selected(&inline.directives) => {
-                    if inline.on.as_ref().is_none_or(|on| self.schema.possible(on).contains(ty)) {
-                        self.collect(ty, &inline.selections, visited, collected)?;
-                    }
+                Selection::Inline(inline)
+                    if self.is_selected(&inline.directives)
+                        && inline.on.as_ref().is_none_or(|on| self.schema.possible(on).contains(ty)) =>
+                {
+                    self.collect(ty, &inline.selections, visited, collected)?;
                 }
                 _ => {}
             }

@@ -13,7 +13,7 @@ use async_graphql::{
 use std::collections::{HashMap, HashSet};
 
 /// Steps of comparing fields that may be merged; fragments can multiply them without end.
-const WORK_LIMIT: usize = 500_000;
+const WORK_LIMIT: usize = 100_000;
 
 /// Nested lists of introspection's own types, as graphql-js's MaxIntrospectionDepthRule.
 const INTROSPECTION_LISTS: usize = 3;
