@@ -38,10 +38,10 @@ func answersAtOnce(ctx context.Context, s *subject, t *tally) error {
 	for _, q := range questions {
 		atOnce(s.bounded(q, atOnceCount), func(int) { s.pose(ctx, t, url, q, graphqlResponse, fmt.Sprintf("%d at once", atOnceCount)) })
 	}
-	const rounds = 4
-	eachOf(ctx, rounds*len(questions)*4, atOnceCount, func(i int) {
-		q := questions[i*7%len(questions)]
-		if s.heavy(q) && i%4 != 0 {
+	const rounds = 16
+	eachOf(ctx, rounds*len(questions), atOnceCount, func(i int) {
+		q := questions[i%len(questions)]
+		if round := i / len(questions); s.heavy(q) && round > 1 {
 			return
 		}
 		s.pose(ctx, t, url, q, graphqlResponse, fmt.Sprintf("%d different ones at once", atOnceCount))

@@ -186,7 +186,7 @@ func TestAnswerMutants(t *testing.T) {
 					return a
 				}
 			},
-			caught{"answers-cold", "refused_unknown_field", "status", "400", "200 GRAPHQL_VALIDATION_FAILED"},
+			caught{"answers-cold", "refused_fragment_cycle", "status", "400", "200 GRAPHQL_VALIDATION_FAILED"},
 		},
 		{
 			"numbers as text", func() alter { return replace(`"priceCents":([0-9]+)`, `"priceCents":"$1"`) },
