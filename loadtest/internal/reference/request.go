@@ -70,7 +70,7 @@ func prepare(c *contract.Contract, request Request) (*prepared, *requestError) {
 	if err != nil {
 		return nil, &requestError{"GRAPHQL_PARSE_FAILED", err}
 	}
-	if errs := validator.Validate(c.Schema, document); len(errs) > 0 {
+	if errs := validator.ValidateWithRules(c.Schema, document, nil); len(errs) > 0 {
 		return nil, &requestError{"GRAPHQL_VALIDATION_FAILED", errs}
 	}
 	if err := checkLiterals(document); err != nil {
