@@ -243,10 +243,10 @@ func (a *App) floorQ3(ctx context.Context) (func([]byte) ([]byte, error), error)
 			b = appendID(append(b, `{"id":`...), item.id)
 			b = appendJSONString(append(b, `,"name":`...), item.name)
 			b = append(b, `,"description":`...)
-			if item.description == nil {
+			if !item.description.valid {
 				b = append(b, "null"...)
 			} else {
-				b = appendJSONString(b, *item.description)
+				b = appendJSONString(b, item.description.text)
 			}
 			b = strconv.AppendInt(append(b, `,"priceCents":`...), int64(item.priceCents), 10)
 			b = append(appendDate(append(b, `,"openedOn":"`...), item.openedOn), '"')

@@ -256,22 +256,20 @@ func checkAccept(r *http.Request) *requestError {
 }
 
 func checkContentType(r *http.Request) *requestError {
-	unsupported := newRequestError(http.StatusUnsupportedMediaType, codeBadRequest, "Requests are application/json in UTF-8.")
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return unsupported
-	}
-	value := r.Header.Get("Content-Type")
-	if value == "application/json" {
+	encoding := r.Header.Get("Content-Encoding")
+	if (encoding == "" || encoding == "identity") && isJSON(r.Header.Get("Content-Type")) {
 		return nil
 	}
-	mediaType, options, err := mime.ParseMediaType(value)
-	if err != nil || mediaType != "application/json" {
-		return unsupported
+	return newRequestError(http.StatusUnsupportedMediaType, codeBadRequest, "Requests are application/json in UTF-8.")
+}
+
+func isJSON(contentType string) bool {
+	if contentType == "application/json" {
+		return true
 	}
-	if charset, ok := options["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
-		return unsupported
-	}
-	return nil
+	mediaType, options, err := mime.ParseMediaType(contentType)
+	charset, given := options["charset"]
+	return err == nil && mediaType == "application/json" && (!given || strings.EqualFold(charset, "utf-8"))
 }
 
 // negotiate picks the media type of the answer: the one that the client prefers, application/json where it does not
@@ -390,10 +388,7 @@ func (a *App) readBody(w http.ResponseWriter, r *http.Request) (parameters, *req
 	}
 	body := newBuffer()
 	defer body.free()
-	if r.ContentLength > int64(cap(body.bytes)) {
-		body.bytes = make([]byte, 0, r.ContentLength)
-	}
-	n, err := io.Copy(body, io.LimitReader(r.Body, limit+1))
+	err := body.readFrom(r.Body, limit+1)
 	if err != nil {
 		w.Header().Set("Connection", "close")
 		if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
@@ -401,7 +396,7 @@ func (a *App) readBody(w http.ResponseWriter, r *http.Request) (parameters, *req
 		}
 		return parameters{}, badRequest("The body cannot be read.")
 	}
-	if n > limit {
+	if int64(len(body.bytes)) > limit {
 		return parameters{}, a.tooLarge(w, r)
 	}
 	return readJSON(body.bytes)

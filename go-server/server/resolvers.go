@@ -429,7 +429,12 @@ func (i *Item) ID() int32 { return i.row.id }
 func (i *Item) Name() string { return i.row.name }
 
 // Description is Item.description.
-func (i *Item) Description() *string { return i.row.description }
+func (i *Item) Description() *string {
+	if !i.row.description.valid {
+		return nil
+	}
+	return &i.row.description.text
+}
 
 // PriceCents is Item.priceCents.
 func (i *Item) PriceCents() int32 { return i.row.priceCents }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -430,6 +431,23 @@ func (b *buffer) free() {
 		b.bytes = b.bytes[:0]
 		buffers.Put(b)
 	}
+}
+
+// readFrom appends what r has, up to limit bytes.
+func (b *buffer) readFrom(r io.Reader, limit int64) error {
+	for int64(len(b.bytes)) < limit {
+		b.bytes = slices.Grow(b.bytes, 512)
+		room := b.bytes[len(b.bytes):cap(b.bytes)]
+		n, err := r.Read(room[:min(int64(len(room)), limit-int64(len(b.bytes)))])
+		b.bytes = b.bytes[:len(b.bytes)+n]
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Write is of io.Writer.

@@ -24,7 +24,7 @@ type (
 	itemRow struct {
 		id                                             int32
 		name                                           string
-		description                                    *string
+		description                                    nullText
 		priceCents                                     int32
 		openedOn                                       Date
 		updatedAt                                      DateTime
@@ -61,6 +61,12 @@ type (
 // nullID is an id that may be null.
 type nullID struct {
 	id    int32
+	valid bool
+}
+
+// nullText is a text that may be null.
+type nullText struct {
+	text  string
 	valid bool
 }
 
@@ -356,12 +362,8 @@ func readNullID(b []byte) nullID {
 	return nullID{readInt4(b), true}
 }
 
-func readNullText(b []byte) *string {
-	if b == nil {
-		return nil
-	}
-	s := string(b)
-	return &s
+func readNullText(b []byte) nullText {
+	return nullText{string(b), b != nil}
 }
 
 // postgresEpochDays is 2000-01-01, from which PostgreSQL counts, in days since 1970-01-01.
