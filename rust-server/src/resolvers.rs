@@ -559,7 +559,7 @@ impl Query {
             let item_id = item_id.get("itemId")?;
             parse_id("itemId", &item_id)?;
             let guests = guests.within("guests", 1, 100)?;
-            let price = scope.environment.upstream.quote(&item_id, guests, scope.deadline).await?;
+            let price = scope.environment.upstream.quote(&item_id, guests).await?;
             Ok(Quote { item_id, guests, total_cents: price.total_cents, currency: price.currency })
         };
         quote.await.at(ctx)

@@ -393,7 +393,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(object) = self.object.take().filter(|_| !self.finished) else { return };
         let client = Object::take(object);
-        tokio::spawn(async move {
+        // Without a runtime the process ends, and its connections with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
             // The connection stays open until the server has taken the cancel request, so that its process still is
             // the one the request names.
             if let Err(error) = client.cancel_token().cancel_query(NoTls).await {
