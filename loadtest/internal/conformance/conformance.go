@@ -126,7 +126,7 @@ func (r Report) Answers() int {
 // mostFindings is how many findings of one check a report lists; the rest is counted. After mostRepeats, all of them
 // counted, a check asks no more questions.
 const (
-	mostFindings = 20
+	mostFindings = 50
 	mostRepeats  = 1000
 )
 

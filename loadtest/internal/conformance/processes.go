@@ -132,6 +132,7 @@ func requestTimeout(ctx context.Context, s *subject, t *tally) error {
 // inFlight sends more requests than may be in flight at once while none can be answered.
 func inFlight(ctx context.Context, s *subject, t *tally) error {
 	const beyond = 40
+	const refusedWithin = 15 * time.Second
 	limit := s.Contract.Limits.RequestsInFlight
 	return s.withFork(ctx, nil, func(db engine.Database, c engine.Contender) error {
 		golden := s.golden()
@@ -173,7 +174,7 @@ func inFlight(ctx context.Context, s *subject, t *tally) error {
 		busy := want{statuses: []int{http.StatusServiceUnavailable}, code: "SERVICE_UNAVAILABLE", headers: []string{"Retry-After"}}
 		operation := fmt.Sprintf("%d requests at once", limit+beyond)
 		early := 0
-		timeout := time.After(wirePatience)
+		timeout := time.After(refusedWithin)
 	refused:
 		for early < beyond {
 			select {

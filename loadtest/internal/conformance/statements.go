@@ -290,6 +290,9 @@ func span(r contract.Range, n int) string {
 	return fmt.Sprintf("%d to %d", r.Min*n, r.Max*n)
 }
 
+// tellingFindings is how many findings end a count of statements.
+const tellingFindings = 20
+
 // statementsAlone counts each operation's statements for one request.
 func statementsAlone(ctx context.Context, s *subject, t *tally) error {
 	return s.countEach(ctx, t, 1)
@@ -323,7 +326,8 @@ func (s *subject) countEach(ctx context.Context, t *tally, n int) error {
 			return fmt.Errorf("operation %s: %w", q.name, err)
 		}
 		s.checkCounts(t, q, got, sent, fmt.Sprintf("%d at once", sent))
-		if t.enough() {
+		// What one operation shows, the next ones would show again, and a server without batches takes its time over it.
+		if t.distinct() >= tellingFindings {
 			return nil
 		}
 	}

@@ -160,6 +160,13 @@ func (t *tally) enough() bool {
 	return len(t.list) >= mostFindings || t.total >= mostRepeats
 }
 
+// distinct is how many findings differ in operation, place or expectation, up to those that a report lists.
+func (t *tally) distinct() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.list)
+}
+
 // eachOf calls f for 0 to n-1 from so many goroutines and waits for all. It stops early with the context.
 func eachOf(ctx context.Context, n, workers int, f func(i int)) {
 	var next atomic.Int64
