@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/99designs/gqlgen/graphql/introspection"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -168,9 +169,45 @@ func rootKeys(operation *graphql.OperationContext) []string {
 	return keys
 }
 
-// passField and passRoot are gqlgen's middleware, of which there is none.
-func passField(ctx context.Context, next graphql.Resolver) (any, error) { return next(ctx) }
+// passField is gqlgen's middleware. All it does is mend introspection: the specification says null, and gqlgen an empty
+// list, for what a kind of type cannot have.
+func passField(ctx context.Context, next graphql.Resolver) (any, error) {
+	v, err := next(ctx)
+	switch list := v.(type) {
+	case []introspection.Field:
+		if len(list) == 0 {
+			return []introspection.Field(nil), err
+		}
+	case []introspection.EnumValue:
+		if len(list) == 0 {
+			return []introspection.EnumValue(nil), err
+		}
+	case []introspection.InputValue:
+		if len(list) == 0 && graphql.GetFieldContext(ctx).Field.Name == "inputFields" {
+			return []introspection.InputValue(nil), err
+		}
+	case []introspection.Type:
+		// An object and an interface may implement nothing; no other kind can implement.
+		if field := graphql.GetFieldContext(ctx); len(list) == 0 && (field.Field.Name != "interfaces" || !mayImplement(field.Parent)) {
+			return []introspection.Type(nil), err
+		}
+	}
+	return v, err
+}
 
+func mayImplement(of *graphql.FieldContext) bool {
+	for ; of != nil; of = of.Parent {
+		switch t := of.Result.(type) {
+		case *introspection.Type:
+			return t.Kind() == "OBJECT" || t.Kind() == "INTERFACE"
+		case **introspection.Type:
+			return *t != nil && ((*t).Kind() == "OBJECT" || (*t).Kind() == "INTERFACE")
+		}
+	}
+	return false
+}
+
+// passRoot is gqlgen's middleware of root fields, which does nothing.
 func passRoot(ctx context.Context, next graphql.RootResolver) graphql.Marshaler { return next(ctx) }
 
 func recoverPanic(_ context.Context, cause any) error {

@@ -71,7 +71,7 @@ type nullText struct {
 }
 
 // A statement is one file of contract/sql/statements, sent word for word and prepared on every connection under its
-// file's stem.
+// file's stem: on the first connections at the start, on those that replace them at its first use there.
 type statement struct {
 	name, sql string
 	writes    bool
@@ -193,7 +193,6 @@ func openDatabase(c Settings, name, url string, statements []*statement) (*datab
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.ConnConfig.RuntimeParams["statement_timeout"] = sessionTimeout(c)
 	config.ConnConfig.RuntimeParams["application_name"] = "lab-go"
-	config.AfterConnect = d.prepare
 	d.pool, err = pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
 		return nil, fmt.Errorf("%s database: %w", name, err)
@@ -201,11 +200,41 @@ func openDatabase(c Settings, name, url string, statements []*statement) (*datab
 	return d, nil
 }
 
-func (d *database) prepare(ctx context.Context, conn *pgx.Conn) error {
+// preparedKey is where a connection keeps the set of what is prepared on it, by name.
+const preparedKey = "prepared"
+
+func isPrepared(conn *pgconn.PgConn, s *statement) bool {
+	prepared, _ := conn.CustomData()[preparedKey].(map[string]bool)
+	return prepared[s.name]
+}
+
+func markPrepared(conn *pgconn.PgConn, s *statement) {
+	prepared, _ := conn.CustomData()[preparedKey].(map[string]bool)
+	if prepared == nil {
+		prepared = map[string]bool{}
+		conn.CustomData()[preparedKey] = prepared
+	}
+	prepared[s.name] = true
+}
+
+// prepareOne prepares a statement at its first use on a connection that has replaced a dead one. Preparing all of them
+// there would wait for any table that is locked, with no request to end it.
+func (d *database) prepareOne(ctx context.Context, conn *pgconn.PgConn, s *statement) error {
+	description, err := conn.Prepare(ctx, s.name, s.sql, nil)
+	if err != nil {
+		return err
+	}
+	s.description.CompareAndSwap(nil, description)
+	markPrepared(conn, s)
+	return nil
+}
+
+// prepareAll prepares every statement that a connection may run, in one round trip.
+func (d *database) prepareAll(ctx context.Context, conn *pgx.Conn) error {
 	pipeline := conn.PgConn().StartPipeline(ctx)
 	var prepared []*statement
 	for _, s := range d.statements {
-		if s.writes && d.name != "primary" {
+		if s.writes && d.name != "primary" || isPrepared(conn.PgConn(), s) {
 			continue
 		}
 		pipeline.SendPrepare(s.name, s.sql, nil)
@@ -229,17 +258,24 @@ func (d *database) prepare(ctx context.Context, conn *pgx.Conn) error {
 	if err := pipeline.Close(); err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
+	for _, s := range prepared {
+		markPrepared(conn.PgConn(), s)
+	}
 	return nil
 }
 
-// warm opens every connection of the pool.
+// warm opens every connection of the pool and prepares every statement on it.
 func (d *database) warm(ctx context.Context) error {
 	size := int(d.pool.Config().MaxConns)
 	conns := make([]*pgxpool.Conn, size)
 	errs := make([]error, size)
 	var wg sync.WaitGroup
 	for i := range size {
-		wg.Go(func() { conns[i], errs[i] = d.pool.Acquire(ctx) })
+		wg.Go(func() {
+			if conns[i], errs[i] = d.pool.Acquire(ctx); errs[i] == nil {
+				errs[i] = d.prepareAll(ctx, conns[i].Conn())
+			}
+		})
 	}
 	wg.Wait()
 	for _, conn := range conns {
@@ -280,6 +316,15 @@ func (d *database) query(ctx context.Context, s *statement, parameters [][]byte,
 			return fmt.Errorf("%s: %w", s.name, errUnavailable)
 		}
 		request.statementBegins()
+		if !isPrepared(pg, s) {
+			if err := d.prepareOne(ctx, pg, s); err != nil {
+				request.statementEnds()
+				if !d.retry(ctx, conn, err, attempt) {
+					return failure(ctx, s, err)
+				}
+				continue
+			}
+		}
 		s.count.Inc()
 		result := pg.ExecStatement(ctx, s.description.Load(), parameters, binaryFormat, binaryFormat)
 		rows := 0
@@ -293,22 +338,33 @@ func (d *database) query(ctx context.Context, s *statement, parameters [][]byte,
 			conn.Release()
 			return nil
 		}
-		dead := isConnectionFailure(err)
-		if dead {
-			_ = conn.Conn().Close(ctx)
-		}
-		conn.Release()
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case !dead:
-			return fmt.Errorf("%s: %w", s.name, err)
-		case rows == 0 && !s.writes && attempt <= d.pool.Config().MaxConns:
-			// Every connection may have died at once.
-		default:
-			return fmt.Errorf("%s: %w: %w", s.name, errUnavailable, err)
+		again := d.retry(ctx, conn, err, attempt)
+		if !again || rows > 0 || s.writes {
+			return failure(ctx, s, err)
 		}
 	}
+}
+
+// retry gives a connection back whose statement failed, and tells whether another connection may do better: where this
+// one is dead (every one may have died at once) and the request has time left.
+func (d *database) retry(ctx context.Context, conn *pgxpool.Conn, err error, attempt int32) bool {
+	dead := isConnectionFailure(err)
+	if dead {
+		_ = conn.Conn().Close(ctx)
+	}
+	conn.Release()
+	return dead && ctx.Err() == nil && attempt <= d.pool.Config().MaxConns
+}
+
+// failure is what a statement's error means to a request.
+func failure(ctx context.Context, s *statement, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !isConnectionFailure(err):
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return fmt.Errorf("%s: %w: %w", s.name, errUnavailable, err)
 }
 
 // isConnectionFailure tells a connection that can do nothing more from a statement that failed.
