@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/reference"
 )
 
 // answersCold asks each operation once of a server that was just started.
@@ -104,6 +107,8 @@ type mutation struct {
 // compared, and the statements are counted for it and, where the form asks for them, for many at once. A copy in which
 // nothing was written is still fresh and serves the next operation too.
 func (s *subject) mutate(ctx context.Context) error {
+	s.mutating.Lock()
+	defer s.mutating.Unlock()
 	if s.mutated != nil {
 		return nil
 	}
@@ -114,6 +119,13 @@ func (s *subject) mutate(ctx context.Context) error {
 			questions = append(questions, q)
 		}
 	}
+	if s.Form == Short {
+		made, err := s.mutateInARow(ctx, questions)
+		if err == nil {
+			s.mutated = made
+		}
+		return err
+	}
 	for len(questions) > 0 {
 		err := s.withFork(ctx, nil, func(db engine.Database, c engine.Contender) error {
 			w, err := s.watch(ctx, db)
@@ -121,7 +133,7 @@ func (s *subject) mutate(ctx context.Context) error {
 				return err
 			}
 			defer w.close(ctx)
-			unwritten, err := w.written(ctx)
+			unwritten, err := written(ctx, w.primary)
 			if err != nil {
 				return err
 			}
@@ -131,7 +143,7 @@ func (s *subject) mutate(ctx context.Context) error {
 				if made[q.name], err = s.mutateOnce(ctx, w, c, q); err != nil {
 					return err
 				}
-				now, err := w.written(ctx)
+				now, err := written(ctx, w.primary)
 				if err != nil || now != unwritten {
 					return err
 				}
@@ -144,6 +156,48 @@ func (s *subject) mutate(ctx context.Context) error {
 	}
 	s.mutated = made
 	return nil
+}
+
+// mutateInARow runs all mutating operations on one copy of the data. Once something was written there, the reference
+// reads it again and says what is to be expected of the next one.
+func (s *subject) mutateInARow(ctx context.Context, questions []*question) (map[string]*mutation, error) {
+	made := map[string]*mutation{}
+	return made, s.withFork(ctx, nil, func(db engine.Database, c engine.Contender) error {
+		primary, err := pgx.Connect(ctx, db.AdminPrimaryURL())
+		if err != nil {
+			return fmt.Errorf("connect to the primary: %w", err)
+		}
+		defer primary.Close(context.WithoutCancel(ctx))
+		unwritten, err := written(ctx, primary)
+		if err != nil {
+			return err
+		}
+		known, executor := unwritten, s.executor
+		for _, q := range questions {
+			now, err := written(ctx, primary)
+			if err != nil {
+				return err
+			}
+			detail := "on a fresh copy of the data"
+			if now != unwritten {
+				detail = "after other mutations"
+				if now != known {
+					data, err := reference.Open(ctx, db.PrimaryURL())
+					if err != nil {
+						return err
+					}
+					known, executor = now, reference.NewExecutor(s.Contract, data)
+				}
+				if q, err = ask(q.name, reference.RequestOf(q.operation), executor); err != nil {
+					return err
+				}
+			}
+			t := &tally{}
+			s.pose(ctx, t, c.GraphQLURL(), q, graphqlResponse, detail)
+			made[q.name] = &mutation{findings: t.list, answers: t.answers.Load()}
+		}
+		return nil
+	})
 }
 
 func (s *subject) mutateOnce(ctx context.Context, w *watch, c engine.Contender, q *question) (*mutation, error) {

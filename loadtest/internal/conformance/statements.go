@@ -352,8 +352,8 @@ func (s *subject) countEach(ctx context.Context, t *tally, n int) error {
 }
 
 // written is where the primary's log ends: it moves with every write, perhaps for other reasons too.
-func (w *watch) written(ctx context.Context) (position string, err error) {
-	if err := w.primary.QueryRow(ctx, "select pg_current_wal_insert_lsn()::text").Scan(&position); err != nil {
+func written(ctx context.Context, primary *pgx.Conn) (position string, err error) {
+	if err := primary.QueryRow(ctx, "select pg_current_wal_insert_lsn()::text").Scan(&position); err != nil {
 		return "", fmt.Errorf("read the position of the log: %w", err)
 	}
 	return position, nil

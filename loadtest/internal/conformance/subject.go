@@ -23,7 +23,10 @@ type subject struct {
 	// shared runs against the shared database, which nobody changes. Checks that read use it, so that it grows old.
 	shared engine.Contender
 	// mutated is what came of each mutation, made once for several checks.
-	mutated map[string]*mutation
+	mutated  map[string]*mutation
+	mutating sync.Mutex
+	// background is what goes on beside the checks.
+	background sync.WaitGroup
 	// slow are the clients that the check hostile left waiting.
 	slow *slowClients
 }
@@ -94,6 +97,7 @@ func (s *subject) stop(ctx context.Context, stop func(context.Context) error) {
 }
 
 func (s *subject) close(ctx context.Context) {
+	s.background.Wait()
 	s.client.close()
 	if s.slow != nil {
 		s.slow.close()
