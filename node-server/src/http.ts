@@ -290,7 +290,11 @@ export class GraphqlHandler {
   /** Refuses new requests from now on and resolves when those under way are answered. */
   async close(): Promise<void> {
     this.#closing = true;
-    if (this.#inFlight > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
+    if (this.#inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+      });
+    }
   }
 
   /** Answers a request through `reply`, at most once: a client that goes away gets none. */

@@ -68,7 +68,7 @@ func TestFailuresAreCountedByKind(t *testing.T) {
 		"not JSON":     {answer(200, `<html>`), func(f Failed) uint64 { return f.WrongAnswer }},
 		"errors":       {answer(200, `{"errors":[{"message":"no"}]}`), func(f Failed) uint64 { return f.GraphQLErrors }},
 		"status":       {answer(503, `{}`), func(f Failed) uint64 { return f.Status }},
-		"redirect":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, func(f Failed) uint64 { return f.Status }},
+		"redirect":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, func(f Failed) uint64 { return f.Status }},
 		"body cut short": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			_, _ = io.WriteString(w, "{")

@@ -14,18 +14,17 @@ import (
 
 // row is what the tables say of one arm.
 type row struct {
-	arm, tier                     string
-	cpu, cpuLow, cpuHigh          float64 // µs per request at the common rate: median, least, most of the blocks
-	floor                         float64 // cpu ÷ that of the contender's floor; NaN without one
-	p50, p90, p99, p999           float64 // ms, median of the blocks' percentiles
-	requests                      uint64
-	throughput, lowest, highest   float64
-	bottlenecks                   string
-	pss                           float64 // MB, the most of all blocks
-	statements                    float64
-	trials, void                  int
-	nonconformant                 bool
-	throughputVoid, ratePositions int
+	arm, tier                   string
+	cpu, cpuLow, cpuHigh        float64 // µs per request at the common rate: median, least, most of the blocks
+	floor                       float64 // cpu ÷ that of the contender's floor; NaN without one
+	p50, p90, p99, p999         float64 // ms, median of the blocks' percentiles
+	requests                    uint64
+	throughput, lowest, highest float64
+	bottlenecks                 string
+	pss                         float64 // MB, the most of all blocks
+	statements                  float64
+	trials, void                int
+	nonconformant               bool
 }
 
 func rows(r record.Run) []row {
