@@ -26,7 +26,7 @@ type Master struct {
 	holidays atomic.Pointer[map[Date]struct{}]
 	vectors  atomic.Pointer[[]vectorRow]
 
-	// areaChanges counts what renamed did, so that a reading begun before is not put over it.
+	// areaChanges counts what renameArea did, so that a reading begun before is not put over it.
 	areaMutex   sync.Mutex
 	areaChanges int
 }
@@ -145,8 +145,8 @@ func (m *Master) loadAreas(ctx context.Context) error {
 	}
 }
 
-// renamed puts what a mutation of this process wrote into memory.
-func (m *Master) renamed(row *namedRow) {
+// renameArea puts what a mutation of this process wrote into memory.
+func (m *Master) renameArea(row *namedRow) {
 	m.areaMutex.Lock()
 	defer m.areaMutex.Unlock()
 	m.areaChanges++

@@ -974,6 +974,6 @@ func (m mutationResolver) RenameArea(ctx context.Context, id, name string) (*Are
 	if err != nil || row == nil {
 		return nil, err
 	}
-	m.app.master.renamed(row)
+	m.app.master.renameArea(row)
 	return (*Area)(row), nil
 }
