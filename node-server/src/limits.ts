@@ -115,7 +115,7 @@ export class OperationWeight {
   }
 
   /** Throws the first limit that is broken: depth, aliases, cost. `variables` are coerced ones. */
-  check(variables: Variables, limits: Limits): void {
+  checkLimits(variables: Variables, limits: Limits): void {
     if (this.#depth > limits.depth) {
       throw over('QUERY_TOO_DEEP', `Query has depth ${this.#depth}; the limit is ${limits.depth}.`);
     }

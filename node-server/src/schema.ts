@@ -233,7 +233,7 @@ export function newExecute(options: {
       context.pool = store.primary;
     }
     const variables = coerceVariables(schema, operation, request.variables);
-    operation.weight.check(variables ?? none, limits);
+    operation.weight.checkLimits(variables ?? none, limits);
     context.work.timing?.mark('validate');
     return variables;
   }

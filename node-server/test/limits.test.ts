@@ -14,7 +14,7 @@ function refusalOf(query: string, variables: Record<string, unknown> = {}, tight
   try {
     const all = { ...limits, ...tight };
     const operation = new DocumentCache(schema, all).get(query).operation(null);
-    operation.weight.check(coerceVariables(schema, operation, variables) ?? {}, all);
+    operation.weight.checkLimits(coerceVariables(schema, operation, variables) ?? {}, all);
     return null;
   } catch (error) {
     assert.ok(error instanceof RequestError);

@@ -86,7 +86,7 @@ func definition(ending, concept string) *regexp.Regexp {
 		snake := regexp.MustCompile(`[A-Z]`).ReplaceAllStringFunc(concept, func(c string) string { return "_" + strings.ToLower(c) })
 		return regexp.MustCompile(`\b(fn|pub) ` + snake + `\b`)
 	}
-	return regexp.MustCompile(`(?m)(function |^\s+(readonly |async |private |static )*)` + concept + `\b\s*[(<:=]`)
+	return regexp.MustCompile(`(?m)(function |const |^\s+(readonly |async |private |static )*#?)` + concept + `\b\s*[(<:=]`)
 }
 
 func contains(list []string, x string) bool {
