@@ -62,8 +62,10 @@ test-rust: need-rust build-loadtest
 	scripts/with-database cargo test --manifest-path rust-server/Cargo.toml --locked
 
 .PHONY: test-conformance
+# The seed is fixed: a test that meets other queries each time could not be repeated. make conformance takes a new one.
 test-conformance: build
-	$(LOADTEST) conformance $(call flag,engine,$(ENGINE))
+	$(LOADTEST) conformance --fresh --seed 1 --contender go,node,rust,node-compiled,go-floor,node-floor,rust-floor $(call flag,engine,$(ENGINE))
+	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none $(call flag,engine,$(ENGINE))
 
 .PHONY: lint
 lint: need-go need-node need-rust build-node ## Check style and types in all languages
