@@ -146,6 +146,12 @@ impl RequestError {
         RequestError { code, message: message.into(), locations: vec![location] }
     }
 
+    /// A rule of the specification that the document or its variables broke.
+    pub fn broken(code: Code, error: spec::Error) -> Self {
+        let locations = error.position.map(|at| (at.line as u32, at.column as u32)).into_iter().collect();
+        RequestError { code, message: error.message.into(), locations }
+    }
+
     /// The status with `application/graphql-response+json`.
     pub fn status(&self) -> u16 {
         self.code.status()

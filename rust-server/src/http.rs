@@ -20,14 +20,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
-use serde_json::{Map, Value};
+use spec::json::{self, Json};
 use std::{
     borrow::Cow,
-    fmt,
     future::Future,
     io,
     panic::AssertUnwindSafe,
@@ -288,148 +283,70 @@ fn data_body(data: &async_graphql::Value, errors: &[ExecutionError]) -> Vec<u8> 
 struct GraphqlRequest<'a> {
     query: Cow<'a, str>,
     operation_name: Option<Cow<'a, str>>,
-    variables: Map<String, Value>,
-}
-
-/// A member of the body. Duplicates: the last one wins, so a wrong one is no error yet.
-enum Member<'a> {
-    Null,
-    Text(Cow<'a, str>),
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Member<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MemberVisitor;
-        impl<'de> Visitor<'de> for MemberVisitor {
-            type Value = Member<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Member<'de>, E> {
-                Ok(Member::Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Member<'de>, E> {
-                Ok(Member::Text(Cow::Owned(text.to_owned())))
-            }
-            fn visit_unit<E>(self) -> Result<Member<'de>, E> {
-                Ok(Member::Null)
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Member<'de>, E> {
-                Ok(Member::Other)
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Member<'de>, E> {
-                Ok(Member::Other)
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Member<'de>, E> {
-                Ok(Member::Other)
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Member<'de>, E> {
-                Ok(Member::Other)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Member<'de>, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Member::Other)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member<'de>, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Member::Other)
-            }
-        }
-        deserializer.deserialize_any(MemberVisitor)
-    }
-}
-
-#[derive(Default)]
-struct Members<'a> {
-    query: Option<Member<'a>>,
-    operation_name: Option<Member<'a>>,
-    variables: Option<Value>,
-    extensions: Option<Value>,
-}
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Members::default();
-                while let Some(Member::Text(key)) = map.next_key::<Member<'de>>()? {
-                    match &*key {
-                        "query" => members.query = Some(map.next_value()?),
-                        "operationName" => members.operation_name = Some(map.next_value()?),
-                        "variables" => members.variables = Some(map.next_value()?),
-                        "extensions" => members.extensions = Some(map.next_value()?),
-                        // Read, not skipped: a lone surrogate or a pit of brackets is an error here too.
-                        _ => drop(map.next_value::<Value>()?),
-                    }
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(MembersVisitor)
-    }
+    variables: json::Object<'a>,
 }
 
 fn bad_request(message: impl Into<Cow<'static, str>>) -> RequestError {
     RequestError::new(Code::BadRequest, message)
 }
 
-fn object(value: Option<Value>, message: &'static str) -> Result<Map<String, Value>, RequestError> {
+fn object<'a>(value: Option<Json<'a>>, message: &'static str) -> Result<json::Object<'a>, RequestError> {
     match value {
-        None | Some(Value::Null) => Ok(Map::new()),
-        Some(Value::Object(object)) => Ok(object),
+        None | Some(Json::Null) => Ok(json::Object::new()),
+        Some(Json::Object(object)) => Ok(object),
         Some(_) => Err(bad_request(message)),
     }
 }
 
-impl<'a> Members<'a> {
-    fn check(self) -> Result<GraphqlRequest<'a>, RequestError> {
-        let query = match self.query {
-            Some(Member::Text(query)) => query,
-            _ => return Err(bad_request("\"query\" must be a string.")),
-        };
-        let operation_name = match self.operation_name {
-            None | Some(Member::Null) => None,
-            Some(Member::Text(name)) => Some(name),
-            Some(Member::Other) => return Err(bad_request("\"operationName\" must be a string or null.")),
-        };
-        let variables = object(self.variables, "\"variables\" must be an object or null.")?;
-        object(self.extensions, "\"extensions\" must be an object or null.")?;
-        Ok(GraphqlRequest { query, operation_name, variables })
-    }
+fn check_shape(mut members: json::Object<'_>) -> Result<GraphqlRequest<'_>, RequestError> {
+    let Some(Json::String(query)) = members.remove("query") else {
+        return Err(bad_request("\"query\" must be a string."));
+    };
+    let operation_name = match members.remove("operationName") {
+        None | Some(Json::Null) => None,
+        Some(Json::String(name)) => Some(name),
+        Some(_) => return Err(bad_request("\"operationName\" must be a string or null.")),
+    };
+    let variables = object(members.remove("variables"), "\"variables\" must be an object or null.")?;
+    object(members.remove("extensions"), "\"extensions\" must be an object or null.")?;
+    Ok(GraphqlRequest { query, operation_name, variables })
 }
 
 fn from_body(body: &[u8]) -> Result<GraphqlRequest<'_>, RequestError> {
     let text = std::str::from_utf8(body).map_err(|_| bad_request("Body is not UTF-8."))?;
-    let members: Members = serde_json::from_str(text)
-        .map_err(|error| bad_request(format!("Body is not a JSON object of a request: {error}.")))?;
-    members.check()
+    match Json::parse(text) {
+        Ok(Json::Object(members)) => check_shape(members),
+        Ok(_) => Err(bad_request("Body is not a JSON object.")),
+        Err(error) => Err(bad_request(format!("Body is not JSON: {error}."))),
+    }
+}
+
+type Parameter<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+fn parameters(query: &str) -> Result<Vec<Parameter<'_>>, RequestError> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(name)?, decode(value)?))
+        })
+        .collect()
 }
 
 /// `query`, `operationName`, `variables`, `extensions` of a GET, the latter two as JSON.
-fn from_url(query: &str) -> Result<GraphqlRequest<'_>, RequestError> {
-    let mut members = Members::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (name, value) = (decode(name)?, decode(value)?);
-        let json =
-            || serde_json::from_str(&value).map_err(|error| bad_request(format!("\"{name}\" is not JSON: {error}.")));
-        match &*name {
-            "query" => members.query = Some(Member::Text(value)),
-            "operationName" => members.operation_name = Some(Member::Text(value)),
-            "variables" if !value.is_empty() => members.variables = Some(json()?),
-            "extensions" if !value.is_empty() => members.extensions = Some(json()?),
-            _ => {}
-        }
+fn from_parameters<'a>(parameters: &'a [Parameter<'_>]) -> Result<GraphqlRequest<'a>, RequestError> {
+    let mut members = json::Object::new();
+    for (name, value) in parameters {
+        let value = match &**name {
+            "query" | "operationName" => Json::String(Cow::Borrowed(value)),
+            "variables" | "extensions" if !value.is_empty() => {
+                Json::parse(value).map_err(|error| bad_request(format!("\"{name}\" is not JSON: {error}.")))?
+            }
+            _ => continue,
+        };
+        members.insert(Cow::Borrowed(name), value);
     }
-    members.check()
+    check_shape(members)
 }
 
 /// application/x-www-form-urlencoded, as URLs have it.
@@ -598,9 +515,13 @@ async fn answer(app: &App, request: Request<Body>, phases: &mut Option<Phases>) 
     if !is_get && !is_json(&head.headers) {
         return Answer::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Only application/json in UTF-8 is understood.");
     }
-    let bytes;
+    let (bytes, decoded);
     let request = if is_get {
-        from_url(head.uri.query().unwrap_or_default())
+        match parameters(head.uri.query().unwrap_or_default()) {
+            Ok(parameters) => decoded = parameters,
+            Err(error) => return Answer::error(media, error),
+        }
+        from_parameters(&decoded)
     } else {
         match read_body(&head.headers, body, app.config.limits.body_bytes).await {
             Ok(body) => bytes = body,

@@ -5,7 +5,7 @@ use anyhow::Context;
 use async_graphql::parser::types::BaseType;
 use serde::Deserialize;
 use spec::{
-    Variables,
+    ParseError, Tokens, Variables,
     ast::{Document, Field, Operation, Selection, Value},
 };
 use std::{collections::HashMap, path::Path, time::Duration};
@@ -65,6 +65,18 @@ impl Limits {
             cached_documents: file.cached_documents,
         })
     }
+}
+
+/// A document's lexical tokens, counted until the limit.
+pub fn check_tokens<'a>(limits: &Limits, text: &'a str) -> Result<Tokens<'a>, RequestError> {
+    spec::tokenize(text, limits.tokens).map_err(|error| match error {
+        ParseError::TooManyTokens => {
+            let limit = limits.tokens;
+            let message = format!("Query has more than {limit} tokens; the limit is {limit}.");
+            RequestError::new(Code::QueryTooLong, message)
+        }
+        ParseError::Syntax(error) => RequestError::broken(Code::ParseFailed, error),
+    })
 }
 
 /// How many objects a list without `first` is taken to hold.

@@ -2,7 +2,7 @@
 
 use crate::{
     errors::{Code, Failure, RequestError},
-    limits::{Limits, check_limits},
+    limits::{Limits, check_limits, check_tokens},
     resolvers::{Located, Mutation, Query, Scope},
     store::Date,
     telemetry::lock,
@@ -10,11 +10,10 @@ use crate::{
 use anyhow::Context;
 use async_graphql::{
     EmptySubscription, Request, ServerError, ValidationMode,
-    parser::types::{ExecutableDocument, OperationType, TypeKind, TypeSystemDefinition},
+    parser::types::{OperationType, TypeKind, TypeSystemDefinition},
 };
 use lru::LruCache;
-use serde_json::{Map, Value};
-use spec::{ParseError, Variables, ast::Document};
+use spec::{Plan, Variables, ast::Document, json};
 use std::{
     collections::BTreeMap,
     fmt::Write,
@@ -29,13 +28,13 @@ type Library = async_graphql::Schema<Query, Mutation, EmptySubscription>;
 pub struct Prepared {
     document: Document,
     /// The plan of a document with one operation and no variables: it never changes.
-    constant: OnceLock<ExecutableDocument>,
+    constant: OnceLock<Plan>,
 }
 
 /// What is left to execute.
 pub struct Planned {
     pub kind: OperationType,
-    document: ExecutableDocument,
+    plan: Plan,
 }
 
 pub struct Schema {
@@ -80,20 +79,14 @@ impl Schema {
 
     /// Tokens and parsing.
     pub fn parse(&self, text: &str) -> Result<Document, RequestError> {
-        spec::parse(text, self.limits.tokens).map_err(|error| match error {
-            ParseError::TooManyTokens => {
-                let limit = self.limits.tokens;
-                let message = format!("Query has more than {limit} tokens; the limit is {limit}.");
-                RequestError::new(Code::QueryTooLong, message)
-            }
-            ParseError::Syntax(error) => request_error(Code::ParseFailed, error),
-        })
+        let tokens = check_tokens(&self.limits, text)?;
+        spec::parse(tokens).map_err(|error| RequestError::broken(Code::ParseFailed, error))
     }
 
     /// Validation; what passes is kept.
     pub fn validate(&self, text: &str, document: Document) -> Result<Arc<Prepared>, Vec<RequestError>> {
         spec::validate(&self.rules, &document).map_err(|errors| {
-            errors.into_iter().map(|error| request_error(Code::ValidationFailed, error)).collect::<Vec<_>>()
+            errors.into_iter().map(|error| RequestError::broken(Code::ValidationFailed, error)).collect::<Vec<_>>()
         })?;
         let prepared = Arc::new(Prepared { document, constant: OnceLock::new() });
         lock(&self.documents).put(text.into(), prepared.clone());
@@ -106,7 +99,7 @@ impl Schema {
         &self,
         prepared: &Prepared,
         operation_name: Option<&str>,
-        variables: &Map<String, Value>,
+        variables: &json::Object<'_>,
         refuse: impl FnOnce(OperationType) -> Result<(), RequestError>,
     ) -> Result<Planned, RequestError> {
         let Prepared { document, constant } = prepared;
@@ -116,16 +109,16 @@ impl Schema {
         let kind = operation.kind;
         refuse(kind)?;
         if let Some(plan) = constant.get() {
-            return Ok(Planned { kind, document: plan.clone() });
+            return Ok(Planned { kind, plan: plan.clone() });
         }
         let variables = spec::coerce_variables(&self.rules, operation, variables)
-            .map_err(|error| request_error(Code::BadUserInput, error))?;
+            .map_err(|error| RequestError::broken(Code::BadUserInput, error))?;
         check_limits(&self.limits, &self.rules, document, operation, &variables)?;
         let plan = self.expand(document, operation, &variables)?;
         if operation.variables.is_empty() && document.operations.len() == 1 {
-            return Ok(Planned { kind, document: constant.get_or_init(|| plan).clone() });
+            return Ok(Planned { kind, plan: constant.get_or_init(|| plan).clone() });
         }
-        Ok(Planned { kind, document: plan })
+        Ok(Planned { kind, plan })
     }
 
     fn expand(
@@ -133,7 +126,7 @@ impl Schema {
         document: &Document,
         operation: &spec::ast::Operation,
         variables: &Variables,
-    ) -> Result<ExecutableDocument, RequestError> {
+    ) -> Result<Plan, RequestError> {
         spec::plan(&self.rules, document, operation, variables)
             .map_err(|spec::TooLarge| RequestError::new(Code::QueryTooCostly, "Query expands to too many fields."))
     }
@@ -141,16 +134,12 @@ impl Schema {
     /// Executes; data (null where an error reached the root) and errors.
     pub async fn execute(&self, planned: Planned, scope: Scope) -> (async_graphql::Value, Vec<ExecutionError>) {
         let mut request = Request::new("");
-        request.set_parsed_query(planned.document);
-        let response = self.library.execute(request.data(scope)).await;
+        request.set_parsed_query(planned.plan.document);
+        let mut response = self.library.execute(request.data(scope)).await;
+        if planned.plan.asks_interfaces {
+            spec::mend_interfaces(&mut response.data);
+        }
         (response.data, response.errors.into_iter().map(ExecutionError::from).collect())
-    }
-}
-
-fn request_error(code: Code, error: spec::Error) -> RequestError {
-    match error.position {
-        Some(position) => RequestError::at(code, error.message, (position.line as u32, position.column as u32)),
-        None => RequestError::new(code, error.message),
     }
 }
 

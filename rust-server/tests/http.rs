@@ -15,6 +15,10 @@ fn requests_that_fail() {
         let v =
             |query: &str, variables: Value| json!({ "query": query, "variables": variables }).to_string().into_bytes();
         let item = "query($id: ID!) { item(id: $id) { id } }";
+        let digits = "9".repeat(1000);
+        let variables = |query: &str, value: &str| {
+            format!("{{\"query\":{},\"variables\":{{\"n\":{value}}}}}", json!(query)).into_bytes()
+        };
         let rows: Vec<(&str, Vec<u8>, u16, &str)> = vec![
             ("an empty query", q(""), 400, "GRAPHQL_PARSE_FAILED"),
             ("a bad character", q("{ areas { id } } ?"), 400, "GRAPHQL_PARSE_FAILED"),
@@ -46,6 +50,26 @@ fn requests_that_fail() {
             ("a boolean for an id", v(item, json!({ "id": true })), 400, "BAD_USER_INPUT"),
             ("a float for an id", v(item, json!({ "id": 1.5 })), 400, "BAD_USER_INPUT"),
             ("a huge integer for an id", v(item, json!({ "id": 1e30 })), 200, ""),
+            (
+                "an integer of a thousand digits",
+                variables("query($n: Int!) { items(first: $n) { id } }", &digits),
+                400,
+                "BAD_USER_INPUT",
+            ),
+            ("an id of a thousand digits", variables("query($n: ID!) { item(id: $n) { id } }", &digits), 200, ""),
+            ("a thousand digits nobody asked for", variables("{ areas { id } }", &digits), 200, ""),
+            (
+                "500 brackets nobody asked for",
+                variables("{ areas { id } }", &format!("{}{}", "[".repeat(500), "]".repeat(500))),
+                200,
+                "",
+            ),
+            (
+                "50,000 brackets that are closed",
+                variables("{ areas { id } }", &format!("{}{}", "[".repeat(49_000), "]".repeat(49_000))),
+                400,
+                "BAD_REQUEST",
+            ),
             ("variables nobody declared", v("{ item(id: 1) { id } }", json!({ "x": 1 })), 200, ""),
             ("depth 10", q(&nested(10)), 200, ""),
             ("depth 11", q(&nested(11)), 400, "QUERY_TOO_DEEP"),
@@ -305,6 +329,33 @@ fn introspection_tells_the_contract() {
             .collect();
         // oneOf is the library's own: contender.yaml lists it.
         assert_eq!(names, ["deprecated", "include", "oneOf", "skip", "specifiedBy"]);
+    });
+}
+
+#[test]
+fn introspection_tells_the_interfaces() {
+    run(async {
+        let server = Server::start(&[]).await;
+        let data = server
+            .data("{ __schema { types { ...T } } __type(name: \"Named\") { all: interfaces { name } fields { type { ...T } } } } \
+                   fragment T on __Type { interfaces { name } of: kind name }")
+            .await;
+        let types = data["__schema"]["types"].as_array().expect("types");
+        let fields = data["__type"]["fields"].as_array().expect("fields");
+        let mut kinds = std::collections::BTreeSet::new();
+        for ty in types.iter().chain(fields.iter().map(|field| &field["type"])) {
+            let keys: Vec<&String> = ty.as_object().expect("a type").keys().collect();
+            assert_eq!(keys, ["interfaces", "name", "of"], "nothing but what was asked for");
+            let kind = ty["of"].as_str().expect("a kind");
+            match kind {
+                "INTERFACE" => assert_eq!(ty["interfaces"], json!([]), "{ty}"),
+                "OBJECT" => assert!(ty["interfaces"].is_array(), "{ty}"),
+                _ => assert_eq!(ty["interfaces"], Value::Null, "{ty}"),
+            }
+            kinds.insert(kind);
+        }
+        assert!(kinds.is_superset(&["INTERFACE", "OBJECT", "SCALAR", "UNION", "NON_NULL"].into()), "{kinds:?}");
+        assert_eq!(data["__type"]["all"], json!([]));
     });
 }
 

@@ -7,6 +7,7 @@
 //! no fragments on object types, no variables, no directives, and each field once.
 
 pub mod ast;
+pub mod json;
 mod lexer;
 mod parser;
 mod plan;
@@ -15,8 +16,8 @@ mod validate;
 mod variables;
 
 pub use async_graphql::{Name, Pos, parser::types::OperationType};
-pub use parser::{ParseError, parse};
-pub use plan::{TooLarge, plan};
+pub use parser::{ParseError, Tokens, parse, tokenize};
+pub use plan::{Plan, TooLarge, mend_interfaces, plan};
 pub use schema::{FieldDefinition, InputDefinition, Schema, TypeDefinition, named};
 pub use validate::validate;
 pub use variables::{Variables, coerce_variables};

@@ -17,19 +17,28 @@ pub enum ParseError {
     Syntax(Error),
 }
 
-/// Parses a document of at most `token_limit` lexical tokens, comments not counted.
-pub fn parse(source: &str, token_limit: usize) -> Result<Document, ParseError> {
+/// The lexical tokens of a document.
+pub struct Tokens<'a> {
+    tokens: Vec<Token<'a>>,
+    end: Pos,
+}
+
+/// Takes a document apart into at most `limit` lexical tokens, comments not counted.
+pub fn tokenize(source: &str, limit: usize) -> Result<Tokens<'_>, ParseError> {
     let mut lexer = Lexer::new(source);
     let mut tokens = Vec::new();
     while let Some(token) = lexer.next().map_err(ParseError::Syntax)? {
-        if tokens.len() == token_limit {
+        if tokens.len() == limit {
             return Err(ParseError::TooManyTokens);
         }
         tokens.push(token);
     }
-    let end = lexer.position();
-    let mut parser = Parser { tokens: tokens.into_iter(), end, aliases: 0 };
-    parser.document().map_err(ParseError::Syntax)
+    Ok(Tokens { tokens, end: lexer.position() })
+}
+
+/// Parses a document.
+pub fn parse(tokens: Tokens<'_>) -> Result<Document> {
+    Parser { tokens: tokens.tokens.into_iter(), end: tokens.end, aliases: 0 }.document()
 }
 
 struct Parser<'a> {

@@ -9,7 +9,7 @@ use crate::{
     variables::{Variables, from_literal},
 };
 use async_graphql::{
-    Name, Positioned, Value as ConstValue,
+    Name, Pos, Positioned, Value as ConstValue,
     parser::types::{self as library, DocumentOperations, ExecutableDocument},
 };
 use std::collections::HashMap;
@@ -21,14 +21,47 @@ pub struct TooLarge;
 /// Selections looked at; far more than what the limits of depth and cost let through.
 const WORK_LIMIT: usize = 50_000;
 
+/// What is to be executed.
+#[derive(Clone)]
+pub struct Plan {
+    pub document: ExecutableDocument,
+    /// Whether its data are to be handed to [`mend_interfaces`].
+    pub asks_interfaces: bool,
+}
+
+/// Goes before the response key of a `__Type.interfaces`. No client can write a name with a blank in it.
+const KIND_OF: &str = "kind of ";
+
+/// The library knows no interfaces of an interface, and says null where an empty list is due. A plan asks for the kind of
+/// each type whose interfaces it asks for; here the kinds are taken out of the data again, and the lists put in.
+pub fn mend_interfaces(data: &mut ConstValue) {
+    match data {
+        ConstValue::List(values) => values.iter_mut().for_each(mend_interfaces),
+        ConstValue::Object(fields) => {
+            let is_kind = |name: &Name| name.starts_with(KIND_OF);
+            while let Some(at) = fields.keys().position(is_kind) {
+                let Some((name, kind)) = fields.shift_remove_index(at) else { break };
+                let is_interface = matches!(kind, ConstValue::Enum(kind) if kind == *"INTERFACE");
+                if let Some(interfaces @ ConstValue::Null) = fields.get_mut(&name[KIND_OF.len()..])
+                    && is_interface
+                {
+                    *interfaces = ConstValue::List(Vec::new());
+                }
+            }
+            fields.values_mut().for_each(mend_interfaces);
+        }
+        _ => {}
+    }
+}
+
 /// Plans a validated operation for these variables.
 pub fn plan(
     schema: &Schema,
     document: &Document,
     operation: &Operation,
     variables: &Variables,
-) -> Result<ExecutableDocument, TooLarge> {
-    let mut planner = Planner { schema, document, variables, work: 0 };
+) -> Result<Plan, TooLarge> {
+    let mut planner = Planner { schema, document, variables, work: 0, asks_interfaces: false };
     let root = schema.root(operation.kind).ok_or(TooLarge)?;
     let items = planner.object(root, &[&operation.selections])?;
     let definition = library::OperationDefinition {
@@ -37,10 +70,11 @@ pub fn plan(
         directives: Vec::new(),
         selection_set: Positioned::new(library::SelectionSet { items }, operation.position),
     };
-    Ok(ExecutableDocument {
+    let document = ExecutableDocument {
         operations: DocumentOperations::Single(Positioned::new(definition, operation.position)),
         fragments: HashMap::new(),
-    })
+    };
+    Ok(Plan { document, asks_interfaces: planner.asks_interfaces })
 }
 
 struct Planner<'a> {
@@ -48,6 +82,7 @@ struct Planner<'a> {
     document: &'a Document,
     variables: &'a Variables,
     work: usize,
+    asks_interfaces: bool,
 }
 
 /// The fields of one response key, in the order of their first appearance.
@@ -65,7 +100,15 @@ impl<'a> Planner<'a> {
         for set in sets {
             self.collect(ty, set, &mut visited, &mut collected)?;
         }
-        collected.into_iter().map(|(_, fields)| self.field(ty, &fields)).collect()
+        let mut items = Vec::with_capacity(collected.len());
+        for (key, fields) in collected {
+            items.push(self.field(ty, &fields)?);
+            if fields[0].name == *"interfaces" && *ty == *"__Type" {
+                self.asks_interfaces = true;
+                items.push(kind_of(key, fields[0].position));
+            }
+        }
+        Ok(items)
     }
 
     /// CollectFields of the specification.
@@ -184,4 +227,16 @@ impl<'a> Planner<'a> {
         };
         given.iter().filter_map(value).collect()
     }
+}
+
+/// `kind`, under the key by which [`mend_interfaces`] finds it.
+fn kind_of(key: &Name, position: Pos) -> Positioned<library::Selection> {
+    let field = library::Field {
+        alias: Some(Positioned::new(Name::new(format!("{KIND_OF}{key}")), position)),
+        name: Positioned::new(Name::new("kind"), position),
+        arguments: Vec::new(),
+        directives: Vec::new(),
+        selection_set: Positioned::default(),
+    };
+    Positioned::new(library::Selection::Field(Positioned::new(field, position)), position)
 }

@@ -3,24 +3,20 @@
 use crate::{
     Error,
     ast::{Operation, Value},
+    json::{self, Json},
     schema::{InputDefinition, Schema, TypeDefinition},
 };
 use async_graphql::{
     Name, Value as ConstValue,
     parser::types::{BaseType, Type},
 };
-use serde_json::Value as Json;
 use std::collections::HashMap;
 
 /// Coerced values; a variable left out without a default is not there.
 pub type Variables = HashMap<Name, ConstValue>;
 
 /// The values of an operation's variables. What nobody declared is ignored.
-pub fn coerce_variables(
-    schema: &Schema,
-    operation: &Operation,
-    given: &serde_json::Map<String, Json>,
-) -> Result<Variables, Error> {
+pub fn coerce_variables(schema: &Schema, operation: &Operation, given: &json::Object<'_>) -> Result<Variables, Error> {
     let mut variables = Variables::with_capacity(operation.variables.len());
     for definition in &operation.variables {
         let fail = |what: String| Error {
@@ -44,8 +40,8 @@ pub fn coerce_variables(
     Ok(variables)
 }
 
-fn from_json(schema: &Schema, ty: &Type, value: &Json) -> Result<ConstValue, String> {
-    if value.is_null() {
+fn from_json(schema: &Schema, ty: &Type, value: &Json<'_>) -> Result<ConstValue, String> {
+    if *value == Json::Null {
         return match ty.nullable {
             true => Ok(ConstValue::Null),
             false => Err(format!("Expected non-nullable type \"{ty}\" not to be null.")),
@@ -110,7 +106,7 @@ fn left_out(
     }
 }
 
-fn shortened(value: &Json) -> String {
+fn shortened(value: &Json<'_>) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
         Some((at, _)) => format!("{}…", &text[..at]),
@@ -118,26 +114,31 @@ fn shortened(value: &Json) -> String {
     }
 }
 
-/// The integer that a JSON number is, 3.0 included.
-fn integer(value: &Json) -> Option<f64> {
-    value.as_f64().filter(|number| number.fract() == 0.0)
+/// The whole number that a JSON number is, 3.0 included.
+fn whole(number: &str) -> Option<f64> {
+    number.parse().ok().filter(|number: &f64| number.fract() == 0.0)
 }
 
-fn scalar_from_json(schema: &Schema, name: &str, value: &Json) -> Option<ConstValue> {
-    match name {
-        "Int" => integer(value)
-            .filter(|number| (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(number))
-            .map(|number| ConstValue::from(number as i32)),
-        "Float" => value.as_f64().filter(|number| number.is_finite()).map(ConstValue::from),
-        "String" => value.as_str().map(ConstValue::from),
-        "Boolean" => value.as_bool().map(ConstValue::from),
-        "ID" => match value {
-            Json::String(text) => Some(ConstValue::from(text)),
-            Json::Number(number) if number.is_i64() || number.is_u64() => Some(ConstValue::String(number.to_string())),
-            // Beyond 64 bits only its size is known; as an id it is unknown all the same.
-            value => integer(value).map(|number| ConstValue::String(format!("{number:.0}"))),
-        },
-        custom => value.as_str().filter(|text| schema.is_text_scalar(custom, text)).map(ConstValue::from),
+fn scalar_from_json(schema: &Schema, name: &str, value: &Json<'_>) -> Option<ConstValue> {
+    match (name, value) {
+        ("Int", Json::Number(number)) => {
+            let within = |number: &f64| (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(number);
+            let written = || whole(number).filter(within).map(|number| number as i32);
+            number.parse().ok().or_else(written).map(ConstValue::from)
+        }
+        ("Float", Json::Number(number)) => {
+            number.parse().ok().filter(|number: &f64| number.is_finite()).map(ConstValue::from)
+        }
+        ("String", Json::String(text)) => Some(ConstValue::from(&**text)),
+        ("Boolean", Json::Boolean(value)) => Some(ConstValue::from(*value)),
+        ("ID", Json::String(text)) => Some(ConstValue::from(&**text)),
+        ("ID", Json::Number(number)) if number.contains(['.', 'e', 'E']) => {
+            whole(number).map(|number| ConstValue::String(format!("{number:.0}")))
+        }
+        ("ID", Json::Number(number)) => Some(ConstValue::from(*number)),
+        ("Int" | "Float" | "String" | "Boolean" | "ID", _) => None,
+        (custom, Json::String(text)) => schema.is_text_scalar(custom, text).then(|| ConstValue::from(&**text)),
+        _ => None,
     }
 }
 

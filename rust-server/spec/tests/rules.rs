@@ -1,7 +1,10 @@
 //! Documents that are valid, documents that are not, and what a plan looks like.
 
 use serde_json::{Value, json};
-use spec::{ParseError, Schema, Variables, coerce_variables, parse, plan, validate};
+use spec::{
+    ParseError, Schema, Variables, ast::Document, coerce_variables, json::Json, mend_interfaces, plan, tokenize,
+    validate,
+};
 
 const SDL: &str = "
 scalar Date
@@ -24,6 +27,10 @@ type NotFound { itemId: ID! }
 
 fn schema() -> Schema {
     Schema::parse(SDL, &[("Date", |text| text.len() == 10)]).expect("a schema")
+}
+
+fn parse(text: &str, token_limit: usize) -> Result<Document, ParseError> {
+    spec::parse(tokenize(text, token_limit)?).map_err(ParseError::Syntax)
 }
 
 fn errors(schema: &Schema, text: &str) -> Vec<String> {
@@ -210,9 +217,11 @@ fn planned(schema: &Schema, text: &str, variables: Value) -> Result<String, Stri
     let document = parse(text, 2000).expect("a document");
     assert_eq!(validate(schema, &document), Ok(()), "{text}");
     let operation = document.operation(None)?;
-    let Value::Object(given) = variables else { panic!("variables are an object") };
+    let variables = variables.to_string();
+    let Ok(Json::Object(given)) = Json::parse(&variables) else { panic!("variables are an object") };
     let variables = coerce_variables(schema, operation, &given).map_err(|error| error.message)?;
     let plan = plan(schema, &document, operation, &variables).map_err(|error| format!("{error:?}"))?;
+    let plan = plan.document;
     assert!(plan.fragments.is_empty());
     let mut out = String::new();
     for (_, operation) in plan.operations.iter() {
@@ -339,8 +348,9 @@ fn variables_are_coerced() {
     ];
     for (ty, given, expected) in cases {
         let document = parse(&format!("query($v: {ty}) {{ x }}"), 100).expect("a document");
-        let given_map = serde_json::Map::from_iter([("v".to_owned(), given.clone())]);
-        let coerced = coerce_variables(&schema, &document.operations[0], &given_map);
+        let written = json!({ "v": given }).to_string();
+        let Ok(Json::Object(variables)) = Json::parse(&written) else { panic!("{written} is an object") };
+        let coerced = coerce_variables(&schema, &document.operations[0], &variables);
         let value = coerced.ok().map(|variables: Variables| serde_json::to_value(variables.get("v")).expect("JSON"));
         assert_eq!(value, expected, "{ty} {given}");
     }
@@ -361,4 +371,127 @@ fn fragments_that_multiply_end() {
     assert_eq!(validate(&schema, &document), Ok(()));
     let operation = document.operation(None).expect("one operation");
     assert!(plan(&schema, &document, operation, &Variables::new()).is_err(), "2^60 fields");
+}
+
+#[test]
+fn json_is_read_as_written() {
+    for text in [
+        "null",
+        "[true,false,null,-0.5E+10,0,-1,18446744073709551616]",
+        r#"{"a":{"b":[[],{}]},"c":""}"#,
+        r#""plain, 🏝 and \"quoted\"""#,
+    ] {
+        assert_eq!(Json::parse(text).map(|value| value.to_string()).as_deref(), Ok(text));
+    }
+    let digits = "9".repeat(1000);
+    assert_eq!(Json::parse(&digits), Ok(Json::Number(&digits)));
+    let string = |text| Json::parse(text).ok().and_then(|value| Some(value.as_str()?.to_owned()));
+    assert_eq!(string(r#" "\u0041\n\t\r\b\f\/\\\"\ud83c\uDFDD\u0000" "#).as_deref(), Some("A\n\t\r\u{8}\u{c}/\\\"🏝\0"));
+    assert_eq!(
+        Json::parse(r#"{"a":1,"b":2,"\u0061":3}"#).map(|value| value.to_string()).as_deref(),
+        Ok(r#"{"a":3,"b":2}"#)
+    );
+    for text in [
+        "",
+        " ",
+        "nul",
+        "nulll",
+        "True",
+        "NaN",
+        "01",
+        "+1",
+        "-",
+        "1.",
+        ".5",
+        "1e",
+        "1e+",
+        "0x1",
+        "[",
+        "[1",
+        "[1,]",
+        "[,]",
+        "[1 2]",
+        "]",
+        "{",
+        "{}}",
+        r#"{"a"}"#,
+        r#"{"a":}"#,
+        r#"{"a":1,}"#,
+        "{a:1}",
+        "{1:1}",
+        "'a'",
+        "\"",
+        "\"\n\"",
+        "\"\0\"",
+        r#""\"#,
+        r#""\x41""#,
+        r#""\u12""#,
+        r#""\u+123""#,
+        r#""\u12🏝""#,
+        r#""\ud83c""#,
+        r#""\ud83cx""#,
+        r#""\ud83c\n""#,
+        r#""\ud83c\ud83c""#,
+        r#""\udfdd\ud83c""#,
+        "1 1",
+        "1 // one",
+        "\u{feff}1",
+    ] {
+        assert!(Json::parse(text).is_err(), "{text:?}");
+    }
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    assert!(Json::parse(&nested(500)).is_ok());
+    assert_eq!(Json::parse(&nested(50_000)).map_err(|error| error.what), Err("too many levels"));
+}
+
+#[test]
+fn numbers_beyond_every_type() {
+    let schema = schema();
+    let digits = "9".repeat(1000);
+    let coerced = |ty: &str, number: &str| {
+        let document = parse(&format!("query($v: {ty}) {{ x }}"), 100).expect("a document");
+        let written = format!("{{\"v\":{number},\"unknown\":{number}}}");
+        let Ok(Json::Object(given)) = Json::parse(&written) else { panic!("{written} is an object") };
+        let variables = coerce_variables(&schema, &document.operations[0], &given).ok()?;
+        Some(serde_json::to_value(variables.get("v")).expect("JSON"))
+    };
+    assert_eq!(coerced("ID", &digits), Some(json!(digits)), "as given");
+    for number in [digits.as_str(), "1e400", "-1e400", "2147483647.5"] {
+        assert_eq!(coerced("Int", number), None, "{number}");
+    }
+    assert_eq!(coerced("ID", "1e400"), None);
+    assert_eq!(coerced("Float", &digits), None);
+    assert_eq!(coerced("Int", "2.147483647e9"), Some(json!(i32::MAX)));
+    assert_eq!(coerced("ID", "1e3"), Some(json!("1000")));
+}
+
+#[test]
+fn interfaces_of_an_interface_are_an_empty_list() {
+    let schema = schema();
+    let text = "{ __type(name: \"Named\") { ...T i: interfaces { name } ofType { ...T } } } fragment T on __Type { interfaces { name } }";
+    let document = parse(text, 100).expect("a document");
+    let mended = plan(&schema, &document, &document.operations[0], &Variables::new()).expect("a plan");
+    assert!(mended.asks_interfaces);
+    assert_eq!(
+        planned(&schema, text, json!({})).as_deref(),
+        Ok("{__type(name:\"Named\"){interfaces{name} kind of interfaces:kind i:interfaces{name} kind of i:kind \
+            ofType{interfaces{name} kind of interfaces:kind}}}")
+    );
+    let ordinary = parse("{ items { interfaces: id } }", 100).expect("a document");
+    assert!(!plan(&schema, &ordinary, &ordinary.operations[0], &Variables::new()).expect("a plan").asks_interfaces);
+
+    let kind = |kind: &str| async_graphql::Value::Enum(async_graphql::Name::new(kind));
+    let object = |fields: Vec<(&str, async_graphql::Value)>| {
+        let fields = fields.into_iter().map(|(name, value)| (async_graphql::Name::new(name), value));
+        async_graphql::Value::Object(fields.collect())
+    };
+    let null = || async_graphql::Value::Null;
+    let mut data = async_graphql::Value::List(vec![
+        object(vec![("i", null()), ("kind of i", kind("INTERFACE")), ("name", "Named".into())]),
+        object(vec![("i", null()), ("kind of i", kind("SCALAR")), ("kind", kind("INTERFACE"))]),
+        object(vec![("i", async_graphql::Value::List(vec!["Named".into()])), ("kind of i", kind("OBJECT"))]),
+    ]);
+    mend_interfaces(&mut data);
+    let expected = r#"[{"i":[],"name":"Named"},{"i":null,"kind":"INTERFACE"},{"i":["Named"]}]"#;
+    assert_eq!(serde_json::to_string(&data).expect("JSON"), expected);
 }
