@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -275,12 +274,4 @@ func (l *testLab) prove(t *testing.T, change alter, checks ...string) Report {
 	require.NoError(t, err)
 	require.Len(t, reports, 1)
 	return reports[0]
-}
-
-// checkNamed gives the result of a check.
-func checkNamed(t *testing.T, r Report, name string) CheckResult {
-	t.Helper()
-	i := slices.IndexFunc(r.Checks, func(c CheckResult) bool { return c.Name == name })
-	require.GreaterOrEqual(t, i, 0, "check %s was made", name)
-	return r.Checks[i]
 }
