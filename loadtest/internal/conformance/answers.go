@@ -204,7 +204,7 @@ func (s *subject) mutateOnce(ctx context.Context, w *watch, c engine.Contender, 
 	m := &mutation{many: map[int]counted{}}
 	t := &tally{}
 	var err error
-	if m.alone, err = w.count(ctx, func() { s.pose(ctx, t, c.GraphQLURL(), q, graphqlResponse, "on a fresh copy of the data") }); err != nil {
+	if m.alone, err = w.count(ctx, q, func() { s.pose(ctx, t, c.GraphQLURL(), q, graphqlResponse, "on a fresh copy of the data") }); err != nil {
 		return nil, err
 	}
 	m.findings, m.answers = t.list, t.answers.Load()
@@ -212,7 +212,7 @@ func (s *subject) mutateOnce(ctx context.Context, w *watch, c engine.Contender, 
 		return m, nil
 	}
 	for _, n := range []int{16, 128} {
-		if m.many[n], err = w.count(ctx, func() {
+		if m.many[n], err = w.count(ctx, q, func() {
 			atOnce(n, func(int) { _, _ = s.client.post(ctx, c.GraphQLURL(), q.body, graphqlResponse) })
 		}); err != nil {
 			return nil, err

@@ -58,7 +58,7 @@ func freshRows(ctx context.Context, s *subject, t *tally) error {
 			if _, err := admin.Exec(ctx, change.sql); err != nil {
 				return fmt.Errorf("change %s: %w", change.name, err)
 			}
-			if err := db.WaitReplica(ctx); err != nil {
+			if err := waitReplica(ctx, db); err != nil {
 				return err
 			}
 			after, err := s.freshQuestions(ctx, db)
@@ -71,6 +71,28 @@ func freshRows(ctx context.Context, s *subject, t *tally) error {
 		}
 		return nil
 	})
+}
+
+// waitReplica returns when the replica has all that was written until now. A write that nobody committed (a page that was
+// cleaned while it was read, say) reaches the disk, and so the replica, seconds later, unless a commit takes it along.
+func waitReplica(ctx context.Context, db engine.Database) error {
+	conn, err := pgx.Connect(ctx, db.AdminPrimaryURL())
+	if err != nil {
+		return fmt.Errorf("connect to the primary: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := flush(ctx, conn); err != nil {
+		return err
+	}
+	return db.WaitReplica(ctx)
+}
+
+// flush commits something that changes nothing.
+func flush(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, "select pg_logical_emit_message(true, 'lab', 'flush')"); err != nil {
+		return fmt.Errorf("flush the log: %w", err)
+	}
+	return nil
 }
 
 // freshQuestions gives the questions with the answers that the database has now.
@@ -174,7 +196,7 @@ func writes(ctx context.Context, s *subject, t *tally) error {
 			}
 		}
 		// What was written is in the next answer.
-		if err := db.WaitReplica(ctx); err != nil {
+		if err := waitReplica(ctx, db); err != nil {
 			return err
 		}
 		data, err := reference.Open(ctx, db.PrimaryURL())
@@ -276,7 +298,7 @@ func (s *subject) terminate(ctx context.Context, admin *pgx.Conn) (int, error) {
 
 // waitAreas asks contenders for areas until the answer is what the database has.
 func (s *subject) waitAreas(ctx context.Context, t *tally, db engine.Database, what string, within time.Duration, contenders []engine.Contender) error {
-	if err := db.WaitReplica(ctx); err != nil {
+	if err := waitReplica(ctx, db); err != nil {
 		return err
 	}
 	data, err := reference.Open(ctx, db.PrimaryURL())

@@ -119,6 +119,9 @@ func (s *subject) face(ctx context.Context, url string, hc hostileCase) []Findin
 // faceWire sends bytes.
 func (s *subject) faceWire(ctx context.Context, url string, hc hostileCase) []Finding {
 	wanted := max(1, hc.want.answers)
+	if hc.want.document && s.arm.Tier == contender.TierFloor {
+		hc.want = want{statuses: []int{http.StatusNotImplemented}, code: "NOT_IN_THIS_TIER"}
+	}
 	f := Finding{Operation: hc.name}
 	answers, closed, err := exchange(ctx, url, wanted, or(hc.method, http.MethodPost), hc.halfClose, hc.parts...)
 	if err != nil {

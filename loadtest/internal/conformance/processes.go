@@ -53,7 +53,7 @@ func lockOn(ctx context.Context, conn *pgx.Conn, db engine.Database) error {
 	}
 	defer other.Close(context.WithoutCancel(ctx))
 	// The commit of another transaction takes the lock's record to the disk and so to the replica.
-	if _, err := other.Exec(ctx, "select pg_logical_emit_message(true, 'lab', 'flush')"); err != nil {
+	if err := flush(ctx, other); err != nil {
 		return err
 	}
 	replica, err := pgx.Connect(ctx, db.AdminReplicaURL())
@@ -121,7 +121,7 @@ func requestTimeout(ctx context.Context, s *subject, t *tally) error {
 		if err := release(); err != nil {
 			return err
 		}
-		if err := db.WaitReplica(ctx); err != nil {
+		if err := waitReplica(ctx, db); err != nil {
 			return err
 		}
 		eachOf(ctx, 64, 4, func(int) { s.pose(ctx, t, c.GraphQLURL(), golden, graphqlResponse, "after requests that timed out") })
@@ -245,7 +245,7 @@ func databaseAway(ctx context.Context, s *subject, t *tally) error {
 	if err != nil {
 		return err
 	}
-	defer s.stop(ctx, db.Stop)
+	defer s.dropFork(ctx, db)
 	if err := s.wireCut(ctx, t, db); err != nil {
 		return err
 	}
@@ -398,7 +398,7 @@ func shutdown(ctx context.Context, s *subject, t *tally) error {
 	if err != nil {
 		return err
 	}
-	defer s.stop(ctx, db.Stop)
+	defer s.dropFork(ctx, db)
 	w, err := s.watch(ctx, db)
 	if err != nil {
 		return err

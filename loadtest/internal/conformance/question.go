@@ -109,6 +109,21 @@ func isMutation(request reference.Request) bool {
 	return false
 }
 
+// mayGiveUp tells whether some statement may be left out: where an error takes everything along, a server may stop.
+func (q *question) mayGiveUp() bool {
+	if q.operation == nil {
+		return false
+	}
+	for _, counts := range q.operation.Statements {
+		for _, r := range counts {
+			if r.Min != r.Max {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // status is what the answer must have.
 func (s *subject) status(q *question, accept string) (int, error) {
 	return s.Contract.Errors.StatusOf(q.requestError, accept == graphqlResponse)

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
@@ -80,7 +82,7 @@ func (s *subject) withFork(ctx context.Context, environment map[string]string, f
 	if err != nil {
 		return err
 	}
-	defer s.stop(ctx, db.Stop)
+	defer s.dropFork(ctx, db)
 	c, err := s.start(ctx, db, environment)
 	if err != nil {
 		return err
@@ -89,8 +91,30 @@ func (s *subject) withFork(ctx context.Context, environment map[string]string, f
 	return f(db, c)
 }
 
+// dropFork drops a database and what pg_stat_statements knows of it, which has room for so many statements only.
+func (s *subject) dropFork(ctx context.Context, db engine.Database) {
+	for _, url := range []string{db.AdminPrimaryURL(), db.AdminReplicaURL()} {
+		if err := forget(context.WithoutCancel(ctx), url); err != nil {
+			s.Log(fmt.Sprintf("conformance: %s: reset pg_stat_statements: %v", s.arm.Name, err))
+		}
+	}
+	s.stop(ctx, db.Stop)
+}
+
+func forget(ctx context.Context, url string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, `select pg_stat_statements_reset(0, (select oid from pg_database where datname = current_database()), 0)`)
+	return err
+}
+
 // stop stops something whose end is not what is being checked.
 func (s *subject) stop(ctx context.Context, stop func(context.Context) error) {
+	// A connection that was opened and never used looks to a server like a request that is about to come, and it waits.
+	s.client.close()
 	if err := stop(context.WithoutCancel(ctx)); err != nil {
 		s.Log(fmt.Sprintf("conformance: %s: %v", s.arm.Name, err))
 	}
