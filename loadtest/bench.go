@@ -73,6 +73,11 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	if *seed == 0 {
 		*seed = 1 + rand.Uint64N(1<<32)
 	}
+	if *out != "" {
+		if err := record.CheckFree(*out); err != nil {
+			return fail(ctx, s, "bench-servers", fmt.Errorf("--out: %w", err))
+		}
+	}
 	release, err := engine.Lock(os.Args)
 	if err != nil {
 		return fail(ctx, s, "bench-servers", err)

@@ -210,13 +210,21 @@ type Folder struct{ path string }
 // ErrNotEmpty says that a folder for a new run holds something.
 var ErrNotEmpty = errors.New("folder is not empty")
 
-// Create makes the folder of a new run. An existing folder must be empty: a run never overwrites another.
-func Create(path string) (Folder, error) {
+// CheckFree says whether a new run may have this folder, without making it: it must be empty or not there.
+func CheckFree(path string) error {
 	entries, err := os.ReadDir(path)
 	if err == nil && len(entries) > 0 {
-		return Folder{}, fmt.Errorf("%s: %w", path, ErrNotEmpty)
+		return fmt.Errorf("%s: %w", path, ErrNotEmpty)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Create makes the folder of a new run. An existing folder must be empty: a run never overwrites another.
+func Create(path string) (Folder, error) {
+	if err := CheckFree(path); err != nil {
 		return Folder{}, err
 	}
 	if err := os.MkdirAll(filepath.Join(path, "trials"), 0o755); err != nil {
