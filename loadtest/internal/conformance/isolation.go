@@ -13,6 +13,9 @@ import (
 // thousand that is wrong would pass unseen.
 const isolationAnswers = 6000
 
+// isolationAnswersOtherSetting is how many for an arm in another setting than the usual, whose requests go the same way.
+const isolationAnswersOtherSetting = 2000
+
 // oneDocument is asked with many users' variables: one text, so that whatever a server keeps by text is shared.
 const oneDocument = `query ($id: ID!, $first: Int!, $text: String!) {
   item(id: $id) {
@@ -41,8 +44,12 @@ func isolation(ctx context.Context, s *subject, t *tally) error {
 	} else if questions, err = s.users(); err != nil {
 		return err
 	}
+	n := isolationAnswers
+	if otherSetting(s) != "" {
+		n = isolationAnswersOtherSetting
+	}
 	// A stride that has no factor in common with the number of users mixes them.
-	eachOf(ctx, isolationAnswers, atOnceCount, func(i int) {
+	eachOf(ctx, n, atOnceCount, func(i int) {
 		s.pose(ctx, t, url, questions[i*89%len(questions)], graphqlResponse, fmt.Sprintf("%d users at once", atOnceCount))
 	})
 	return nil

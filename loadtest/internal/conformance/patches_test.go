@@ -232,3 +232,21 @@ type noEngine struct{ engine.Engine }
 func (e noEngine) Upstream(context.Context, engine.UpstreamSpec) (engine.Service, error) {
 	return nil, errors.New("nothing to start")
 }
+
+func TestWithoutDirective(t *testing.T) {
+	const one = `{"data":{"__schema":{"directives":[{"name":"skip"},{"args":[],"name":"oneOf"},{"name":"include"}],"types":[]}}}`
+	require.Equal(t, `{"data":{"__schema":{"directives":[{"name":"skip"},{"name":"include"}],"types":[]}}}`, string(withoutDirective([]byte(one), "oneOf")))
+	for name, body := range map[string]string{
+		"none of that name":    `{"data":{"__schema":{"directives":[{"name":"skip"}]}}}`,
+		"no directives":        `{"data":{"__schema":{"types":[]}}}`,
+		"no introspection":     `{"data":{"directives":[{"name":"oneOf"}]}}`,
+		"no JSON":              `{"__schema"`,
+		"directives elsewhere": `{"data":{"x":{"__schema":1,"directives":[{"name":"oneOf"}]}}}`,
+	} {
+		require.Equal(t, body, string(withoutDirective([]byte(body), "oneOf")), name)
+	}
+	s := &subject{arm: contender.Arm{}}
+	require.Equal(t, one, string(s.excuse([]byte(one))), "a deviation that is not listed is not excused")
+	s.arm.Deviations = []contender.Deviation{{ID: "something-else"}}
+	require.Equal(t, one, string(s.excuse([]byte(one))), "nor is another one")
+}

@@ -405,7 +405,7 @@ func shutdown(ctx context.Context, s *subject, t *tally) error {
 	}
 	defer w.close(ctx)
 	// Half a request may hold the end up for as long as a request may take, and that is less than the engine's patience.
-	c, err := s.start(ctx, db, map[string]string{"REQUEST_TIMEOUT": "5s"})
+	c, err := s.start(ctx, db, map[string]string{"REQUEST_TIMEOUT": "4s"})
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,8 @@ type subject struct {
 	mutating sync.Mutex
 	// background is what goes on beside the checks.
 	background sync.WaitGroup
+	// runs counts, by question, how often the shared contender was asked it.
+	runs sync.Map
 	// slow are the clients that the check hostile left waiting.
 	slow *slowClients
 }
@@ -74,6 +76,21 @@ func (s *subject) url(ctx context.Context) (string, error) {
 		s.shared = c
 	}
 	return s.shared.GraphQLURL(), nil
+}
+
+// asked tells how often the shared contender was asked a question.
+func (s *subject) asked(q *question) int {
+	if n, ok := s.runs.Load(q); ok {
+		return int(n.(*atomic.Int64).Load())
+	}
+	return 0
+}
+
+func (s *subject) countRun(url string, q *question) {
+	if s.shared != nil && url == s.shared.GraphQLURL() {
+		n, _ := s.runs.LoadOrStore(q, new(atomic.Int64))
+		n.(*atomic.Int64).Add(1)
+	}
 }
 
 // withFork runs f on a fresh copy of the data and a fresh contender.
