@@ -13,6 +13,7 @@ import {
   Kind,
   type OperationDefinitionNode,
   parse,
+  print,
   validate,
   visit,
 } from 'graphql';
@@ -70,6 +71,9 @@ export interface Operation {
 export class Document {
   readonly text: string;
   readonly node: DocumentNode;
+  /** What mercurius is given: the same document, without leaves repeated by the hundred. */
+  readonly executedText: string;
+  readonly executedNode: DocumentNode;
   /** Undefined until it was validated. */
   validity: 'valid' | RequestError | undefined;
   readonly #schema: GraphQLSchema;
@@ -81,6 +85,8 @@ export class Document {
   constructor(schema: GraphQLSchema, text: string) {
     this.text = text;
     this.node = parse(text);
+    this.executedNode = withoutRepeats(this.node);
+    this.executedText = this.executedNode === this.node ? text : print(this.executedNode);
     this.#schema = schema;
     for (const definition of this.node.definitions) {
       if (definition.kind === Kind.OPERATION_DEFINITION) {
@@ -119,6 +125,28 @@ export class Document {
     }
     return operation;
   }
+}
+
+/** graphql-js compares every two fields of one key, and gives a document up that takes it too many of those. */
+const manySelections = 300;
+
+/**
+ * The document without leaves that stand twice in one selection set, where there are so many that graphql-js would
+ * refuse it; otherwise the document as it is. The answer is the same, since they are one field of it.
+ */
+function withoutRepeats(document: DocumentNode): DocumentNode {
+  return visit(document, {
+    SelectionSet(node) {
+      if (node.selections.length < manySelections) return undefined;
+      const seen = new Set<string>();
+      const selections = node.selections.filter((selection) => {
+        if (selection.kind !== Kind.FIELD || selection.selectionSet !== undefined) return true;
+        const text = print(selection);
+        return !seen.has(text) && seen.add(text);
+      });
+      return selections.length === node.selections.length ? undefined : { ...node, selections };
+    },
+  });
 }
 
 function countAliases(document: DocumentNode): number {
@@ -240,7 +268,7 @@ export function newExecute(options: {
 
   /** Says at which stage mercurius refused a document that it saw for the first time. */
   function explain(document: Document, request: GraphqlRequest, context: RequestContext): void {
-    const errors = validate(schema, document.node);
+    const errors = validate(schema, document.executedNode);
     if (errors.length > 0) {
       document.validity = refused('GRAPHQL_VALIDATION_FAILED', errors);
       throw document.validity;
@@ -266,7 +294,7 @@ export function newExecute(options: {
     // mercurius keeps one compiled query with each text, of whichever operation came first: one text each, then.
     const { operationName } = request;
     const ownText = compiled && operationName !== null && document.hasSeveralOperations;
-    const text = ownText ? `${document.text}\n#${JSON.stringify(operationName)}` : document.text;
+    const text = ownText ? `${document.executedText}\n#${JSON.stringify(operationName)}` : document.executedText;
     let result: ExecutionResult;
     try {
       result = await graphql(text, context, variables, operationName ?? undefined);

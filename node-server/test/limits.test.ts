@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { suite, test } from 'node:test';
+import { print, validate } from 'graphql';
 import { RequestError } from '../src/errors.ts';
 import { type Limits, parseLimits } from '../src/limits.ts';
 import { coerceVariables, DocumentCache, newSchema } from '../src/schema.ts';
@@ -21,6 +22,15 @@ function refusalOf(query: string, variables: Record<string, unknown> = {}, tight
     return { code: error.code, message: error.message };
   }
 }
+
+test('a leaf repeated up to the limit of tokens is one field, not a refusal', () => {
+  const text = `{${' __typename'.repeat(limits.tokens - 2)} }`;
+  const document = new DocumentCache(schema, limits).get(text);
+  assert.deepEqual(validate(schema, document.executedNode), []);
+  assert.equal(print(document.executedNode), '{\n  __typename\n}');
+  const other = `{${Array.from({ length: 400 }, (_, i) => ` a${i}: __typename`).join('')} }`;
+  assert.equal(new DocumentCache(schema, limits).get(other).executedText, other);
+});
 
 const nested = (depth: number): string => `${'{a'.repeat(depth)}${'}'.repeat(depth)}`;
 
