@@ -43,7 +43,7 @@ bench-servers: build ## CPU per request of every arm beside its floor, over the 
 	$(LOADTEST) bench-servers $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
 
 .PHONY: test
-test: build test-loadtest test-go test-node test-rust test-conformance ## Run all tests
+test: build test-go test-node test-rust test-loadtest test-conformance ## Run all tests
 
 .PHONY: test-loadtest
 test-loadtest: build-loadtest need-node
