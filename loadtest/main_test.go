@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"lab/loadtest/internal/conformance"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/summary"
 )
@@ -129,4 +130,27 @@ func TestPublishedRunsAreWhole(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, summary.Markdown(r), string(page), dir)
 	}
+}
+
+// The contract names, for its obligations, every check that there is and none that there is not.
+func TestObligationsNameTheChecks(t *testing.T) {
+	root, err := findRoot()
+	require.NoError(t, err)
+	text, err := os.ReadFile(filepath.Join(root, "contract", "README.md"))
+	require.NoError(t, err)
+	_, obligations, ok := strings.Cut(string(text), "## Obligations")
+	require.True(t, ok)
+	obligations, _, ok = strings.Cut(obligations, "## Environment")
+	require.True(t, ok)
+	named := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m) \*([a-z0-9, -]+)\*$`).FindAllStringSubmatch(obligations, -1) {
+		for _, name := range strings.Split(m[1], ", ") {
+			named[name] = true
+		}
+	}
+	for _, check := range conformance.Checks() {
+		assert.True(t, named[check.Name], "no obligation names the check %s", check.Name)
+		delete(named, check.Name)
+	}
+	assert.Empty(t, named, "checks that do not exist")
 }
