@@ -141,6 +141,7 @@ func (a *App) validate(query *ast.QueryDocument, aliases int) (*document, *reque
 	if errs := validator.ValidateWithRules(a.schema, withoutRepetition(query), overlapping); len(errs) > 0 {
 		return nil, libraryErrors(codeValidationFailed, errs)
 	}
+	textualIDs(a.schema, query)
 	return newDocument(query, aliases), nil
 }
 
@@ -207,8 +208,7 @@ func distinctSelections(selections ast.SelectionSet) ast.SelectionSet {
 }
 
 // checkLiterals adds what gqlparser's own rules let pass: integers beyond 32 bits, dates that are none, and objects in
-// a scalar's place. It also makes an ID that is written as an integer a text, which gqlparser would otherwise have to
-// fit into 64 bits.
+// a scalar's place.
 func checkLiterals(observers *core.Events, addError core.AddErrFunc) {
 	observers.OnValue(func(_ *core.Walker, value *ast.Value) {
 		if value.Definition == nil || value.Definition.Kind != ast.Scalar {
@@ -220,10 +220,6 @@ func checkLiterals(observers *core.Events, addError core.AddErrFunc) {
 		}
 		wrong := value.Kind == ast.ObjectValue
 		switch value.Definition.Name {
-		case "ID":
-			if value.Kind == ast.IntValue {
-				value.Kind = ast.StringValue
-			}
 		case "Int":
 			if value.Kind == ast.IntValue {
 				_, err := strconv.ParseInt(value.Raw, 10, 32)
@@ -239,6 +235,18 @@ func checkLiterals(observers *core.Events, addError core.AddErrFunc) {
 	})
 }
 
+// textualIDs makes each ID of a valid document that is written as an integer a text, which gqlparser would otherwise
+// have to fit into 64 bits. Only then: 1 and "1" are two values where fields are compared.
+func textualIDs(schema *ast.Schema, query *ast.QueryDocument) {
+	observers := &core.Events{}
+	observers.OnValue(func(_ *core.Walker, value *ast.Value) {
+		if value.Kind == ast.IntValue && value.Definition != nil && value.Definition.Name == "ID" {
+			value.Kind = ast.StringValue
+		}
+	})
+	core.Walk(schema, query, observers)
+}
+
 // operationNamed picks the operation to execute.
 func (d *document) operationNamed(name *string) (*ast.OperationDefinition, *requestError) {
 	if name == nil {
@@ -248,7 +256,7 @@ func (d *document) operationNamed(name *string) (*ast.OperationDefinition, *requ
 		return d.Operations[0], nil
 	}
 	for _, operation := range d.Operations {
-		if operation.Name == *name {
+		if operation.Name == *name && *name != "" { // one without a name has no name that could be given
 			return operation, nil
 		}
 	}
@@ -283,6 +291,11 @@ func coerceVariables(schema *ast.Schema, operation *ast.OperationDefinition, giv
 				e.errors[0].Locations = []gqlerror.Location{{Line: definition.Position.Line, Column: definition.Position.Column}}
 			}
 			return nil, e
+		}
+		if value == nil && definition.Type.NamedType == "Boolean" {
+			// Only @skip, @include and includeDeprecated take one: to them null is as good as false, which gqlgen does
+			// not know.
+			value = false
 		}
 		coerced[definition.Variable] = value
 	}
@@ -411,7 +424,7 @@ func integerText(value any) (string, bool) {
 		if err != nil || f != math.Trunc(f) || math.Abs(f) >= 1<<53 {
 			return "", false
 		}
-		return strconv.FormatInt(int64(f), 10), true
+		return strconv.FormatFloat(f, 'f', 0, 64), true // -0 keeps its sign
 	}
 	return "", false
 }
