@@ -130,7 +130,9 @@ function ranking(
 ): RankedItem[] {
   const { limits, master } = context.services;
   const { weights } = args;
-  if (weights.length !== features || weights.some((weight) => weight < -mostWeight || weight > mostWeight)) {
+  // graphql-jit lets a null into the list through a nullable variable.
+  const isWeight = (weight: number): boolean => Number.isInteger(weight) && Math.abs(weight) <= mostWeight;
+  if (weights.length !== features || !weights.every(isWeight)) {
     throw badArgument(
       `Argument "weights" must have exactly ${features} integers from -${mostWeight} to ${mostWeight}.`,
     );
