@@ -96,7 +96,8 @@ export async function newApp(config: Config, logger: Logger): Promise<App> {
       errorFormatter: (execution) => ({ statusCode: 200, response: execution }),
     });
     fastify.graphql.addHook('preExecution', async (_schema, _document, { beforeExecution }) => {
-      beforeExecution?.();
+      const variables = beforeExecution?.();
+      return variables === undefined ? undefined : { variables };
     });
     const execute = newExecute({
       graphql: fastify.graphql as unknown as Graphql,

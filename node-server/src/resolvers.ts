@@ -25,8 +25,8 @@ export class RequestContext {
   readonly work: Work;
   /** Where this request reads and writes: the replica, but the primary for a mutation. */
   pool: Pool;
-  /** What mercurius' hook calls once the document proved valid and before anything is executed. */
-  beforeExecution: (() => void) | null = null;
+  /** What mercurius' hook calls once the document proved valid and before anything is executed; gives the variables. */
+  beforeExecution: (() => Record<string, unknown> | undefined) | null = null;
   readonly run: RunStatement;
   #loaders: Loaders | undefined;
 

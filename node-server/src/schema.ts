@@ -309,7 +309,7 @@ export function newExecute(options: {
     } else {
       context.beforeExecution = () => {
         document.validity = 'valid';
-        prepare(document, request, context);
+        return prepare(document, request, context);
       };
     }
     // mercurius keeps one compiled query with each text, of whichever operation came first: one text each, then.

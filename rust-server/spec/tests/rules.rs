@@ -55,6 +55,7 @@ fn valid_documents_pass() {
         "query($x: Boolean!) { items { id @skip(if: $x) name @include(if: true) } }",
         "{ a: item(id: 1) { id } b: item(id: \"2\") { id } item(id: 3) { id } item(id: 3) { name } }",
         "{ day(from: \"2026-02-27\") }",
+        "\"an operation\" query A(\"\"\"a variable\"\"\" $n: Int) { ...F } \"a fragment\" fragment F on Query { items(first: $n) { id } }",
         "{ __schema { types { name fields { name type { name ofType { name } } } } } __type(name: \"Item\") { name } }",
         "query A { items { id } } query B { items { id } }",
         "{ items { ...A } } fragment A on Named { id ...B } fragment B on Item { price }",
@@ -186,6 +187,9 @@ fn what_does_not_parse() {
         "query($x: [Int) { a }",
         "{ a .. b }",
         "type A { b: Int }",
+        "\"a description\" { a }",
+        "\"a description\"",
+        "\"two\" \"descriptions\" query { a }",
         "{ \u{1} }",
     ] {
         assert!(matches!(parse(text, 2000), Err(ParseError::Syntax(_))), "{text:?}");
