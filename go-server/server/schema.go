@@ -132,22 +132,24 @@ func parseFailed(err error) *requestError {
 
 // validate checks a syntax tree against the schema, but for its variables' values.
 func (a *App) validate(query *ast.QueryDocument, aliases int) (*document, *requestError) {
-	if errs := validator.ValidateWithRules(a.schema, query, validationRules()); len(errs) > 0 {
+	literals := &literalCheck{}
+	if errs := validator.ValidateWithRules(a.schema, query, validationRules(literals)); len(errs) > 0 {
 		return nil, libraryErrors(codeValidationFailed, errs)
 	}
 	// This rule compares every two fields of one name, a second of work for 2,000 tokens that say the same. What says
 	// the same cannot be in conflict, so the rule sees it once.
+	literals.setIDs(ast.IntValue) // 1 and "1" are two values to this rule
 	overlapping := rules.NewRules(rules.OverlappingFieldsCanBeMergedRule)
 	if errs := validator.ValidateWithRules(a.schema, withoutRepetition(query), overlapping); len(errs) > 0 {
 		return nil, libraryErrors(codeValidationFailed, errs)
 	}
-	textualIDs(a.schema, query)
+	literals.setIDs(ast.StringValue)
 	return newDocument(query, aliases), nil
 }
 
 // validationRules are gqlparser's but one, after one of our own.
-func validationRules() *rules.Rules {
-	all := rules.NewRules(core.Rule{Name: "Literals", RuleFunc: checkLiterals})
+func validationRules(literals *literalCheck) *rules.Rules {
+	all := rules.NewRules(core.Rule{Name: "Literals", RuleFunc: literals.check})
 	// GetInner forgets the order, which does not matter to these.
 	for name, rule := range rules.NewDefaultRules().GetInner() {
 		all.AddRule(name, rule)
@@ -207,9 +209,20 @@ func distinctSelections(selections ast.SelectionSet) ast.SelectionSet {
 	return out
 }
 
-// checkLiterals adds what gqlparser's own rules let pass: integers beyond 32 bits, dates that are none, and objects in
-// a scalar's place.
-func checkLiterals(observers *core.Events, addError core.AddErrFunc) {
+// literalCheck adds what gqlparser's own rules let pass: integers beyond 32 bits, dates that are none, and objects in
+// a scalar's place. It also makes an ID that is written as an integer a text, which gqlparser would otherwise have to
+// fit into 64 bits.
+type literalCheck struct {
+	ids []*ast.Value // those written as integers
+}
+
+func (c *literalCheck) setIDs(kind ast.ValueKind) {
+	for _, id := range c.ids {
+		id.Kind = kind
+	}
+}
+
+func (c *literalCheck) check(observers *core.Events, addError core.AddErrFunc) {
 	observers.OnValue(func(_ *core.Walker, value *ast.Value) {
 		if value.Definition == nil || value.Definition.Kind != ast.Scalar {
 			return
@@ -220,6 +233,11 @@ func checkLiterals(observers *core.Events, addError core.AddErrFunc) {
 		}
 		wrong := value.Kind == ast.ObjectValue
 		switch value.Definition.Name {
+		case "ID":
+			if value.Kind == ast.IntValue {
+				value.Kind = ast.StringValue
+				c.ids = append(c.ids, value)
+			}
 		case "Int":
 			if value.Kind == ast.IntValue {
 				_, err := strconv.ParseInt(value.Raw, 10, 32)
@@ -233,18 +251,6 @@ func checkLiterals(observers *core.Events, addError core.AddErrFunc) {
 			addError(core.Message("%s cannot represent %s.", value.Definition.Name, value.String()), core.At(value.Position))
 		}
 	})
-}
-
-// textualIDs makes each ID of a valid document that is written as an integer a text, which gqlparser would otherwise
-// have to fit into 64 bits. Only then: 1 and "1" are two values where fields are compared.
-func textualIDs(schema *ast.Schema, query *ast.QueryDocument) {
-	observers := &core.Events{}
-	observers.OnValue(func(_ *core.Walker, value *ast.Value) {
-		if value.Kind == ast.IntValue && value.Definition != nil && value.Definition.Name == "ID" {
-			value.Kind = ast.StringValue
-		}
-	})
-	core.Walk(schema, query, observers)
 }
 
 // operationNamed picks the operation to execute.

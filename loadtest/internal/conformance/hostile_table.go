@@ -266,6 +266,7 @@ func documentCases(c *contract.Contract) []hostileCase {
 		refused("a Date that is none, as a variable", "BAD_USER_INPUT", `query ($d: Date!) { businessDay(from: $d, days: 1) }`, `{"d":"2026-02-30"}`),
 		data("a Date at the end of time", `{ businessDay(from: "9999-01-01", days: 3) }`),
 		refused("a name right behind a number", "GRAPHQL_PARSE_FAILED", `{ items(first: 1after: 2) { id } }`),
+		data("two ids of a thousand digits", `{ a: item(id: `+digits+`) { id } b: item(id: 1`+digits+`) { id } }`),
 		refused("one field with an id as number and as text", "GRAPHQL_VALIDATION_FAILED", `{ item(id: 1) { id } item(id: "1") { name } }`),
 		data("descriptions", `"an operation" query A("""a variable""" $n: Int = 1) { ...F } "a fragment" fragment F on Query { items(first: $n) { id } }`),
 		refused("a description of the short form", "GRAPHQL_PARSE_FAILED", `"none" { __typename }`),
