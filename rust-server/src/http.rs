@@ -527,7 +527,8 @@ async fn answer(app: &App, request: Request<Body>, phases: &mut Option<Phases>) 
         let message = "Only application/graphql-response+json and application/json are on offer.";
         return Answer::refused(media, StatusCode::NOT_ACCEPTABLE, message);
     }
-    if !is_get && !(is_json(&head.headers) && is_plain(&head.headers)) {
+    let is_understood = is_get || (is_json(&head.headers) && is_plain(&head.headers));
+    if !is_understood {
         let message = "Only application/json in UTF-8 is understood.";
         return Answer::refused(media, StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
     }
