@@ -34,6 +34,14 @@ conformance: build ## Prove that the servers answer as the contract asks
 serve: build ## Run one server with its database: make serve CONTENDER=node
 	$(LOADTEST) serve --contender '$(or $(strip $(CONTENDER)),go)' $(call flag,engine,$(ENGINE)) --size '$(SIZE)' --env GRAPHIQL=on
 
+.PHONY: up
+up: build-graphiql ## Run all three servers in containers, with GraphiQL (docker-compose.yml)
+	scripts/stack up --size '$(SIZE)'
+
+.PHONY: down
+down: ## Remove what make up started, with its data
+	scripts/stack down
+
 .PHONY: doctor
 doctor: build-loadtest ## Say what this machine can do, and what to do about what is missing
 	$(LOADTEST) doctor
