@@ -76,7 +76,7 @@ test-conformance: build
 	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none $(call flag,engine,$(ENGINE))
 
 .PHONY: lint
-lint: need-go need-node need-rust build-node ## Check style and types in all languages
+lint: need-go need-node need-rust build-node lint-scripts ## Check style and types in all languages
 	@unformatted=$$(gofmt -l go-server loadtest); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go -C loadtest vet ./...
 	go -C go-server vet ./...
@@ -85,6 +85,14 @@ lint: need-go need-node need-rust build-node ## Check style and types in all lan
 	npm --prefix node-server run lint
 	cargo fmt --manifest-path rust-server/Cargo.toml --check
 	cargo clippy --manifest-path rust-server/Cargo.toml --locked --all-targets -- -D warnings
+
+SCRIPTS := .ci/run $(filter-out %/tools %/graphiql %/postgres %/stand-ins,$(wildcard scripts/*)) $(wildcard scripts/postgres/* scripts/stand-ins/*)
+.PHONY: lint-scripts
+lint-scripts: need-go
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
+	elif [ -n "$${CI:-}" ]; then echo 'Missing: shellcheck. On Debian: apt-get install shellcheck' >&2; exit 2; \
+	else echo 'not checked: scripts (no shellcheck here)' >&2; fi
+	GOWORK=off go -C scripts/tools tool actionlint -shellcheck= $(CURDIR)/.github/workflows/*.yml
 
 .PHONY: generate
 generate: need-go build-loadtest ## Make generated sources and expected answers anew
