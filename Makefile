@@ -35,7 +35,7 @@ serve: build ## Run one server with its database: make serve CONTENDER=node
 	$(LOADTEST) serve --contender '$(or $(strip $(CONTENDER)),go)' $(call flag,engine,$(ENGINE)) --size '$(SIZE)' --env GRAPHIQL=on
 
 .PHONY: up
-up: build-graphiql ## Run all three servers in containers, with GraphiQL (docker-compose.yml)
+up: ## Run all three servers in containers, with GraphiQL (docker-compose.yml)
 	scripts/stack up --size '$(SIZE)'
 
 .PHONY: down
