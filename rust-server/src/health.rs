@@ -75,7 +75,8 @@ pub fn check(get: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
         let mut stream = TcpStream::connect_timeout(&address, CHECK_TIMEOUT)?;
         stream.set_read_timeout(Some(CHECK_TIMEOUT))?;
         stream.set_write_timeout(Some(CHECK_TIMEOUT))?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
         stream.take(4096).read_to_end(&mut answer)?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
