@@ -241,7 +241,7 @@ func (f Folder) WriteTrial(t Trial, hdrLog []byte) error {
 	if err := t.Check(); err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(f.path, "trials", t.HDRLog), hdrLog); err != nil {
+	if err := WriteFile(filepath.Join(f.path, "trials", t.HDRLog), hdrLog); err != nil {
 		return err
 	}
 	return writeJSON(filepath.Join(f.path, "trials", t.ID+".json"), t)
@@ -256,12 +256,12 @@ func (f Folder) WriteRun(r Run) error {
 	if err := Validate(b); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(f.path, "run.json"), b)
+	return WriteFile(filepath.Join(f.path, "run.json"), b)
 }
 
 // WriteText writes a further file of the run, such as README.md.
 func (f Folder) WriteText(name, text string) error {
-	return writeFile(filepath.Join(f.path, name), []byte(text))
+	return WriteFile(filepath.Join(f.path, name), []byte(text))
 }
 
 // ReadRun reads and checks run.json of a folder. What is damaged is named.
@@ -335,10 +335,11 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	return writeFile(path, b)
+	return WriteFile(path, b)
 }
 
-func writeFile(path string, b []byte) (err error) {
+// WriteFile writes a file whole or not at all: under a temporary name, synced and renamed.
+func WriteFile(path string, b []byte) (err error) {
 	dir, name := filepath.Split(path)
 	if strings.ContainsAny(name, "/\\") || name == "" {
 		return fmt.Errorf("%q is no file name", name)
