@@ -40,6 +40,11 @@ report: build-loadtest ## Make page, pictures and README of a run anew: make rep
 	@test -n '$(strip $(RUN))' || { echo 'make report: RUN= is empty; name a run, as in RUN=results/local/2026-01-31T120000Z-quick' >&2; exit 2; }
 	$(LOADTEST) report '$(RUN)'
 
+.PHONY: publish
+publish: build-loadtest ## Put a run into results/ and the README: make publish RUN=results/local/…
+	@test -n '$(strip $(RUN))' || { echo 'make publish: RUN= is empty; name a run, as in RUN=results/local/2026-01-31T120000Z-quick' >&2; exit 2; }
+	$(LOADTEST) publish '$(RUN)' --update README.md
+
 .PHONY: doctor
 doctor: build-loadtest ## Say what this machine can do, and what to do about what is missing
 	$(LOADTEST) doctor

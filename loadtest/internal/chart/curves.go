@@ -149,7 +149,7 @@ func (c Curves) view(f Frame) View {
 		}
 		height = top + head + float64(c.Height) + axisHeight + float64(f.bottom)
 	}
-	legend := M{"data": names, "left": f.legendLeft(), "right": 10, "top": f.top, "padding": 0, "itemWidth": 28, "itemHeight": 10, "itemGap": 14, "textStyle": M{"color": "$fg", "fontSize": 12.5}, "inactiveColor": "$muted/0.5"}
+	legend := M{"data": names, "left": f.legendLeft(), "right": 10, "top": f.top, "padding": 0, "itemWidth": 28, "itemHeight": 11, "itemGap": 14, "textStyle": M{"color": "$fg", "fontSize": 12.5}, "inactiveColor": "$muted/0.5"}
 	return View{f.Width, int(math.Ceil(height)), M{"title": titles, "legend": legend, "grid": grids, "xAxis": xs, "yAxis": ys, "series": series, "tooltip": tooltip("axis"),
 		"dataZoom": A{M{"type": "inside", "xAxisIndex": indices(len(c.Panels)), "zoomOnMouseWheel": "ctrl", "moveOnMouseWheel": false, "filterMode": "none"}}}}
 }
@@ -199,8 +199,14 @@ func (c Curves) axis(f Frame, panel CurvePanel) M {
 	format := "second"
 	if c.Percentile {
 		format = "percentile"
-		m["type"], m["min"], m["max"] = "log", 1, most*1.05
-		for _, x := range []float64{1, 2, 4, 10, 20, 100, 1000, 10000, 100000, 1000000} {
+		least := most
+		for _, l := range panel.Lines {
+			for _, pt := range l.Points {
+				least = math.Min(least, pt.X)
+			}
+		}
+		m["type"], m["min"], m["max"] = "log", least, most*1.05
+		for _, x := range []float64{2, 4, 10, 20, 100, 1000, 10000, 100000, 1000000} {
 			if x <= most*1.05 && !(f.Narrow && (x == 4 || x == 20)) {
 				ticks = append(ticks, x)
 			}

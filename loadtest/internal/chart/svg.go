@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,7 +69,28 @@ func drawSVG(v View, theme string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("chart: %w", err)
 	}
-	return out.String(), nil
+	return slim(out.String()), nil
+}
+
+// What the renderer leaves in an SVG for scripts that would bring it to life, and says again for each text. Text itself
+// has its quotes as entities, so none of it can look like an attribute.
+var (
+	lifeless    = regexp.MustCompile(` (?:ecmeta_[a-z_]+|pointer-events|class)="[^"]*"`)
+	hoverRules  = regexp.MustCompile(`(?s)<style[^>]*><!\[CDATA\[.*?\]\]></style>\n?`)
+	fontFamily  = regexp.MustCompile(`font-family:Inter,[^;"]*;?`)
+	emptyStyle  = regexp.MustCompile(` style="\s*"`)
+	emptyGroups = regexp.MustCompile(`></(?:path|circle|polygon|polyline|rect|line)>`)
+)
+
+// family is the font of all text, said once at the root.
+const family = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
+
+func slim(svg string) string {
+	svg = hoverRules.ReplaceAllString(svg, "")
+	svg = lifeless.ReplaceAllString(svg, "")
+	svg = fontFamily.ReplaceAllString(svg, "")
+	svg = emptyStyle.ReplaceAllString(svg, "")
+	return emptyGroups.ReplaceAllString(svg, "/>")
 }
 
 // SVG is the view as a picture that stands alone: its font inside, and a title and description for those who hear it.
@@ -81,7 +103,7 @@ func (v View) SVG(theme, title, description string) (string, error) {
 	if !ok || !strings.HasPrefix(head, "<svg ") {
 		return "", fmt.Errorf("chart: the renderer gave no SVG")
 	}
-	return head + ` role="img">` + "<title>" + escapeXML(title) + "</title><desc>" + escapeXML(description) + "</desc><style>" + pictureFontCSS() + "</style>" + rest + "\n", nil
+	return head + ` role="img" font-family="` + family + `">` + "<title>" + escapeXML(title) + "</title><desc>" + escapeXML(description) + "</desc><style>" + pictureFontCSS() + "</style>" + rest + "\n", nil
 }
 
 func escapeXML(s string) string {

@@ -203,19 +203,9 @@ func tierWords(g summary.Group, a summary.Arm) string {
 	if a.Tier == "floor" {
 		return "floor, by hand"
 	}
-	q := g.OverFloor(a)
-	words := ""
-	if a.Tier != "mainstream" {
-		words = a.Tier
-	}
-	if len(q.Values) > 0 {
-		if words != "" {
-			words += ", "
-		}
-		words += two(q.Median) + " × its floor"
-	}
-	if words == "" {
-		words = a.Tier
+	words := a.Tier
+	if q := g.OverFloor(a); len(q.Values) > 0 {
+		words = two(q.Median) + " × its floor"
 	}
 	return chart.Clean(words, labelRunes)
 }
@@ -232,7 +222,7 @@ func (b *build) pairs() *section {
 	for _, v := range b.run.Verdicts {
 		v = upright(v)
 		first, second, ok := b.armsOf(v)
-		c := chart.Cell{Mid: math.NaN(), Low: math.NaN(), High: math.NaN(), Text: "–", Small: chart.Clean(v.Verdict, labelRunes)}
+		c := chart.Cell{Mid: math.NaN(), Low: math.NaN(), High: math.NaN(), Text: "–"}
 		style := chart.Style{Color: "fg", Symbol: "circle"}
 		if v.NoiseFloor != nil {
 			panel.Band = [2]float64{1 / *v.NoiseFloor, *v.NoiseFloor}
@@ -243,7 +233,7 @@ func (b *build) pairs() *section {
 			c.Tip = []string{pairLabel(v), "ratio " + ratioText(v), v.Verdict}
 			if v.RatioLow != nil && v.RatioHigh != nil {
 				c.Low, c.High = *v.RatioLow, *v.RatioHigh
-				c.Text += " [" + two(c.Low) + ", " + two(c.High) + "]"
+				c.Small = two(c.Low) + "–" + two(c.High)
 			}
 			if ok {
 				style = b.styles[first.Contender]
@@ -253,7 +243,7 @@ func (b *build) pairs() *section {
 				}
 			}
 		}
-		rows = append(rows, chart.Row{Label: pairLabel(v), Note: plural(v.Blocks, "block"), Style: style, Tier: "mainstream", Group: 0, Cells: []chart.Cell{c}})
+		rows = append(rows, chart.Row{Label: pairLabel(v), Note: chart.Clean(shortVerdict(v.Verdict), labelRunes), Style: style, Tier: "mainstream", Cells: []chart.Cell{c}})
 		finding = append(finding, verdictWords(v))
 		t.Rows = append(t.Rows, []string{v.Arms[0] + " ÷ " + v.Arms[1], v.Verdict, optional(v.Ratio, two), intervalText(v), fmt.Sprint(v.Blocks), optional(v.P, three), optional(v.PHolm, three), percentOver(v.NoiseFloor), v.Reason})
 	}
@@ -262,6 +252,13 @@ func (b *build) pairs() *section {
 		Finding: sentences(finding), Panels: []chart.Panel{panel}, Rows: rows,
 	}.Figure()
 	return &section{"pairs", "Do these two differ?", "A pair differs where the exact sign-flip test over the blocks, corrected by Holm, is below 0.05 and the ratio is beyond what identical arms differ by. Line: no difference. Whisker: the 95 % interval that inverts the test. Marks below: single blocks.", &f, t}
+}
+
+func shortVerdict(verdict string) string {
+	if verdict == "cannot be tested here" {
+		return "not testable here"
+	}
+	return verdict
 }
 
 func (b *build) armsOf(v record.Verdict) (first, second summary.Arm, ok bool) {
@@ -394,6 +391,10 @@ func (b *build) latencyTrials(g summary.Group) section {
 		quantityTable(fmt.Sprintf("Latency from the intended send, at %s requests a second, %s", whole(b.run.Plan.RateRPS), operation(g)), g, columns)}
 }
 
+// hdrFrom is the percentile that the plot begins at: below it, lines drop to the fastest request of all, which is of no
+// interest and would take half the height.
+const hdrFrom = 0.1
+
 // latencyPercentiles is the HDR plot.
 func (b *build) latencyPercentiles(g summary.Group) *section {
 	logs := b.logs[groupKey(g)]
@@ -410,7 +411,7 @@ func (b *build) latencyPercentiles(g summary.Group) *section {
 		line := chart.Line{Name: label(a), Style: b.styles[a.Contender], Tier: a.Tier, Number: variants[a.Contender+"/"+a.Tier]}
 		variants[a.Contender+"/"+a.Tier]++
 		var steps []float64
-		for x := 1.0; ; x *= math.Pow(10, 0.05) { // twenty points a decade
+		for x := 1 / (1 - hdrFrom); ; x *= math.Pow(10, 0.05) { // twenty points a decade
 			steps = append(steps, x)
 			if x > 1e7 {
 				break
@@ -421,7 +422,7 @@ func (b *build) latencyPercentiles(g summary.Group) *section {
 		slices.Sort(steps)
 		for _, x := range steps {
 			q := 1 - 1/x
-			if x > 1 && !stats.Carries(q, n) {
+			if !stats.Carries(q, n) {
 				continue
 			}
 			ms := float64(l.all.ValueAtQuantile(100*q)) / 1e6
@@ -544,7 +545,7 @@ func (b *build) memory(g summary.Group) *section {
 			continue
 		}
 		shown = append(shown, k)
-		panels = append(panels, chart.Panel{Title: k.title, Axis: "PSS, MB (10⁶ bytes)", Format: "number"})
+		panels = append(panels, chart.Panel{Title: k.title, Axis: "PSS, MB", Format: "number"})
 		columns = append(columns, column{k.name + " MB", func(a summary.Arm) summary.Quantity { return a.Memory(k.of) }, one})
 	}
 	if len(shown) == 0 {

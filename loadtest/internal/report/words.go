@@ -97,7 +97,7 @@ func list(items []string) string {
 func sentences(items []string) string {
 	var out []string
 	for _, s := range items {
-		out = append(out, strings.TrimSuffix(s, ".")+".")
+		out = append(out, upper(strings.TrimSuffix(s, "."))+".")
 	}
 	return strings.Join(out, " ")
 }
@@ -108,6 +108,9 @@ func quantityWords(q summary.Quantity, format func(float64) string, unit string)
 	}
 	if q.HasInterval() {
 		return fmt.Sprintf("%s %s (95 %%: %s–%s)", format(q.Median), unit, format(q.Low), format(q.High))
+	}
+	if len(q.Values) == 1 {
+		return fmt.Sprintf("%s %s (1 trial)", format(q.Median), unit)
 	}
 	return fmt.Sprintf("%s %s (%s, least–most %s–%s)", format(q.Median), unit, plural(len(q.Values), "trial"), format(q.Least()), format(q.Most()))
 }

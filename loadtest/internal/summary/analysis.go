@@ -28,6 +28,7 @@ type Arm struct {
 	Duplicates    []record.Trial // the second of A/A pairs, not void
 	Void, Trials  int
 	Nonconformant bool
+	closed        bool
 }
 
 // Quantity is one number per trial, and what the trials say of it together.
@@ -78,12 +79,13 @@ func Of(trials []record.Trial, value func(record.Trial) (float64, bool)) Quantit
 	return q
 }
 
-// Costed has the trials that CPU per request is told of: those at the common rate, or in a closed loop all.
+// Costed has the trials that CPU per request is told of: those at the common rate, or in a closed loop all. The two are
+// never mixed: a busy server pays less for a request than one that is woken for it.
 func (a Arm) Costed() []record.Trial {
-	if len(a.Rate) > 0 {
-		return a.Rate
+	if a.closed {
+		return a.Throughput
 	}
-	return a.Throughput
+	return a.Rate
 }
 
 // CPU is microseconds per request.
@@ -245,7 +247,7 @@ func Groups(r record.Run) []Group {
 		i := slices.IndexFunc(g.Arms, func(a Arm) bool { return a.Name == t.Arm })
 		if i < 0 {
 			i = len(g.Arms)
-			g.Arms = append(g.Arms, Arm{Name: t.Arm, Contender: t.Contender, Tier: t.Tier})
+			g.Arms = append(g.Arms, Arm{Name: t.Arm, Contender: t.Contender, Tier: t.Tier, closed: t.Arrival == "closed"})
 		}
 		a := &g.Arms[i]
 		a.Trials++
