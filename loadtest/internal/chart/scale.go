@@ -1,6 +1,9 @@
 package chart
 
-import "math"
+import (
+	"math"
+	"strconv"
+)
 
 // scale is an axis: its ends and the values that it names.
 type scale struct {
@@ -31,7 +34,7 @@ func zeroScale(values []float64, count int) scale {
 	}
 	step := niceStep(most / float64(count))
 	n := int(math.Ceil(most/step - 1e-9))
-	s := scale{0, step * float64(n), nil, false}
+	s := scale{0, round(step * float64(n)), nil, false}
 	for i := range n + 1 {
 		s.ticks = append(s.ticks, round(step*float64(i)))
 	}
@@ -50,11 +53,11 @@ func niceStep(x float64) float64 {
 
 // round takes away what binary fractions leave: 0.30000000000000004.
 func round(x float64) float64 {
-	if x == 0 {
-		return 0
+	rounded, err := strconv.ParseFloat(strconv.FormatFloat(x, 'g', 12, 64), 64)
+	if err != nil {
+		return x
 	}
-	unit := math.Pow(10, math.Floor(math.Log10(math.Abs(x)))-11)
-	return math.Round(x/unit) * unit
+	return rounded
 }
 
 // logScale holds all positive values, with a little room, and names 1, 2 and 5 of each decade or as many as fit.
@@ -86,6 +89,15 @@ func logScale(values []float64, count int) scale {
 		}
 		if len(ticks) <= count && len(ticks) > best {
 			best, s.ticks = len(ticks), ticks
+		}
+	}
+	for every := 2.0; best < 1; every++ { // many decades: each second one, each third …
+		s.ticks = nil
+		for e := math.Ceil(math.Log10(s.low)); e <= math.Floor(math.Log10(s.high)); e += every {
+			s.ticks = append(s.ticks, round(math.Pow(10, e)))
+		}
+		if len(s.ticks) <= count {
+			best = max(1, len(s.ticks))
 		}
 	}
 	return s

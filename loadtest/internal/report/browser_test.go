@@ -65,6 +65,9 @@ func browser(t *testing.T) context.Context {
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
 	t.Cleanup(stop)
+	// Whatever is waited for and never comes ends the test and not the whole package.
+	ctx, stop = context.WithTimeout(ctx, 4*time.Minute)
+	t.Cleanup(stop)
 	return ctx
 }
 
@@ -249,10 +252,12 @@ func TestTipsSayWhatTheRecordHas(t *testing.T) {
 	w.on(ctx, fileURL(file))
 	var at []float64
 	require.NoError(t, chromedp.Run(ctx, log.Enable(), network.Enable(), chromedp.EmulateViewport(1200, 900), chromedp.Navigate(fileURL(file)), chromedp.WaitVisible(`.live svg`),
-		chromedp.Evaluate(`(() => { const bar = [...document.querySelectorAll('figure:first-of-type .live svg path')].find(p => { const r = p.getBoundingClientRect(); return p.getAttribute('stroke-width') === '1.25' && r.height > 10 && r.height < 24 && r.width > 100; }); const r = bar.getBoundingClientRect(); return [r.x + 20, r.y + r.height / 2]; })()`, &at)))
+		chromedp.Evaluate(`(() => { const bar = [...document.querySelectorAll('figure:first-of-type .live svg path')].find(p => { const r = p.getBoundingClientRect(); return p.getAttribute('stroke-width') === '1.25' && r.height > 10 && r.height < 24 && r.width > 100; }); bar.scrollIntoView({block: 'center'}); const r = bar.getBoundingClientRect(); return [r.x + 20, r.y + r.height / 2]; })()`, &at)))
 	require.Len(t, at, 2)
 	var text string
-	require.NoError(t, chromedp.Run(ctx, chromedp.MouseEvent("mouseMoved", at[0], at[1]), chromedp.WaitVisible(`.tip-head`), chromedp.Evaluate(`document.querySelector('.tip-head').parentElement.innerText`, &text)))
+	require.NoError(t, chromedp.Run(ctx, chromedp.MouseEvent("mouseMoved", at[0]-3, at[1]), chromedp.MouseEvent("mouseMoved", at[0], at[1]),
+		chromedp.Evaluate(`new Promise(done => { let frames = 0; const look = () => { const head = document.querySelector('.tip-head'); if (head) done(head.parentElement.innerText); else if (++frames > 600) done('no tip'); else requestAnimationFrame(look); }; look(); })`, &text,
+			func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) })))
 	assert.Contains(t, text, "median ")
 	assert.Contains(t, text, "2 trials")
 	assert.Empty(t, w.findings())

@@ -56,12 +56,15 @@ func (b *build) environment() []fact {
 		fact{"CPUs shared between server, database and generator", shared},
 		fact{"memory", fmt.Sprintf("%.1f GB", float64(e.MemoryBytes)/1e9)},
 		fact{"system", strings.TrimSpace(e.OS + ", kernel " + e.Kernel + ", " + e.Arch)},
-		fact{"engine", e.Engine},
+		fact{"engine", strings.TrimSpace(e.Engine + " " + e.EngineVersion)},
 		fact{"PostgreSQL", e.PostgreSQL + " (" + e.PostgreSQLSource + ")"},
 		fact{"data", e.DataSize + ", digest " + shorten(e.DataDigest, 12)},
 	)
 	for _, name := range sortedKeys(e.Contenders) {
 		out = append(out, fact{name + " says of itself", versions(e.Contenders[name])})
+	}
+	for _, name := range sortedKeys(e.ImageSizeBytes) {
+		out = append(out, fact{"image of " + name, fmt.Sprintf("%.1f MB, layers shared with others included", float64(e.ImageSizeBytes[name])/1e6)})
 	}
 	if len(e.PostgreSQLSettings) > 0 {
 		var settings []string

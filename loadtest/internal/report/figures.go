@@ -53,6 +53,8 @@ type build struct {
 	groups []summary.Group
 	styles map[string]chart.Style
 	logs   map[string]map[string]*latencies // operation → arm
+	// prefixes of figures' names, where there are several operations
+	prefixes map[string]string
 }
 
 // latencies are the response times of an arm's trials at the common rate, from their HDR logs.
@@ -534,6 +536,7 @@ func (b *build) memory(g summary.Group) *section {
 		of          func(record.Trial) *int64
 	}
 	kinds := []kind{
+		{"idle", "idle, before any load", func(t record.Trial) *int64 { return t.MemoryPSSIdleBytes }},
 		{"end", "at the end of a trial", func(t record.Trial) *int64 { return t.MemoryPSSEndBytes }},
 		{"peak", "peak of a trial", func(t record.Trial) *int64 { return t.MemoryPSSPeakBytes }},
 	}
@@ -575,6 +578,41 @@ func (b *build) memory(g summary.Group) *section {
 		t.Rows[i] = append(t.Rows[i], quantityCells(a.ColdStart(), whole)...)
 	}
 	return &section{b.id(g, "memory"), "Memory and start", readRows + " Sampled once a second, so a short peak may be missed.", &f, t}
+}
+
+// parts says where the CPU time of a request went, where the engine tells.
+func (b *build) parts(g summary.Group) *section {
+	t := table{Caption: "Each part of the run, medians of the trials, " + operation(g), Heads: []string{"arm", "part", "CPU per request, µs", "PSS peak, MB", "cgroup peak, MB", "trials", "requests"}}
+	for _, a := range g.Arms {
+		names := map[string]bool{}
+		for _, x := range a.Costed() {
+			for name := range x.Parts {
+				names[name] = true
+			}
+		}
+		for _, name := range sortedKeys(names) {
+			cpu := summary.Of(a.Costed(), func(x record.Trial) (float64, bool) {
+				part, ok := x.Parts[name]
+				if !ok || x.Sent == 0 {
+					return 0, false
+				}
+				return part.CPUSeconds * 1e6 / float64(x.Sent), true
+			})
+			bytes := func(of func(record.Part) *int64) float64 {
+				return summary.Of(a.Costed(), func(x record.Trial) (float64, bool) {
+					if v := of(x.Parts[name]); v != nil {
+						return float64(*v) / 1e6, true
+					}
+					return 0, false
+				}).Median
+			}
+			t.Rows = append(t.Rows, []string{marked(a), name, whole(cpu.Median), one(bytes(func(p record.Part) *int64 { return p.MemoryPSSPeakBytes })), one(bytes(func(p record.Part) *int64 { return p.MemoryCgroupPeakBytes })), fmt.Sprint(len(cpu.Values)), count(cpu.Requests())})
+		}
+	}
+	if len(t.Rows) == 0 {
+		return nil
+	}
+	return &section{b.id(g, "parts"), "Where the CPU time went", "What server, database, generator and the other parts used for one request, in the trials that CPU per request is told of. A cgroup's peak counts the page cache and is since the part began.", nil, t}
 }
 
 // bench is CPU per request and its ratio to the floor, of all operations beside each other.
@@ -639,12 +677,17 @@ func (b *build) id(g summary.Group, name string) string {
 	if len(b.groups) < 2 {
 		return name
 	}
+	return b.prefixes[groupKey(g)] + "-" + name
+}
+
+// fileName keeps what every file system and every address takes.
+func fileName(s string) string {
 	return strings.ToLower(strings.Map(func(r rune) rune {
 		if (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') || (r >= '0' && r <= '9') {
 			return r
 		}
 		return '-'
-	}, groupKey(g))) + "-" + name
+	}, s))
 }
 
 func groupKey(g summary.Group) string { return g.Scenario + " " + g.Operation }

@@ -10,6 +10,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 
@@ -97,6 +99,14 @@ func open(s record.Saved) (*build, error) {
 		contenders = append(contenders, t.Contender)
 	}
 	b.styles = chart.Styles(contenders)
+	b.prefixes = map[string]string{}
+	for i, g := range b.groups {
+		prefix := fileName(g.Operation)
+		if slices.ContainsFunc(b.groups[:i], func(other summary.Group) bool { return fileName(other.Operation) == prefix }) {
+			prefix = fmt.Sprintf("%s-%d", prefix, i+1) // another scenario, or names that differ in what files cannot carry
+		}
+		b.prefixes[groupKey(g)] = prefix
+	}
 	for _, g := range b.groups {
 		of := map[string]*latencies{}
 		b.logs[groupKey(g)] = of
@@ -159,8 +169,11 @@ func (b *build) sections() []section {
 			if m := b.memory(g); m != nil {
 				out = append(out, *m)
 			}
+			if p := b.parts(g); p != nil {
+				out = append(out, *p)
+			}
 		}
-		return out
+		return b.named(out)
 	}
 	for i, g := range b.groups {
 		out = append(out, b.cpu(g))
@@ -179,25 +192,26 @@ func (b *build) sections() []section {
 		if m := b.memory(g); m != nil {
 			out = append(out, *m)
 		}
+		if p := b.parts(g); p != nil {
+			out = append(out, *p)
+		}
 	}
-	if len(b.groups) > 1 {
-		for i := range out {
-			if g := b.groupOf(out[i].ID); g != "" {
-				out[i].Title += ", " + g
+	return b.named(out)
+}
+
+// named tells sections of several operations apart.
+func (b *build) named(sections []section) []section {
+	if len(b.groups) < 2 {
+		return sections
+	}
+	for i, s := range sections {
+		for _, g := range b.groups {
+			if strings.HasPrefix(s.ID, b.id(g, "")) {
+				sections[i].Title += ", " + operation(g)
 			}
 		}
 	}
-	return out
-}
-
-// groupOf is the operation that a section of several is about.
-func (b *build) groupOf(id string) string {
-	for _, g := range b.groups {
-		if prefix := b.id(g, ""); len(id) > len(prefix) && id[:len(prefix)] == prefix {
-			return operation(g)
-		}
-	}
-	return ""
+	return sections
 }
 
 // source is the line under a picture: where its numbers come from.
