@@ -41,6 +41,10 @@ func TestBadUseIsNamed(t *testing.T) {
 		"no contender":             {[]string{"serve"}, []string{"--contender"}},
 		"two contenders":           {[]string{"serve", "--contender", "go,node"}, []string{"exactly one"}},
 		"a malformed setting":      {[]string{"serve", "--contender", "go", "--env", "X"}, []string{`"X"`, "NAME=VALUE"}},
+		"report of nothing":        {[]string{"report"}, []string{"usage: loadtest report DIR"}},
+		"report of two":            {[]string{"report", "a", "b"}, []string{`unexpected argument "b"`}},
+		"report of no run":         {[]string{"report", "no-such-folder"}, []string{"no-such-folder"}},
+		"publish without markers":  {[]string{"publish", "x", "--update", "main.go"}, []string{"main.go", "make publish"}},
 		"no rounds":                {[]string{"bench-servers", "--rounds", "0"}, []string{"--rounds"}},
 		"a rate that is no number": {[]string{"compare", "--seed", "x"}, []string{`"x"`}},
 	} {
