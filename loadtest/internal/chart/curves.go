@@ -105,7 +105,11 @@ func (c Curves) view(f Frame) View {
 		x["gridIndex"] = p
 		xs = append(xs, x)
 		y := panel.scale()
-		ys = append(ys, M{"type": "log", "gridIndex": p, "min": y.low, "max": y.high, "name": text(panel.Axis), "nameLocation": "middle", "nameGap": left - 14,
+		axisName := panel.Axis
+		if f.Narrow {
+			axisName = "" // there is room for the labels only, and they have their unit
+		}
+		ys = append(ys, M{"type": "log", "gridIndex": p, "min": y.low, "max": y.high, "name": text(axisName), "nameLocation": "middle", "nameGap": left - 20,
 			"nameTextStyle": M{"color": "$muted", "fontSize": 12},
 			"axisLine":      M{"show": true, "lineStyle": M{"color": "$axis"}}, "axisTick": M{"show": true, "customValues": y.ticks, "lineStyle": M{"color": "$axis"}},
 			"minorTick": M{"show": false}, "minorSplitLine": M{"show": false}, "splitLine": M{"show": false},
@@ -212,9 +216,10 @@ func (c Curves) axis(f Frame, panel CurvePanel) M {
 			}
 		}
 	} else {
-		m["type"], m["min"], m["max"] = "value", 0, most+0.5
+		most = math.Ceil(most)
+		m["type"], m["min"], m["max"] = "value", 0, most
 		step := math.Max(1, niceStep(most/8))
-		for x := 0.0; x <= most+0.5; x += step {
+		for x := 0.0; x <= most; x += step {
 			ticks = append(ticks, x)
 		}
 	}

@@ -59,8 +59,8 @@ const (
 	rowsPadding  = 6
 	valueWidth   = 112
 	labelWidth   = 148
-	narrowLabel  = 112
-	narrowValue  = 88
+	narrowLabel  = 124
+	narrowValue  = 78
 	narrowMargin = 4
 	panelMargin  = 20
 )

@@ -300,10 +300,10 @@ func upright(v record.Verdict) record.Verdict {
 
 func (b *build) throughput(g summary.Group) section {
 	var finding []string
-	for _, a := range g.Arms {
+	for _, a := range told(g) {
 		if q := a.Answers(); len(q.Values) > 0 {
-			bottleneck, trials := a.Bottleneck()
-			finding = append(finding, fmt.Sprintf("%s %s (held back by %s in %d of %d trials)", a.Name, quantityWords(q, whole, "a second"), bottleneck, trials, len(q.Values)))
+			bottleneck, _ := a.Bottleneck()
+			finding = append(finding, fmt.Sprintf("%s %s, held back by %s", a.Name, quantityWords(q, whole, "a second"), heldBy(bottleneck)))
 		}
 	}
 	f := chart.Rows{
@@ -317,10 +317,7 @@ func (b *build) throughput(g summary.Group) section {
 			if name == "" {
 				return a.Tier
 			}
-			if name == "none" {
-				return "by nothing found"
-			}
-			return "by " + chart.Clean(name, labelRunes)
+			return "by " + heldBy(chart.Clean(name, labelRunes))
 		}),
 	}.Figure()
 	t := quantityTable("Right answers a second, "+operation(g), g, []column{{"answers /s", summary.Arm.Answers, whole}})
@@ -333,6 +330,24 @@ func (b *build) throughput(g summary.Group) section {
 		lead = readRows + " A closed loop: each client waits for its answer, so these are no limits that an open world would meet."
 	}
 	return section{b.id(g, "throughput"), "Highest throughput", lead, &f, t}
+}
+
+// told are the arms that a chart's words are about: the mainstream ones, or all where there are none. The table has all.
+func told(g summary.Group) []summary.Arm {
+	if m := g.Mainstream(); len(m) > 0 {
+		return m
+	}
+	return g.Arms
+}
+
+func heldBy(bottleneck string) string {
+	switch bottleneck {
+	case "contender":
+		return "itself"
+	case "none":
+		return "nothing found"
+	}
+	return bottleneck
 }
 
 func bottlenecks(trials []record.Trial) string {
@@ -368,7 +383,7 @@ func (b *build) latencyTrials(g summary.Group) section {
 		columns = append(columns, column{p.Name + " ms", func(a summary.Arm) summary.Quantity { return a.Latency(p) }, milli})
 	}
 	var finding []string
-	for _, a := range g.Arms {
+	for _, a := range told(g) {
 		if q := a.Latency(summary.Percentiles()[0]); len(q.Values) > 0 {
 			words := fmt.Sprintf("%s p50 %s ms", a.Name, milli(q.Median))
 			if q99 := a.Latency(summary.Percentiles()[2]); len(q99.Values) > 0 {
@@ -443,7 +458,9 @@ func (b *build) latencyPercentiles(g summary.Group) *section {
 			row = append(row, text)
 		}
 		t.Rows = append(t.Rows, append(row, milli(float64(l.all.Max())/1e6), fmt.Sprint(len(l.trials)), count(n)))
-		finding = append(finding, fmt.Sprintf("%s p50 %s ms, p99 %s ms", a.Name, row[2], row[4]))
+		if slices.ContainsFunc(told(g), func(x summary.Arm) bool { return x.Name == a.Name }) {
+			finding = append(finding, fmt.Sprintf("%s p50 %s ms, p99 %s ms", a.Name, row[2], row[4]))
+		}
 	}
 	if len(lines) == 0 {
 		return nil
@@ -556,7 +573,7 @@ func (b *build) memory(g summary.Group) *section {
 	}
 	last := shown[len(shown)-1]
 	var finding []string
-	for _, a := range g.Arms {
+	for _, a := range told(g) {
 		if q := a.Memory(last.of); len(q.Values) > 0 {
 			finding = append(finding, a.Name+" "+quantityWords(q, one, "MB"))
 		}
