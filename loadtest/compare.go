@@ -186,9 +186,15 @@ func (s *session) prove(ctx context.Context, p profile, arms []contender.Arm, al
 	if err != nil {
 		return nil, fmt.Errorf("conformance: %w", err)
 	}
+	deviations := map[string][]string{}
+	for _, arm := range arms {
+		for _, d := range arm.Deviations {
+			deviations[arm.Name] = append(deviations[arm.Name], fmt.Sprintf("%s: %s (%s)", d.ID, d.Rule, d.Upstream))
+		}
+	}
 	var bad []string
 	for _, r := range reports {
-		c := record.Conformity{Arm: r.Arm, Conformant: r.Conformant, Form: string(r.Form), Digest: r.Digest, Findings: []string{}}
+		c := record.Conformity{Arm: r.Arm, Conformant: r.Conformant, Form: string(r.Form), Digest: r.Digest, Findings: []string{}, Deviations: deviations[r.Arm]}
 		for _, finding := range r.Findings {
 			c.Findings = append(c.Findings, finding.String())
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -13,41 +14,50 @@ import (
 
 // reportMain makes page, pictures and README of a run anew, from its records alone.
 func reportMain(ctx context.Context, args []string, s streams) int {
-	f := newFlags("report", "DIR")
+	f := newFlags("report", "DIR [flags]")
+	asJSON := f.Bool("json", false, "print the names of the files written, as JSON")
 	if code, ok := parseWith(f, args, s, 1); !ok {
 		return code
 	}
 	dir := f.Arg(0)
-	if err := writeReport(ctx, dir, s); err != nil {
+	files, err := writeReport(ctx, dir, s)
+	if err != nil {
 		return fail(ctx, s, "report", err)
+	}
+	if *asJSON {
+		_ = json.NewEncoder(s.Out).Encode(map[string]any{"dir": dir, "files": files})
+		return exitOK
 	}
 	fmt.Fprintln(s.Out, reportPath(dir))
 	return exitOK
 }
 
-// writeReport reads a run's records and writes its report beside them.
-func writeReport(ctx context.Context, dir string, s streams) error {
+// writeReport reads a run's records, writes its report beside them, and names the files.
+func writeReport(ctx context.Context, dir string, s streams) (files []string, err error) {
 	saved, err := record.Open(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, note := range saved.Notes {
 		fmt.Fprintf(s.Err, "note: %s\n", note)
 	}
 	made, err := report.Make(ctx, saved, report.Options{CacheDir: cacheDir()})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if made.NoPictures != nil {
 		fmt.Fprintf(s.Err, "no charts/: %v\n", made.NoPictures)
 	}
-	return made.Write(dir)
+	for _, f := range made.Files {
+		files = append(files, f.Name)
+	}
+	return files, made.Write(dir)
 }
 
 // reportAfter writes the report of a run just measured. The records are safe by then, so what fails here is told and
 // can be done again.
 func reportAfter(ctx context.Context, dir string, s streams) error {
-	err := writeReport(ctx, dir, s)
+	_, err := writeReport(ctx, dir, s)
 	switch {
 	case errors.Is(err, chart.ErrNoAssets):
 		fmt.Fprintf(s.Err, "no report: %v; then: loadtest report %s\n", err, dir)

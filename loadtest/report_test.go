@@ -84,8 +84,11 @@ func TestReportCommandIsRepeatable(t *testing.T) {
 		assert.Equal(t, text, first[name], "records stay as they are")
 	}
 	assert.Len(t, first, len(before)+2, "report.html and README.md")
-	code, _, errs = runCommand(t, "report", dir)
+	code, out, errs = runCommand(t, "report", dir, "--json")
 	require.Equal(t, exitOK, code, errs)
+	var told struct{ Files []string }
+	require.NoError(t, json.Unmarshal([]byte(out), &told))
+	assert.Equal(t, []string{"report.html", "README.md"}, told.Files)
 	assert.Equal(t, first, snapshot(t, dir))
 }
 

@@ -70,6 +70,9 @@ type Conformity struct {
 	Form       string   `json:"form"` // "full" or "short"
 	Digest     string   `json:"digest"`
 	Findings   []string `json:"findings"`
+	// Deviations are what the contender's manifest lists as its library's departures from the contract, each with where
+	// the library's makers say so.
+	Deviations []string `json:"deviations,omitempty"`
 }
 
 // Plan is what was decided before the first trial.

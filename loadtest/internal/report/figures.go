@@ -425,7 +425,7 @@ func (b *build) latencyPercentiles(g summary.Group) *section {
 			continue
 		}
 		n := uint64(l.all.TotalCount())
-		line := chart.Line{Name: label(a), Style: b.styles[a.Contender], Tier: a.Tier, Number: variants[a.Contender+"/"+a.Tier]}
+		line := chart.Line{Name: chart.Clean(marked(a), labelRunes+18), Style: b.styles[a.Contender], Tier: a.Tier, Number: variants[a.Contender+"/"+a.Tier]}
 		variants[a.Contender+"/"+a.Tier]++
 		var steps []float64
 		for x := 1 / (1 - hdrFrom); ; x *= math.Pow(10, 0.05) { // twenty points a decade
@@ -491,7 +491,7 @@ func (b *build) latencyTime(g summary.Group) *section {
 			continue
 		}
 		line := func() chart.Line {
-			return chart.Line{Name: label(a), Style: b.styles[a.Contender], Tier: a.Tier, Number: variants[a.Contender+"/"+a.Tier]}
+			return chart.Line{Name: chart.Clean(marked(a), labelRunes+18), Style: b.styles[a.Contender], Tier: a.Tier, Number: variants[a.Contender+"/"+a.Tier]}
 		}
 		l50, l99 := line(), line()
 		variants[a.Contender+"/"+a.Tier]++

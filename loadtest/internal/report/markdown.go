@@ -64,6 +64,9 @@ func (b *build) markdown(sections []section) string {
 			fmt.Fprintf(&m, "**%s**\n\n", escape(strings.TrimSpace(line)))
 		}
 	}
+	if bad := b.notProven(); bad != "" {
+		fmt.Fprintf(&m, "**%s**\n\n", escape(bad))
+	}
 	paragraph(&m, fmt.Sprintf("Run %s, %s.", r.ID, r.Began.UTC().Format("2006-01-02 15:04 UTC")))
 	for _, g := range b.groups {
 		paragraph(&m, summary.What(r, g))
@@ -104,6 +107,22 @@ func (b *build) markdown(sections []section) string {
 	return m.String()
 }
 
+// notProven warns of arms that were measured although they were not proven equal; empty where there are none.
+func (b *build) notProven() string {
+	var bad []string
+	for _, g := range b.groups {
+		for _, a := range g.Arms {
+			if a.Nonconformant && !slices.Contains(bad, a.Name) {
+				bad = append(bad, a.Name)
+			}
+		}
+	}
+	if len(bad) == 0 {
+		return ""
+	}
+	return "Not proven equal, so their figures may be of another answer: " + list(bad) + "."
+}
+
 // command is words for a shell, on one line.
 func command(words []string) string {
 	out := make([]string, len(words))
@@ -133,11 +152,15 @@ func (b *build) voids() table {
 }
 
 func (b *build) conformanceTable() table {
-	t := table{Caption: "Proof, before anything was timed, that the arms answer the same", Heads: []string{"arm", "conformant", "form of the proof", "digest of contract and server", "findings"}}
+	t := table{Caption: "Proof, before anything was timed, that the arms answer the same", Heads: []string{"arm", "conformant", "form of the proof", "digest of contract and server", "listed deviations", "findings"}}
 	for _, c := range b.run.Conformance {
 		yes := "yes"
 		if !c.Conformant {
 			yes = "NO"
+		}
+		deviations := "none"
+		if len(c.Deviations) > 0 {
+			deviations = strings.Join(c.Deviations, "; ")
 		}
 		findings := "none"
 		if len(c.Findings) > 0 {
@@ -146,7 +169,7 @@ func (b *build) conformanceTable() table {
 				findings += fmt.Sprintf("; and %d more in run.json", n)
 			}
 		}
-		t.Rows = append(t.Rows, []string{c.Arm, yes, c.Form, shorten(c.Digest, 12), findings})
+		t.Rows = append(t.Rows, []string{c.Arm, yes, c.Form, shorten(c.Digest, 12), deviations, findings})
 	}
 	if len(t.Rows) == 0 {
 		arms := []string{}
@@ -154,7 +177,7 @@ func (b *build) conformanceTable() table {
 			for _, a := range g.Arms {
 				if !slices.Contains(arms, a.Name) {
 					arms = append(arms, a.Name)
-					t.Rows = append(t.Rows, []string{a.Name, "not proven in this run", "–", "–", "–"})
+					t.Rows = append(t.Rows, []string{a.Name, "not proven in this run", "–", "–", "–", "–"})
 				}
 			}
 		}

@@ -83,17 +83,11 @@ func (b *build) page(ctx context.Context, sections []section) ([]byte, error) {
 		d.NoEvidence = "No evidence"
 		marks = append(marks, "no evidence")
 	}
-	var bad []string
 	for _, g := range b.groups {
 		d.What = append(d.What, summary.What(r, g))
-		for _, a := range g.Arms {
-			if a.Nonconformant {
-				bad = append(bad, a.Name)
-			}
-		}
 	}
-	if len(bad) > 0 {
-		d.Cautions = append(d.Cautions, "Not proven equal, so their figures may be of another answer: "+list(bad)+".")
+	if bad := b.notProven(); bad != "" {
+		d.Cautions = append(d.Cautions, bad)
 		marks = append(marks, "not conformant")
 	}
 	watermark := strings.Join(marks, " · ")

@@ -167,6 +167,7 @@ func TestVoidAndNonconformantAreMarkedEverywhere(t *testing.T) {
 			r.Trials[i].Nonconformant = r.Trials[i].Arm == "node"
 		}
 		r.Conformance[1].Conformant, r.Conformance[1].Findings = false, []string{"items: answered wrongly"}
+		r.Conformance[2].Deviations = []string{"one-more: lists a directive more (its makers say so)"}
 	}
 	dir := m.write(t)
 	b, err := open(opened(t, dir))
@@ -185,6 +186,7 @@ func TestVoidAndNonconformantAreMarkedEverywhere(t *testing.T) {
 		text := fileOf(t, r, name)
 		assert.Contains(t, text, "the generator sent late")
 		assert.Contains(t, text, "items: answered wrongly")
+		assert.Contains(t, text, "one-more: lists a directive more")
 		assert.Contains(t, text, "not conformant")
 	}
 	assert.Contains(t, fileOf(t, r, "report.html"), "Not proven equal")
