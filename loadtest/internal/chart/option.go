@@ -37,6 +37,6 @@ func tooltip(trigger string) M {
 // Watermark has a view say across itself what must not be cut off: that a run is no evidence.
 func (v View) Watermark(words string) View {
 	v.Option["graphic"] = A{M{"type": "text", "left": "center", "top": "middle", "rotation": 0.3, "silent": true, "z": 0,
-		"style": M{"text": words, "fontSize": max(24, v.Width/22), "fontWeight": 600, "fill": "$alarm/0.13"}}}
+		"style": M{"text": words, "fontSize": max(24, v.Width/22), "fontWeight": 600, "fontFamily": "Inter, sans-serif", "fill": "$alarm/0.13"}}}
 	return v
 }

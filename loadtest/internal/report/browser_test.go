@@ -141,7 +141,9 @@ func TestPageInChromium(t *testing.T) {
 	if err != nil {
 		needs(t, "no axe-core: make build-charts (%v)", err)
 	}
-	pages := map[string]string{"quick": reported(t, quick()), "smoke": reported(t, smoke()), "hostile": reported(t, hostile())}
+	evidence := quick()
+	evidence.blocks, evidence.floors = 3, 2 // fewer rows for axe-core to go through
+	pages := map[string]string{"quick": reported(t, evidence), "smoke": reported(t, smoke()), "hostile": reported(t, hostile())}
 	ctx := browser(t)
 	require.NoError(t, chromedp.Run(ctx), "start Chromium")
 	for name, file := range pages {
@@ -223,7 +225,7 @@ func TestPageOnPaperAndWithoutScripts(t *testing.T) {
 	require.NoError(t, chromedp.Run(ctx, chromedp.EmulateViewport(1200, 900), chromedp.Navigate(fileURL(file)), chromedp.WaitVisible(`.live svg`),
 		chromedp.Evaluate(stills, &screen),
 		emulation.SetEmulatedMedia().WithMedia("print"), chromedp.Evaluate(stills, &paper),
-		chromedp.Evaluate(`getComputedStyle(document.querySelector('.banner')).position`, &banner),
+		chromedp.Evaluate(`JSON.stringify([...document.styleSheets].flatMap(s => [...s.cssRules]).map(r => r.cssText).filter(t => t.includes('@bottom-center')))`, &banner),
 		chromedp.ActionFunc(func(ctx context.Context) (err error) {
 			pdf, _, err = page.PrintToPDF().WithPrintBackground(true).Do(ctx)
 			return err
@@ -235,7 +237,7 @@ func TestPageOnPaperAndWithoutScripts(t *testing.T) {
 	assert.Equal(t, []int{0, figures}, []int{still, live}, "on the screen")
 	figures, still, live = visible(paper)
 	assert.Equal(t, []int{figures, 0}, []int{still, live}, "on paper")
-	assert.Equal(t, "fixed", banner, "no evidence is said on every sheet")
+	assert.Contains(t, banner, "NO EVIDENCE", "it is said in the margin of every sheet, and the browser knows the rule")
 	assert.True(t, strings.HasPrefix(string(pdf), "%PDF-"))
 	assert.Greater(t, len(pdf), 50_000)
 	require.NoError(t, chromedp.Run(ctx, chromedp.Evaluate(stills, &scriptless)))

@@ -110,7 +110,7 @@ func quantityWords(q summary.Quantity, format func(float64) string, unit string)
 		return fmt.Sprintf("%s %s (95 %%: %s–%s)", format(q.Median), unit, format(q.Low), format(q.High))
 	}
 	if len(q.Values) == 1 {
-		return fmt.Sprintf("%s %s (1 trial)", format(q.Median), unit)
+		return format(q.Median) + " " + unit
 	}
 	return fmt.Sprintf("%s %s (%s, least–most %s–%s)", format(q.Median), unit, plural(len(q.Values), "trial"), format(q.Least()), format(q.Most()))
 }
@@ -231,13 +231,21 @@ func (b *build) answer() []string {
 		}
 		return out
 	}
+	untested := map[string][]string{} // reason → pairs, so that one reason is said once
 	for _, v := range b.run.Verdicts {
+		if v.Verdict == "cannot be tested here" {
+			untested[v.Reason] = append(untested[v.Reason], v.Arms[0]+" and "+v.Arms[1])
+			continue
+		}
 		out = append(out, upper(verdictWords(upright(v)))+".")
+	}
+	for _, reason := range sortedKeys(untested) {
+		out = append(out, fmt.Sprintf("Whether these differ in CPU per request cannot be tested here (%s): %s.", reason, strings.Join(untested[reason], "; ")))
 	}
 	for _, g := range b.groups {
 		if m := g.Mainstream(); len(m) > 0 && len(m[0].CPU().Values) > 0 {
 			q := m[0].CPU()
-			out = append(out, fmt.Sprintf("Of the mainstream arms %s took the least CPU for %s: %s, over %s and %s requests.",
+			out = append(out, fmt.Sprintf("Of the mainstream arms %s took the least CPU for %s: %s; %s, %s requests.",
 				m[0].Name, operation(g), b.costWords(m[0]), plural(len(q.Values), "trial"), count(q.Requests())))
 		}
 		if words := strings.TrimSpace(b.floorWords(g)); words != "" {

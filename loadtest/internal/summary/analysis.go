@@ -263,6 +263,9 @@ func Groups(r record.Run) []Group {
 			a.Throughput = append(a.Throughput, t)
 		}
 	}
+	slices.SortStableFunc(order, func(a, b key) int {
+		return cmp.Or(cmp.Compare(a.scenario, b.scenario), cmp.Compare(a.operation, b.operation))
+	})
 	out := make([]Group, len(order))
 	for i, k := range order {
 		out[i] = *byKey[k]
