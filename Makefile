@@ -22,6 +22,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 	@echo
 	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT='
+	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
 compare: build ## Prove the servers equal, measure them, print what they cost
@@ -44,6 +45,14 @@ report: build-loadtest ## Make page, pictures and README of a run anew: make rep
 publish: build-loadtest ## Put a run into results/ and the README: make publish RUN=results/local/…
 	@test -n '$(strip $(RUN))' || { echo 'make publish: RUN= is empty; name a run, as in RUN=results/local/2026-01-31T120000Z-quick' >&2; exit 2; }
 	$(LOADTEST) publish '$(RUN)' --update README.md
+
+.PHONY: up
+up: ## Run all three servers in containers, with GraphiQL (docker-compose.yml)
+	scripts/stack up --size '$(SIZE)'
+
+.PHONY: down
+down: ## Remove what make up started, with its data
+	scripts/stack down
 
 .PHONY: doctor
 doctor: build-loadtest ## Say what this machine can do, and what to do about what is missing
@@ -79,7 +88,7 @@ test-conformance: build
 	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none $(call flag,engine,$(ENGINE))
 
 .PHONY: lint
-lint: need-go need-node need-rust build-node ## Check style and types in all languages
+lint: need-go need-node need-rust build-node lint-scripts ## Check style and types in all languages
 	@unformatted=$$(gofmt -l go-server loadtest); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go -C loadtest vet ./...
 	go -C go-server vet ./...
@@ -88,6 +97,14 @@ lint: need-go need-node need-rust build-node ## Check style and types in all lan
 	npm --prefix node-server run lint
 	cargo fmt --manifest-path rust-server/Cargo.toml --check
 	cargo clippy --manifest-path rust-server/Cargo.toml --locked --all-targets -- -D warnings
+
+SCRIPTS := .ci/run $(filter-out %/tools %/graphiql %/postgres %/stand-ins,$(wildcard scripts/*)) $(wildcard scripts/postgres/* scripts/stand-ins/*)
+.PHONY: lint-scripts
+lint-scripts: need-go
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
+	elif [ -n "$${CI:-}" ]; then echo 'Missing: shellcheck. On Debian: apt-get install shellcheck' >&2; exit 2; \
+	else echo 'not checked: scripts (no shellcheck here)' >&2; fi
+	GOWORK=off go -C scripts/tools tool actionlint -shellcheck= $(CURDIR)/.github/workflows/*.yml
 
 .PHONY: generate
 generate: need-go build-loadtest ## Make generated sources and expected answers anew

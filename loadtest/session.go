@@ -115,7 +115,7 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, warm, d time.Duration) (float64, error) {
 	var rps float64
 	err := s.with(ctx, arm, func(subject trial.Subject) error {
-		spec := trial.Spec{Body: q.body, Expected: q.expected, MaxInFlight: pilotConnections, Timeout: requestTimeout}
+		spec := trial.Spec{Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected, MaxInFlight: pilotConnections, Timeout: requestTimeout}
 		if _, err := trial.WarmUp(ctx, subject, spec, warm); err != nil {
 			return err
 		}
