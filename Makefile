@@ -12,6 +12,7 @@ ENGINE ?= auto
 SEED ?=
 OUT ?=
 SIZE ?= standard
+RUN ?=
 
 LOADTEST := bin/loadtest
 flag = $(if $(strip $(2)),--$(1) '$(2)')
@@ -34,6 +35,16 @@ conformance: build ## Prove that the servers answer as the contract asks
 .PHONY: serve
 serve: build ## Run one server with its database: make serve CONTENDER=node
 	$(LOADTEST) serve --contender '$(or $(strip $(CONTENDER)),go)' $(call flag,engine,$(ENGINE)) --size '$(SIZE)' --env GRAPHIQL=on
+
+.PHONY: report
+report: build-loadtest ## Make page, pictures and README of a run anew: make report RUN=results/local/…
+	@test -n '$(strip $(RUN))' || { echo 'make report: RUN= is empty; name a run, as in RUN=results/local/2026-01-31T120000Z-quick' >&2; exit 2; }
+	$(LOADTEST) report '$(RUN)'
+
+.PHONY: publish
+publish: build-loadtest ## Put a run into results/ and the README: make publish RUN=results/local/…
+	@test -n '$(strip $(RUN))' || { echo 'make publish: RUN= is empty; name a run, as in RUN=results/local/2026-01-31T120000Z-quick' >&2; exit 2; }
+	$(LOADTEST) publish '$(RUN)' --update README.md
 
 .PHONY: up
 up: ## Run all three servers in containers, with GraphiQL (docker-compose.yml)
@@ -100,11 +111,24 @@ generate: need-go build-loadtest ## Make generated sources and expected answers 
 	go -C go-server generate ./...
 	scripts/with-database --derive
 
-.PHONY: build build-go build-node build-rust build-loadtest build-graphiql
+.PHONY: build build-go build-node build-rust build-loadtest build-graphiql build-charts
 build: build-loadtest build-go build-node build-rust build-graphiql ## Build the three servers and bin/loadtest
 
-build-loadtest: need-go
+build-loadtest: build-charts need-go
 	go build -trimpath -o bin/loadtest ./loadtest
+
+# What the report's charts are drawn with, from its packages, to be embedded in bin/loadtest.
+CHART_ASSETS := loadtest/internal/chart/assets
+build-charts: $(CHART_ASSETS)/resvg.wasm
+
+scripts/charts/node_modules/.package-lock.json: scripts/charts/package.json scripts/charts/package-lock.json | need-node
+	npm --prefix scripts/charts ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# build.mjs writes resvg.wasm last.
+$(CHART_ASSETS)/resvg.wasm: scripts/charts/build.mjs scripts/charts/echarts.mjs scripts/charts/node_modules/.package-lock.json
+	node scripts/charts/build.mjs
+	@touch $@
 
 build-go: need-go
 	go build -trimpath -o bin/go-server ./go-server
@@ -141,5 +165,5 @@ need-go need-node need-rust: need-%:
 
 .PHONY: clean
 clean: ## Remove what was built and what is cached, but no results
-	rm -rf bin node-server/node_modules rust-server/target scripts/graphiql/node_modules $(addprefix contract/graphiql/,$(GRAPHIQL))
+	rm -rf bin node-server/node_modules rust-server/target scripts/graphiql/node_modules scripts/charts/node_modules $(addprefix $(CHART_ASSETS)/,*.js *.wasm *.ttf *.woff2) $(addprefix contract/graphiql/,$(GRAPHIQL))
 	rm -rf "$${LAB_CACHE_DIR:-$${XDG_CACHE_HOME:-$$HOME/.cache}/polyglot-lab}"

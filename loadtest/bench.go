@@ -20,6 +20,9 @@ import (
 	"lab/loadtest/internal/trial"
 )
 
+// benchRounds is the least with which the exact methods give a 95 % interval. Fewer are for trying out, and say so.
+const benchRounds = 6
+
 var benchQuestions = []string{"q1", "q2", "q3"}
 
 // benchFigure is an arm's CPU per request for one operation, over the rounds.
@@ -40,7 +43,7 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	contenders := f.String("contender", "", "`ARM,…` (default: every arm of every manifest)")
 	engineName := f.String("engine", "auto", "`NAME`: auto, docker or native")
 	connections := f.Uint64("connections", 16, "`N` clients in the closed loop")
-	rounds := f.Int("rounds", 5, "`N` rounds, each with every arm once")
+	rounds := f.Int("rounds", benchRounds, "`N` rounds, each with every arm once")
 	duration := f.Duration("duration", 2*time.Second, "`TIME` of each measurement")
 	warm := f.Duration("warm", 2*time.Second, "`TIME` of each operation's warm-up")
 	size := f.String("size", "standard", "`NAME` of the data's size: small or standard")
@@ -55,7 +58,7 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	if err != nil {
 		return fail(ctx, s, "bench-servers", err)
 	}
-	pages, err := openPages(*update)
+	pages, err := openPages(*update, benchCommand)
 	if err != nil {
 		return fail(ctx, s, "bench-servers", err)
 	}
@@ -93,7 +96,7 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	}
 	b := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}}
 	b.run = record.Run{
-		Format: record.Format, ID: filepath.Base(*out), Profile: "bench", Seed: *seed, Began: began,
+		Format: record.Format, ID: filepath.Base(*out), Profile: "bench", Evidence: *rounds >= benchRounds, Seed: *seed, Began: began,
 		Command: []string{"loadtest", "bench-servers", "--seed", fmt.Sprint(*seed), "--rounds", fmt.Sprint(*rounds), "--connections", fmt.Sprint(*connections)},
 	}
 	if b.engine, err = l.engine(ctx, *engineName, func(line string) { b.progress.say("%s", line) }); err != nil {
@@ -115,6 +118,9 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 		}
 		fmt.Fprintf(s.Err, "records: %s\n", folder.Path())
 		if err == nil {
+			err = reportAfter(ctx, folder.Path(), s)
+		}
+		if err == nil {
 			err = pages.splice(benchMarkdown(figures, b.run, *rounds, *connections))
 		}
 	}
@@ -122,44 +128,6 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 		return fail(ctx, s, "bench-servers", err)
 	}
 	return exitOK
-}
-
-// pages are files with a table of this command between two markers; they are opened before anything is measured, so
-// that a slip shows at once.
-type pages map[string]string
-
-const (
-	benchBegin = "<!-- begin: make bench-servers -->"
-	benchEnd   = "<!-- end: make bench-servers -->"
-)
-
-func openPages(list string) (pages, error) {
-	out := pages{}
-	if list == "" {
-		return out, nil
-	}
-	for _, file := range strings.Split(list, ",") {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("--update: %w", err)
-		}
-		begin, end := strings.Index(string(b), benchBegin), strings.Index(string(b), benchEnd)
-		if begin < 0 || end < begin {
-			return nil, fmt.Errorf("--update: %s has no %s followed by %s", file, benchBegin, benchEnd)
-		}
-		out[file] = string(b)
-	}
-	return out, nil
-}
-
-func (p pages) splice(table string) error {
-	for file, text := range p {
-		begin, end := strings.Index(text, benchBegin)+len(benchBegin), strings.Index(text, benchEnd)
-		if err := os.WriteFile(file, []byte(text[:begin]+"\n"+table+text[end:]), 0o644); err != nil {
-			return fmt.Errorf("--update: %w", err)
-		}
-	}
-	return nil
 }
 
 // benchMarkdown is the table of benchText for a page, with the command that made it.

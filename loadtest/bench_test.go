@@ -34,14 +34,15 @@ func TestRatiosAreTakenWithinARound(t *testing.T) {
 
 func TestTablesAreSplicedBetweenMarkers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "page.md")
-	require.NoError(t, os.WriteFile(file, []byte("before\n"+benchBegin+"\nold\n"+benchEnd+"\nafter\n"), 0o600))
-	p, err := openPages(file)
+	begin, end := markers(benchCommand)
+	require.NoError(t, os.WriteFile(file, []byte("before\n"+begin+"\nold\n"+end+"\nafter\n"), 0o600))
+	p, err := openPages(file, benchCommand)
 	require.NoError(t, err)
 	require.NoError(t, p.splice("new\n"))
 	b, err := os.ReadFile(file)
 	require.NoError(t, err)
-	assert.Equal(t, "before\n"+benchBegin+"\nnew\n"+benchEnd+"\nafter\n", string(b))
+	assert.Equal(t, "before\n"+begin+"\nnew\n"+end+"\nafter\n", string(b))
 	require.NoError(t, os.WriteFile(file, []byte("no markers"), 0o600))
-	_, err = openPages(file)
+	_, err = openPages(file, benchCommand)
 	require.ErrorContains(t, err, file)
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/claims"
 	"lab/loadtest/internal/conformance"
 	"lab/loadtest/internal/contender"
@@ -119,6 +120,9 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 		return fail(ctx, s, "compare", fmt.Errorf("--out: %w", err))
 	}
 	session := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}}
+	if err := chart.Ready(); err != nil {
+		session.progress.say("there will be records, but no report: %v", err)
+	}
 	session.run = record.Run{
 		Format: record.Format, ID: filepath.Base(*out), Profile: p.name, Evidence: p.evidence, Seed: *seed, Began: began,
 		Command: repeatCommand(p.name, *scenario, *contenders, *engineName, *seed, *allow),
@@ -142,11 +146,11 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 		if writeErr := session.finish(err == nil); writeErr != nil && err == nil {
 			err = writeErr
 		}
-		if writeErr := folder.WriteText("README.md", summary.Markdown(session.run)); writeErr != nil && err == nil {
-			err = writeErr
-		}
 		session.print(s, *asJSON)
 		fmt.Fprintf(s.Err, "records: %s\n", folder.Path())
+		if err == nil {
+			err = reportAfter(ctx, folder.Path(), s)
+		}
 	}
 	if err != nil {
 		return fail(ctx, s, "compare", err)
@@ -182,9 +186,15 @@ func (s *session) prove(ctx context.Context, p profile, arms []contender.Arm, al
 	if err != nil {
 		return nil, fmt.Errorf("conformance: %w", err)
 	}
+	deviations := map[string][]string{}
+	for _, arm := range arms {
+		for _, d := range arm.Deviations {
+			deviations[arm.Name] = append(deviations[arm.Name], fmt.Sprintf("%s: %s (%s)", d.ID, d.Rule, d.Upstream))
+		}
+	}
 	var bad []string
 	for _, r := range reports {
-		c := record.Conformity{Arm: r.Arm, Conformant: r.Conformant, Form: string(r.Form), Digest: r.Digest, Findings: []string{}}
+		c := record.Conformity{Arm: r.Arm, Conformant: r.Conformant, Form: string(r.Form), Digest: r.Digest, Findings: []string{}, Deviations: deviations[r.Arm]}
 		for _, finding := range r.Findings {
 			c.Findings = append(c.Findings, finding.String())
 		}

@@ -42,6 +42,8 @@ func commands() []command {
 		{"compare", "prove the arms equal, measure them in random order, and print what they cost", false, compareMain},
 		{"conformance", "prove that arms answer as the contract asks", false, conformanceMain},
 		{"serve", "run one contender with its database until interrupted", false, serveMain},
+		{"report", "make page, pictures and README of a run anew, from its records", false, reportMain},
+		{"publish", "copy a run's records to results/, with its README and pictures", false, publishMain},
 		{"doctor", "say what this machine can do, and what to do about what is missing", false, doctorMain},
 		{"bench-servers", "measure every arm's CPU per request over the headline operations, beside its floor", false, benchMain},
 		{"agent", "the load generator: a job on standard input, its result on standard output", true, agentMain},
@@ -97,8 +99,21 @@ func newFlags(name, usage string) *flag.FlagSet {
 
 // parse reads flags; where it returns false, the command ends with the code.
 func parse(f *flag.FlagSet, args []string, s streams) (code int, ok bool) {
+	return parseWith(f, args, s, 0)
+}
+
+// parseWith is parse for a command that takes that many arguments beside its flags. Flags may come after them.
+func parseWith(f *flag.FlagSet, args []string, s streams, wanted int) (code int, ok bool) {
 	name, usage, _ := strings.Cut(f.Name(), "\x00")
+	var rest []string
 	err := f.Parse(args)
+	for err == nil && wanted > 0 && f.NArg() > 0 {
+		rest = append(rest, f.Arg(0))
+		err = f.Parse(f.Args()[1:])
+	}
+	if err == nil && wanted > 0 {
+		err = f.Parse(append([]string{"--"}, rest...))
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprintf(s.Out, "usage: loadtest %s %s\n\n", name, usage)
@@ -118,8 +133,11 @@ func parse(f *flag.FlagSet, args []string, s streams) (code int, ok bool) {
 	case err != nil:
 		fmt.Fprintf(s.Err, "loadtest %s: %v\n", name, err)
 		return exitCannot, false
-	case f.NArg() > 0:
-		fmt.Fprintf(s.Err, "loadtest %s: unexpected argument %q\n", name, f.Arg(0))
+	case f.NArg() > wanted:
+		fmt.Fprintf(s.Err, "loadtest %s: unexpected argument %q\n", name, f.Arg(wanted))
+		return exitCannot, false
+	case f.NArg() < wanted:
+		fmt.Fprintf(s.Err, "loadtest %s: usage: loadtest %s %s\n", name, name, usage)
 		return exitCannot, false
 	}
 	return exitOK, true

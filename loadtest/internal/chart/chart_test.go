@@ -1,0 +1,190 @@
+package chart
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"image"
+	"image/png"
+	"io"
+	"math"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/dop251/goja"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func needsAssets(t *testing.T) {
+	t.Helper()
+	if err := Ready(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+}
+
+func rowsFigure(labels ...string) Figure {
+	var names []string
+	for i := range labels {
+		names = append(names, fmt.Sprint(i))
+	}
+	styles := Styles(names)
+	r := Rows{ID: "x", Title: "Title " + labels[0], Subtitle: "Subtitle " + labels[0], Finding: "Finding " + labels[0], Panels: []Panel{{Title: labels[0], Axis: "µs", Format: "number"}, {Axis: "ratio", Format: "ratio", Log: true, Line: 1, Band: [2]float64{0.9, 1.1}, BandLabel: "band"}}}
+	for i, l := range labels {
+		c := Cell{Mid: 100 + float64(i), Low: 90, High: 120, Text: "100", Small: "90–120", Tip: []string{l, "median 100 µs"}, Dots: []Dot{{90, []string{l, "90"}}, {120, []string{l, "120"}}}}
+		r.Rows = append(r.Rows, Row{Label: l, Note: l, Style: styles[fmt.Sprint(i)], Tier: "mainstream", Cells: []Cell{c, c}})
+	}
+	return r.Figure()
+}
+
+func curvesFigure(name string) Figure {
+	c := Curves{ID: "y", Title: name, Percentile: true, Axis: "percentile", Height: 300, Panels: []CurvePanel{{Title: name, Axis: "latency"}}}
+	l := Line{Name: name, Style: Style{"c.go", "circle"}, Tier: "mainstream"}
+	for x := 2.0; x < 1000; x *= 2 {
+		l.Points = append(l.Points, Point{X: x, Y: math.Log(x), Marked: true, Tip: []string{"p50", name}})
+	}
+	c.Panels[0].Lines = []Line{l}
+	return c.Figure()
+}
+
+// elements parses an SVG and gives its elements' names and all text.
+func elements(t *testing.T, svg string) (names map[string]int, text string) {
+	t.Helper()
+	names = map[string]int{}
+	var all strings.Builder
+	d := xml.NewDecoder(strings.NewReader(svg))
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return names, all.String()
+		}
+		require.NoError(t, err, "an SVG is XML")
+		switch x := token.(type) {
+		case xml.StartElement:
+			names[x.Name.Local]++
+			for _, a := range x.Attr {
+				assert.False(t, strings.HasPrefix(strings.ToLower(a.Name.Local), "on"), "attribute %s", a.Name.Local)
+				assert.NotEqual(t, "href", a.Name.Local)
+			}
+		case xml.CharData:
+			all.Write(x)
+			all.WriteByte('\n')
+		}
+	}
+}
+
+// The same figure gives the same bytes: in the next machine too, and whatever was drawn before.
+func TestPicturesAreTheSameEachTime(t *testing.T) {
+	needsAssets(t)
+	r, err := NewRasteriser(t.Context(), t.TempDir())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, r.Close(t.Context())) }()
+	for name, f := range map[string]Figure{"rows": rowsFigure("go", "node", "rust"), "curves": curvesFigure("go")} {
+		first, err := f.Picture("footer").SVG("light", f.Title, f.Finding)
+		require.NoError(t, err, name)
+		_, err = rowsFigure("other").Wide().SVG("dark", "", "")
+		require.NoError(t, err, name)
+		again, err := f.Picture("footer").SVG("light", f.Title, f.Finding)
+		require.NoError(t, err, name)
+		assert.Equal(t, first, again, name)
+		one, err := r.PNG(t.Context(), first, 2)
+		require.NoError(t, err, name)
+		two, err := r.PNG(t.Context(), again, 2)
+		require.NoError(t, err, name)
+		assert.True(t, bytes.Equal(one, two), name)
+		picture, err := png.Decode(bytes.NewReader(one))
+		require.NoError(t, err, name)
+		assert.Equal(t, image.Pt(2*WideWidth, 2*f.Picture("footer").Height), picture.Bounds().Size(), name)
+		assert.Greater(t, colours(picture), 20, "%s: something is drawn", name)
+	}
+}
+
+func colours(p image.Image) int {
+	seen := map[[4]uint32]bool{}
+	for y := p.Bounds().Min.Y; y < p.Bounds().Max.Y; y++ {
+		for x := p.Bounds().Min.X; x < p.Bounds().Max.X; x++ {
+			r, g, b, a := p.At(x, y).RGBA()
+			seen[[4]uint32{r, g, b, a}] = true
+		}
+	}
+	return len(seen)
+}
+
+// A name may look like markup, like a colour of the kit, like one of its functions, or like rich text of ECharts.
+func TestNamesStayText(t *testing.T) {
+	needsAssets(t)
+	for _, name := range []string{`<script>alert(1)</script>`, `"><image href="x:y"/>`, `$fg`, `fn:number`, `]]></style>`, `{a|b}`, `&amp;`, `' onload='x`} {
+		for _, f := range []Figure{rowsFigure(name), curvesFigure(name)} {
+			svg, err := f.Picture(name).SVG("dark", f.Title, f.Finding)
+			require.NoError(t, err, name)
+			found, text := elements(t, svg)
+			assert.Contains(t, text, name)
+			for _, bad := range []string{"script", "image", "foreignObject", "a", "use"} {
+				assert.Zero(t, found[bad], "%s: <%s>", name, bad)
+			}
+			assert.Equal(t, 1, found["title"])
+			assert.Equal(t, 1, found["desc"])
+		}
+	}
+}
+
+func TestNamesAreCleaned(t *testing.T) {
+	for in, want := range map[string]string{"go": "go", "a\nb\tc": "a b c", "a\u202eb": "a b", "\u200bx\ufeff": " x ", "äöü": "äöü", "abcdefghijkl": "abcdefg…"} {
+		assert.Equal(t, want, Clean(in, 8), "%q", in)
+	}
+}
+
+// What the kit writes on axes: units and percentiles.
+func TestAxesNameTheirUnits(t *testing.T) {
+	vm := goja.New()
+	_, err := vm.RunString(kit)
+	require.NoError(t, err)
+	for call, want := range map[string]string{
+		"number(0)": "0", "number(999)": "999", "number(1000)": "1,000", "number(1234567)": "1,234,567", "number(2.5)": "2.5", "number(0.30000000000000004)": "0.3",
+		"ms(1)": "1 ms", "ms(0.25)": "0.25 ms", "ms(0.05)": "50 µs", "ms(1500)": "1.5 s", "ms(999)": "999 ms",
+		"percentile(2)": "50 %", "percentile(10)": "90 %", "percentile(20)": "95 %", "percentile(100)": "99 %", "percentile(1000)": "99.9 %", "percentile(100000)": "99.999 %",
+		"ratio(1.25)": "1.25×", "second(3)": "3 s",
+	} {
+		name, argument, _ := strings.Cut(strings.TrimSuffix(call, ")"), "(")
+		got, err := vm.RunString(fmt.Sprintf("KIT.build({f:'fn:%s'}, 'light', 100, true).f(%s)", name, argument))
+		require.NoError(t, err, call)
+		assert.Equal(t, want, got.String(), call)
+	}
+}
+
+func TestScalesHoldWhatTheyShow(t *testing.T) {
+	for _, values := range [][]float64{{1}, {0}, {3, 7, math.NaN()}, {0.001, 0.002}, {1234, 99}, {1e6, 1}, {math.Inf(1), 5}} {
+		for _, count := range []int{3, 8} {
+			z := zeroScale(values, count)
+			l := logScale(values, count)
+			for _, v := range values {
+				if finite(v) {
+					assert.LessOrEqual(t, v, z.high, "%v", values)
+				}
+				if finite(v) && v > 0 {
+					assert.True(t, l.low < v && v < l.high, "%v", values)
+				}
+			}
+			assert.LessOrEqual(t, len(z.ticks), count+2, "%v: %v", values, z.ticks)
+			assert.LessOrEqual(t, len(l.ticks), count, "%v: %v", values, l.ticks)
+			assert.NotEmpty(t, l.ticks, "%v", values)
+		}
+	}
+	assert.Equal(t, []float64{0, 500, 1000, 1500, 2000, 2500}, zeroScale([]float64{2281}, 5).ticks)
+}
+
+func TestAContenderLooksTheSameEverywhere(t *testing.T) {
+	some, all := Styles([]string{"go", "zig"}), Styles([]string{"zig", "rust", "go", "go", "node"})
+	assert.Equal(t, some["go"], all["go"])
+	assert.Equal(t, some["zig"], all["zig"])
+	seen := map[Style]bool{}
+	for _, s := range all {
+		seen[s] = true
+	}
+	assert.Len(t, seen, 4, "no two look alike")
+}

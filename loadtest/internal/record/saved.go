@@ -1,0 +1,177 @@
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Saved is a run on disk, read and checked.
+type Saved struct {
+	Run  Run
+	path string
+	// Notes are oddities that do no harm, such as fields of a later version.
+	Notes []string
+}
+
+// Open reads a run's records, changes nothing, and names the first thing that is damaged, unknown or newer than this
+// program: run.json against its JSON Schema, trials/ against run.json, and each HDR log against its trial.
+func Open(path string) (Saved, error) {
+	s := Saved{path: path}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s, fmt.Errorf("%s: no such folder", path)
+	case err != nil:
+		return s, err
+	case !info.IsDir():
+		return s, fmt.Errorf("%s: not a folder; a run's folder is expected", path)
+	}
+	if s.Run, err = ReadRun(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return s, fmt.Errorf("%s: no run.json, so this is not the folder of a run that ended", path)
+		}
+		return s, err
+	}
+	if err := s.unknownFields(filepath.Join(path, "run.json"), &Run{}); err != nil {
+		return s, err
+	}
+	known := map[string]bool{}
+	for _, t := range s.Run.Trials {
+		for _, name := range []string{t.ID + ".json", t.HDRLog} {
+			if !plainName(name) {
+				return s, fmt.Errorf("%s: trial %q: %q is no file name", filepath.Join(path, "run.json"), t.ID, name)
+			}
+			if known[name] {
+				return s, fmt.Errorf("%s: trial %q: %s belongs to another trial too", filepath.Join(path, "run.json"), t.ID, name)
+			}
+			known[name] = true
+		}
+		file := filepath.Join(path, "trials", t.ID+".json")
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return s, fmt.Errorf("trial of run.json: %w", err)
+		}
+		var own Trial
+		if err := json.Unmarshal(b, &own); err != nil {
+			return s, fmt.Errorf("%s: %w", file, err)
+		}
+		if !reflect.DeepEqual(own, t) {
+			return s, fmt.Errorf("%s: differs from the same trial in run.json", file)
+		}
+		if _, err := s.Seconds(t); err != nil {
+			return s, err
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(path, "trials"))
+	if err != nil && (len(s.Run.Trials) > 0 || !errors.Is(err, fs.ErrNotExist)) {
+		return s, err
+	}
+	for _, e := range entries {
+		if !known[e.Name()] && !strings.HasPrefix(e.Name(), ".") {
+			return s, fmt.Errorf("%s: no trial of run.json has this file", filepath.Join(path, "trials", e.Name()))
+		}
+	}
+	return s, nil
+}
+
+func plainName(name string) bool {
+	return name != "" && name == filepath.Base(name) && !strings.ContainsAny(name, "/\\\x00") && !strings.HasPrefix(name, ".")
+}
+
+// unknownFields notes what a later version of the program wrote and this one leaves out.
+func (s *Saved) unknownFields(file string, v any) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		s.Notes = append(s.Notes, fmt.Sprintf("%s: %s: written by another version of this program; the report leaves it out", file, strings.TrimPrefix(err.Error(), "json: ")))
+	}
+	return nil
+}
+
+// Seconds reads a trial's HDR log: response times in nanoseconds, one histogram for each second of intended time. The
+// histograms hold what the trial's record says, or it is an error.
+func (s Saved) Seconds(t Trial) ([]*hdr.Histogram, error) {
+	file := filepath.Join(s.path, "trials", t.HDRLog)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("HDR log of trial %s: %w", t.ID, err)
+	}
+	seconds, err := parseLog(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(seconds) == 0 {
+		return nil, fmt.Errorf("%s: no interval in it", file)
+	}
+	all := Merge(seconds)
+	if n := all.TotalCount(); n != int64(t.Sent) {
+		return nil, fmt.Errorf("%s: %d response times, but the trial's record has %d requests sent", file, n, t.Sent)
+	}
+	for _, q := range []struct {
+		name     string
+		quantile float64
+		value    int64
+	}{{"latency_p50_ns", 50, t.LatencyP50NS}, {"latency_p90_ns", 90, t.LatencyP90NS}, {"latency_p99_ns", 99, t.LatencyP99NS}, {"latency_p999_ns", 99.9, t.LatencyP999NS}} {
+		if got := all.ValueAtQuantile(q.quantile); got != q.value {
+			return nil, fmt.Errorf("%s: its %g %% quantile is %d ns, but the trial's record has %s %d", file, q.quantile, got, q.name, q.value)
+		}
+	}
+	return seconds, nil
+}
+
+// Merge adds histograms up, without loss.
+func Merge(histograms []*hdr.Histogram) *hdr.Histogram {
+	if len(histograms) == 0 {
+		return nil
+	}
+	first := histograms[0]
+	all := hdr.New(first.LowestTrackableValue(), first.HighestTrackableValue(), int(first.SignificantFigures()))
+	for _, h := range histograms {
+		all.Merge(h)
+	}
+	return all
+}
+
+func parseLog(b []byte) (out []*hdr.Histogram, err error) {
+	// The library panics on some damaged input.
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = nil, fmt.Errorf("damaged: %v", p)
+		}
+	}()
+	reader := hdr.NewHistogramLogReader(bytes.NewReader(b))
+	lines := 0
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' && line[0] != '"' {
+			lines++
+		}
+	}
+	for {
+		h, err := reader.NextIntervalHistogram()
+		if err != nil {
+			return nil, fmt.Errorf("damaged: interval %d: %w", len(out)+1, err)
+		}
+		if h == nil {
+			break
+		}
+		out = append(out, h)
+	}
+	if len(out) != lines {
+		return nil, fmt.Errorf("damaged: %d of %d intervals can be read", len(out), lines)
+	}
+	return slices.Clip(out), nil
+}

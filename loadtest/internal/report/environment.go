@@ -1,0 +1,168 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/summary"
+)
+
+// fact is one line of the environment.
+type fact struct{ Name, Value string }
+
+func cpuList(cpus []int) string {
+	if len(cpus) == 0 {
+		return "unknown"
+	}
+	var out []string
+	for _, c := range cpus {
+		out = append(out, fmt.Sprint(c))
+	}
+	return strings.Join(out, ", ")
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	var out []string
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// environment is what the record says of machine and programs.
+func (b *build) environment() []fact {
+	e := b.run.Environment
+	out := []fact{
+		{"CPU", e.CPUModel},
+		{"CPUs of the machine", cpuList(e.CPUs)},
+	}
+	for _, role := range sortedKeys(e.Placement) {
+		name := role
+		if role == "agent" {
+			name = "load generator"
+		}
+		out = append(out, fact{"CPUs of the " + name, cpuList(e.Placement[role])})
+	}
+	shared := "no"
+	if e.CPUsShared {
+		shared = "yes"
+	}
+	out = append(out,
+		fact{"CPUs shared between server, database and generator", shared},
+		fact{"memory", fmt.Sprintf("%.1f GB", float64(e.MemoryBytes)/1e9)},
+		fact{"system", strings.TrimSpace(e.OS + ", kernel " + e.Kernel + ", " + e.Arch)},
+		fact{"engine", strings.TrimSpace(e.Engine + " " + e.EngineVersion)},
+		fact{"PostgreSQL", e.PostgreSQL + " (" + e.PostgreSQLSource + ")"},
+		fact{"data", e.DataSize + ", digest " + shorten(e.DataDigest, 12)},
+	)
+	for _, name := range sortedKeys(e.Contenders) {
+		out = append(out, fact{name + " says of itself", versions(e.Contenders[name])})
+	}
+	for _, name := range sortedKeys(e.ImageSizeBytes) {
+		out = append(out, fact{"image of " + name, fmt.Sprintf("%.1f MB, layers shared with others included", float64(e.ImageSizeBytes[name])/1e6)})
+	}
+	if len(e.PostgreSQLSettings) > 0 {
+		var settings []string
+		for _, k := range sortedKeys(e.PostgreSQLSettings) {
+			settings = append(settings, k+"="+e.PostgreSQLSettings[k])
+		}
+		out = append(out, fact{"PostgreSQL's settings", strings.Join(settings, ", ")})
+	}
+	for _, field := range sortedKeys(e.Missing) {
+		out = append(out, fact{"why " + field + " is missing", e.Missing[field]})
+	}
+	out = append(out, fact{"measured", b.run.Began.UTC().Format("2006-01-02 15:04") + " to " + b.run.Ended.UTC().Format("15:04 UTC")})
+	return out
+}
+
+// versions flattens what a program says of its versions, whatever its shape.
+func versions(raw json.RawMessage) string {
+	var v any
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return string(raw)
+	}
+	var out []string
+	var walk func(name string, v any)
+	walk = func(name string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for _, k := range sortedKeys(v) {
+				walk(strings.TrimSpace(name+" "+k), v[k])
+			}
+		case []any:
+			for _, x := range v {
+				walk(name, x)
+			}
+		case nil:
+		default:
+			out = append(out, strings.TrimSpace(fmt.Sprintf("%s %v", name, v)))
+		}
+	}
+	walk("", v)
+	return strings.Join(out, ", ")
+}
+
+// trialTable has every trial, in the order measured.
+func (b *build) trialTable() table {
+	t := table{Caption: "Every trial, in the order measured", Heads: []string{
+		"block", "place", "arm", "operation", "load", "offered /s", "achieved /s", "offered", "sent", "ok", "failed", "unsent", "p50 ms", "p99 ms", "largest ms", "send lag p99 ms",
+		"CPU µs/request", "CPU s", "database CPU s", "generator CPU s", "PSS end MB", "PSS peak MB", "SQL/request", "stolen", "bottleneck", "void", "seed",
+	}}
+	for _, x := range b.run.Trials {
+		name := x.Arm
+		if x.Duplicate {
+			name += " (A/A)"
+		}
+		if x.Nonconformant {
+			name += " (not conformant!)"
+		}
+		void := ""
+		if x.Void != nil {
+			void = *x.Void
+		}
+		p50, p99, largest, lag := milli(ms(x.LatencyP50NS)), milli(ms(x.LatencyP99NS)), milli(ms(x.LatencyMaxNS)), milli(ms(x.SendLagP99NS))
+		if x.Load != record.LoadRate { // its queue grows without end, or nothing was intended
+			p50, p99, largest, lag = "", "", "", ""
+		} else if !carriesP99(x) {
+			p99 = "–"
+		}
+		load := string(x.Load)
+		if x.Arrival == "closed" {
+			load = "closed loop"
+		}
+		t.Rows = append(t.Rows, []string{
+			fmt.Sprint(x.Block), fmt.Sprint(x.Position), name, x.Operation, load, one(x.OfferedRPS), one(x.AchievedRPS), count(x.Offered), count(x.Sent), count(x.OK), count(x.Failed), count(x.Unsent),
+			p50, p99, largest, lag, optional(x.CPUUsPerRequest, whole), two(x.CPUSeconds), two(x.DatabaseCPUSeconds), two(x.AgentCPUSeconds),
+			megabytes(x.MemoryPSSEndBytes), megabytes(x.MemoryPSSPeakBytes), optional(x.StatementsPerRequest, two), one(100*x.MachineStealShare) + " %", x.Bottleneck, void, fmt.Sprint(x.Seed),
+		})
+	}
+	return t
+}
+
+func ms(ns int64) float64 { return float64(ns) / float64(time.Millisecond) }
+
+func megabytes(bytes *int64) string {
+	if bytes == nil {
+		return "–"
+	}
+	return one(float64(*bytes) / 1e6)
+}
+
+func carriesP99(t record.Trial) bool {
+	a := summary.Arm{Rate: []record.Trial{t}}
+	return len(a.Latency(summary.Percentiles()[2]).Values) > 0
+}
+
+// order is the plan: what was measured in which block, in order.
+func (b *build) order() table {
+	t := table{Caption: "The order, drawn from the seed", Heads: []string{"block", "arms, in order"}}
+	for i, arms := range b.run.Plan.Order {
+		t.Rows = append(t.Rows, []string{fmt.Sprint(i + 1), strings.Join(arms, ", ")})
+	}
+	return t
+}

@@ -1,0 +1,304 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"lab/loadtest/internal/chart"
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/summary"
+)
+
+// Numbers as people read them: three digits, thousands apart.
+
+func whole(x float64) string {
+	switch {
+	case math.IsNaN(x) || math.IsInf(x, 0):
+		return "–"
+	case math.Abs(x) < 10:
+		return strconv.FormatFloat(x, 'f', 1, 64)
+	}
+	return count(uint64(math.Round(math.Max(0, x))))
+}
+
+func count(n uint64) string {
+	s := strconv.FormatUint(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func digits(n int) func(float64) string {
+	return func(x float64) string {
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return "–"
+		}
+		return strconv.FormatFloat(x, 'f', n, 64)
+	}
+}
+
+var (
+	one   = digits(1)
+	two   = digits(2)
+	three = digits(3)
+)
+
+// milli is milliseconds in three digits.
+func milli(x float64) string {
+	switch {
+	case math.IsNaN(x) || math.IsInf(x, 0):
+		return "–"
+	case x >= 100:
+		return whole(x)
+	case x >= 10:
+		return one(x)
+	}
+	return two(x)
+}
+
+func optional(x *float64, format func(float64) string) string {
+	if x == nil {
+		return "–"
+	}
+	return format(*x)
+}
+
+func percentOver(ratio *float64) string {
+	if ratio == nil {
+		return "–"
+	}
+	return one(100*(*ratio-1)) + " %"
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func list(items []string) string {
+	switch len(items) {
+	case 0:
+		return "none"
+	case 1:
+		return items[0]
+	}
+	separator := ", "
+	if strings.Contains(strings.Join(items, ""), ",") {
+		separator = "; "
+	}
+	return strings.Join(items[:len(items)-1], separator) + " and " + items[len(items)-1]
+}
+
+func sentences(items []string) string {
+	var out []string
+	for _, s := range items {
+		out = append(out, upper(strings.TrimSuffix(s, "."))+".")
+	}
+	return strings.Join(out, " ")
+}
+
+func quantityWords(q summary.Quantity, format func(float64) string, unit string) string {
+	if len(q.Values) == 0 {
+		return "–"
+	}
+	if q.HasInterval() {
+		return fmt.Sprintf("%s %s (95 %%: %s–%s)", format(q.Median), unit, format(q.Low), format(q.High))
+	}
+	if len(q.Values) == 1 {
+		return format(q.Median) + " " + unit
+	}
+	return fmt.Sprintf("%s %s (%s, least–most %s–%s)", format(q.Median), unit, plural(len(q.Values), "trial"), format(q.Least()), format(q.Most()))
+}
+
+func (b *build) costWords(a summary.Arm) string { return quantityWords(a.CPU(), whole, "µs") }
+
+func ratioText(v record.Verdict) string {
+	if v.Ratio == nil {
+		return "–"
+	}
+	if v.RatioLow == nil || v.RatioHigh == nil {
+		return two(*v.Ratio)
+	}
+	return fmt.Sprintf("%s (95 %%: %s–%s)", two(*v.Ratio), two(*v.RatioLow), two(*v.RatioHigh))
+}
+
+func intervalText(v record.Verdict) string {
+	if v.RatioLow == nil || v.RatioHigh == nil {
+		return "–"
+	}
+	return two(*v.RatioLow) + "–" + two(*v.RatioHigh)
+}
+
+// verdictWords is a verdict as a sentence; v is upright.
+func verdictWords(v record.Verdict) string {
+	switch v.Verdict {
+	case "holds":
+		return fmt.Sprintf("%s costs %s times the CPU of %s", v.Arms[0], ratioText(v), v.Arms[1])
+	case "too close to call":
+		return fmt.Sprintf("%s against %s is too close to call: ratio %s; %s", v.Arms[0], v.Arms[1], ratioText(v), v.Reason)
+	case "cannot be tested here":
+		return fmt.Sprintf("whether %s and %s differ cannot be tested here: %s", v.Arms[0], v.Arms[1], v.Reason)
+	}
+	return fmt.Sprintf("%s against %s: %s, ratio %s; %s", v.Arms[0], v.Arms[1], v.Verdict, ratioText(v), v.Reason)
+}
+
+// floorWords sets the price of the libraries beside the distance of the languages. It describes and decides nothing.
+func (b *build) floorWords(g summary.Group) string {
+	var floors, prices []string
+	cheap, dear := math.Inf(1), 0.0
+	low, high := math.Inf(1), 0.0
+	for _, a := range g.Arms {
+		if a.Tier == "floor" {
+			if q := a.CPU(); len(q.Values) > 0 {
+				floors = append(floors, a.Name+" "+whole(q.Median)+" µs")
+				cheap, dear = math.Min(cheap, q.Median), math.Max(dear, q.Median)
+			}
+			continue
+		}
+		if a.Tier != "mainstream" {
+			continue
+		}
+		if q := g.OverFloor(a); len(q.Values) > 0 {
+			prices = append(prices, two(q.Median)+" times for "+a.Name)
+			low, high = math.Min(low, q.Median), math.Max(high, q.Median)
+		}
+	}
+	if len(floors) == 0 || len(prices) == 0 {
+		return ""
+	}
+	words := fmt.Sprintf(" By hand, without a GraphQL library: %s. Over its own floor a mainstream library costs %s.", list(floors), list(prices))
+	if len(floors) > 1 {
+		words += fmt.Sprintf(" So the floors of the languages are up to %s times apart, and the libraries cost %s to %s times their floor (described, not tested).", two(dear/cheap), two(low), two(high))
+	}
+	return words
+}
+
+func (b *build) benchWords() string {
+	var out []string
+	for _, g := range b.groups {
+		var words []string
+		for _, a := range g.Mainstream() {
+			w := a.Name + " " + whole(a.CPU().Median) + " µs"
+			if q := g.OverFloor(a); len(q.Values) > 0 {
+				w += ", " + two(q.Median) + " × its floor"
+			}
+			words = append(words, w)
+		}
+		out = append(out, operation(g)+": "+list(words))
+	}
+	return sentences(out)
+}
+
+// headline is what was compared.
+func (b *build) headline() string {
+	if len(b.groups) == 0 {
+		return "A run without trials"
+	}
+	var names, operations []string
+	for _, a := range b.groups[0].Mainstream() {
+		names = append(names, chart.Clean(a.Name, labelRunes))
+	}
+	if len(names) == 0 {
+		for _, a := range b.groups[0].Arms {
+			names = append(names, chart.Clean(a.Name, labelRunes))
+		}
+	}
+	for _, g := range b.groups {
+		operations = append(operations, operation(g))
+	}
+	return fmt.Sprintf("What answering %s costs: %s", list(operations), list(names))
+}
+
+// answer is what was found, in sentences.
+func (b *build) answer() []string {
+	var out []string
+	if b.run.Profile == "bench" {
+		for _, g := range b.groups {
+			var words []string
+			for _, a := range g.Mainstream() {
+				w := a.Name + " " + b.costWords(a)
+				if q := g.OverFloor(a); len(q.Values) > 0 {
+					w += ", " + two(q.Median) + " times its floor"
+				}
+				words = append(words, w)
+			}
+			out = append(out, fmt.Sprintf("%s, CPU per request of the mainstream arms: %s.", operation(g), list(words)))
+		}
+		return out
+	}
+	untested := map[string][]string{} // reason → pairs, so that one reason is said once
+	for _, v := range b.run.Verdicts {
+		if v.Verdict == "cannot be tested here" {
+			untested[v.Reason] = append(untested[v.Reason], v.Arms[0]+" and "+v.Arms[1])
+			continue
+		}
+		out = append(out, upper(verdictWords(upright(v)))+".")
+	}
+	for _, reason := range sortedKeys(untested) {
+		out = append(out, fmt.Sprintf("Whether these differ in CPU per request cannot be tested here (%s): %s.", reason, strings.Join(untested[reason], "; ")))
+	}
+	for _, g := range b.groups {
+		if m := g.Mainstream(); len(m) > 0 && len(m[0].CPU().Values) > 0 {
+			q := m[0].CPU()
+			out = append(out, fmt.Sprintf("Of the mainstream arms %s took the least CPU for %s: %s; %s, %s requests.",
+				m[0].Name, operation(g), b.costWords(m[0]), plural(len(q.Values), "trial"), count(q.Requests())))
+		}
+		if words := strings.TrimSpace(b.floorWords(g)); words != "" {
+			out = append(out, words)
+		}
+	}
+	return out
+}
+
+func upper(s string) string {
+	if strings.HasPrefix(s, "whether ") {
+		return "W" + s[1:]
+	}
+	return s
+}
+
+// limits is what the run does not say.
+func (b *build) limits() []string {
+	r := b.run
+	e := r.Environment
+	var out []string
+	var operations []string
+	for _, g := range b.groups {
+		operations = append(operations, operation(g))
+	}
+	where := fmt.Sprintf("Other machines, data and queries: this is %s over the data set “%s” on one machine, with the server on %s of its %s.", list(operations), chart.Clean(e.DataSize, labelRunes), plural(len(e.Placement["contender"]), "CPU"), plural(len(e.CPUs), "CPU"))
+	out = append(out, where)
+	if e.CPUsShared {
+		out = append(out, "Server, database and generator shared CPUs here, so latency and throughput are of all three together.")
+	}
+	closed := len(b.groups) > 0 && b.groups[0].Closed
+	if closed {
+		out = append(out, "Latency: a closed loop waits for its answers and hides queueing, so none is shown.")
+	} else if r.Plan.RateRPS > 0 {
+		out = append(out, fmt.Sprintf("Latency elsewhere than at %s requests a second, which all arms bear.", whole(r.Plan.RateRPS)))
+	}
+	for _, g := range b.groups {
+		var held []string
+		for _, a := range g.Arms {
+			if name, _ := a.Bottleneck(); !closed && name != "" && name != "contender" {
+				held = append(held, a.Name)
+			}
+		}
+		if len(held) > 0 {
+			out = append(out, fmt.Sprintf("How much %s could do at most: in most of their throughput trials something else held them back.", list(held)))
+		}
+	}
+	for _, v := range r.Verdicts {
+		if v.Verdict == "too close to call" {
+			out = append(out, "That two arms are equal: “too close to call” is a difference that was not found, and no proof that there is none.")
+			break
+		}
+	}
+	out = append(out, "Nothing of what no benchmark can tell: who can be hired, one language for front and back, how the code reads.")
+	return out
+}

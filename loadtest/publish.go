@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/report"
+)
+
+// published is how the report of a run in results/ is made: its page is made anew where it is wanted (make report), and
+// pictures are SVG only, which is small and which the README shows.
+func published() report.Options {
+	return report.Options{CacheDir: cacheDir(), NoPage: true, NoPNG: true}
+}
+
+// publishMain copies a run's records to results/, makes its README and pictures there, and puts picture and table into
+// the repository's pages.
+func publishMain(ctx context.Context, args []string, s streams) int {
+	f := newFlags("publish", "DIR [flags]")
+	update := f.String("update", "", "`FILE,…` at the repository's root whose text between the markers of make publish is replaced")
+	if code, ok := parseWith(f, args, s, 1); !ok {
+		return code
+	}
+	l, err := openLab()
+	if err != nil {
+		return fail(ctx, s, "publish", err)
+	}
+	pages, err := openPages(*update, publishCommand)
+	if err != nil {
+		return fail(ctx, s, "publish", err)
+	}
+	to, err := publish(ctx, l.root, f.Arg(0), pages)
+	if err != nil {
+		return fail(ctx, s, "publish", err)
+	}
+	fmt.Fprintln(s.Out, to)
+	return exitOK
+}
+
+func publish(ctx context.Context, root, from string, pages pages) (to string, err error) {
+	saved, err := record.Open(from)
+	if err != nil {
+		return "", err
+	}
+	if err := publishable(saved.Run); err != nil {
+		return "", fmt.Errorf("%s: %w", from, err)
+	}
+	if err := tellsNothing(root, from, saved.Run); err != nil {
+		return "", err
+	}
+	to = filepath.Join(root, "results", saved.Run.ID)
+	if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%s is there already; a published run is never changed", to)
+	}
+	made, err := report.Make(ctx, saved, published())
+	if err != nil {
+		return "", err
+	}
+	block, err := report.Excerpt(saved, "results/"+saved.Run.ID+"/")
+	if err != nil {
+		return "", err
+	}
+	// Put together beside its place and renamed, so that half a run is never published.
+	half, err := os.MkdirTemp(filepath.Join(root, "results"), ".publishing-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(half)) }()
+	for _, name := range recordFiles(saved.Run) {
+		b, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return "", err
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(half, name)), 0o755); err != nil {
+			return "", err
+		}
+		if err := record.WriteFile(filepath.Join(half, name), b); err != nil {
+			return "", err
+		}
+	}
+	if err := made.Write(half); err != nil {
+		return "", err
+	}
+	if err := os.Chmod(half, 0o755); err != nil {
+		return "", err
+	}
+	if err := os.Rename(half, to); err != nil {
+		return "", err
+	}
+	return to, pages.splice(block)
+}
+
+// recordFiles are the files of a run's folder that are records.
+func recordFiles(r record.Run) []string {
+	names := []string{"run.json"}
+	for _, t := range r.Trials {
+		names = append(names, filepath.Join("trials", t.ID+".json"), filepath.Join("trials", t.HDRLog))
+	}
+	return names
+}
+
+// publishable says why a run must not be shown as a result.
+func publishable(r record.Run) error {
+	switch {
+	case !r.Evidence:
+		return fmt.Errorf("a %s run is no evidence and is not published", r.Profile)
+	case !r.Complete:
+		return errors.New("the run was interrupted and is not published")
+	case r.ID != filepath.Base(r.ID) || strings.HasPrefix(r.ID, ".") || r.ID == "local":
+		return fmt.Errorf("its id %q is no name for a folder of results/", r.ID)
+	}
+	for _, t := range r.Trials {
+		if t.Nonconformant {
+			return fmt.Errorf("%s was not proven to answer as the contract asks, so the run is not published", t.Arm)
+		}
+	}
+	return nil
+}
+
+// tellsNothing says where a record tells of the machine what is nobody's business: its name and its folders.
+func tellsNothing(root, from string, r record.Run) error {
+	private := map[string]string{root: "the repository's folder"}
+	if host, err := os.Hostname(); err == nil && len(host) > 3 && host != "localhost" {
+		private[host] = "this machine's name"
+	}
+	for _, dir := range []func() (string, error){os.UserHomeDir, os.UserCacheDir, os.Getwd} {
+		if name, err := dir(); err == nil && len(name) > 1 {
+			private[name] = "a folder of this machine"
+		}
+	}
+	for _, name := range recordFiles(r) {
+		b, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return err
+		}
+		for text, what := range private {
+			if bytes.Contains(b, []byte(text)) {
+				return fmt.Errorf("%s has %q in it, %s: not published", filepath.Join(from, name), text, what)
+			}
+		}
+	}
+	return nil
+}
