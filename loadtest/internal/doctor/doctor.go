@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/host"
 	"lab/loadtest/internal/engine/native"
 )
 
@@ -113,7 +114,7 @@ func Check(ctx context.Context, root string) []Finding {
 		},
 		postgres: native.LocalPostgres,
 		embedded: native.EmbeddedPostgres,
-		cpus:     native.CPUs,
+		cpus:     host.CPUs,
 		pin:      native.CheckPinning,
 		user:     native.CheckUser,
 		tempDir:  os.TempDir(),

@@ -28,6 +28,7 @@ import (
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/host"
 )
 
 // TestMain lets the test binary play the programs that an engine starts, and an orchestrator that is killed.
@@ -91,7 +92,7 @@ func playServer(how string) int {
 		_ = json.NewEncoder(w).Encode(os.Environ())
 	})
 	mux.HandleFunc("/cpus", func(w http.ResponseWriter, _ *http.Request) {
-		cpus, _ := allowedCPUs()
+		cpus, _ := host.AllowedCPUs()
 		_ = json.NewEncoder(w).Encode(cpus)
 	})
 	mux.HandleFunc("/burn", func(http.ResponseWriter, *http.Request) { burn(100 * time.Millisecond) })
@@ -122,9 +123,9 @@ func playServer(how string) int {
 
 // burn uses so much CPU time of this thread's process.
 func burn(amount time.Duration) {
-	begin, _ := cpuTime(os.Getpid())
+	begin, _ := host.CPUTime(os.Getpid())
 	for {
-		if now, _ := cpuTime(os.Getpid()); now-begin >= amount {
+		if now, _ := host.CPUTime(os.Getpid()); now-begin >= amount {
 			return
 		}
 	}
@@ -148,7 +149,7 @@ func playAgent() int {
 		return 2
 	}
 	burn(time.Duration(job.BurnMs) * time.Millisecond)
-	cpus, _ := allowedCPUs()
+	cpus, _ := host.AllowedCPUs()
 	_ = json.NewEncoder(os.Stdout).Encode(cpus)
 	return 0
 }
@@ -385,7 +386,7 @@ func databaseKeepsItsPromises(t *testing.T, e *Engine) {
 	t.Run("memory is known", func(t *testing.T) {
 		memory, err := d.Memory(ctx)
 		require.NoError(t, err)
-		if mayReadOthersMemory() || e.user.credential == nil {
+		if host.MayReadOthersMemory() || e.user.credential == nil {
 			require.NotNil(t, memory.PSSBytes)
 			assert.Greater(t, *memory.PSSBytes, int64(10<<20))
 		} else {
@@ -494,7 +495,7 @@ func TestContender(t *testing.T) {
 			lines := s.Logs(2)
 			return len(lines) == 2 && lines[0] == "line 298" && lines[1] == "line 299"
 		}, 10*time.Second, 5*time.Millisecond)
-		assert.Len(t, s.Logs(1000), keptLogLines)
+		assert.Len(t, s.Logs(1000), host.KeptLines)
 		require.NoError(t, s.Stop(ctx))
 	})
 	t.Run("usage is its CPU time, ended children included", func(t *testing.T) {
@@ -618,8 +619,8 @@ func TestDescribe(t *testing.T) {
 
 // lives says whether a process is there and no zombie.
 func lives(pid int) bool {
-	stat, err := readProcStat("/proc", pid)
-	return err == nil && stat.state != 'Z' && stat.state != 'X'
+	stat, err := host.ReadProcStat("/proc", pid)
+	return err == nil && stat.State != 'Z' && stat.State != 'X'
 }
 
 func affinityOf(t *testing.T, pid int) []int {
@@ -703,7 +704,7 @@ func TestSweepDoesNotTouchAProcessThatOnlyHasTheId(t *testing.T) {
 		_ = bystander.Process.Kill()
 		_ = bystander.Wait()
 	})
-	stat, err := readProcStat("/proc", bystander.Process.Pid)
+	stat, err := host.ReadProcStat("/proc", bystander.Process.Pid)
 	require.NoError(t, err)
 	write := func(name string, m marker) string {
 		dir := filepath.Join(temp, runPrefix+name)
@@ -714,12 +715,12 @@ func TestSweepDoesNotTouchAProcessThatOnlyHasTheId(t *testing.T) {
 		return dir
 	}
 	// An orchestrator whose id another process has now, and a child likewise.
-	gone := processID{Pid: bystander.Process.Pid, StartTicks: stat.startTicks - 1}
-	reused := write("reused", marker{Kind: markerKind, ID: "a", BootID: bootID(), Orchestrator: gone, Processes: []processID{gone}})
+	gone := host.ProcessID{Pid: bystander.Process.Pid, StartTicks: stat.StartTicks - 1}
+	reused := write("reused", marker{Kind: markerKind, ID: "a", BootID: host.BootID(), Orchestrator: gone, Processes: []host.ProcessID{gone}})
 	// The same ids of another start of the machine.
-	same := processID{Pid: bystander.Process.Pid, StartTicks: stat.startTicks}
-	rebooted := write("rebooted", marker{Kind: markerKind, ID: "b", BootID: "another", Orchestrator: same, Processes: []processID{same}})
-	running := write("running", marker{Kind: markerKind, ID: "c", BootID: bootID(), Orchestrator: same})
+	same := host.ProcessID{Pid: bystander.Process.Pid, StartTicks: stat.StartTicks}
+	rebooted := write("rebooted", marker{Kind: markerKind, ID: "b", BootID: "another", Orchestrator: same, Processes: []host.ProcessID{same}})
+	running := write("running", marker{Kind: markerKind, ID: "c", BootID: host.BootID(), Orchestrator: same})
 	target := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(target, markerName), []byte(`{"kind":"`+markerKind+`","id":"d","orchestrator":{"pid":1}}`), 0o600))
 	require.NoError(t, os.Symlink(target, filepath.Join(temp, runPrefix+"link")))

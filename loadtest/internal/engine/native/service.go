@@ -21,6 +21,7 @@ import (
 
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/host"
 )
 
 // service is a started program that says on its first line where it listens.
@@ -35,7 +36,7 @@ type service struct {
 }
 
 func (s *service) URL() string             { return s.url }
-func (s *service) Logs(n int) []string     { return s.logs.last(n) }
+func (s *service) Logs(n int) []string     { return s.logs.Last(n) }
 func (s *service) Exited() <-chan struct{} { return s.exited }
 
 // Stop sends SIGTERM and waits for a graceful end.
@@ -196,7 +197,7 @@ func (s *service) waitReady(ctx context.Context, patience time.Duration, path st
 			case <-s.exited:
 				return 0, s.exitError()
 			case <-ctx.Done():
-				return 0, fmt.Errorf("%s closed its output without saying where it listens%s", s.name, quoteLog(s.logs.last(20)))
+				return 0, fmt.Errorf("%s closed its output without saying where it listens%s", s.name, host.QuoteLog(s.logs.Last(20)))
 			}
 		}
 		url, err := addressOf(line)
@@ -207,11 +208,11 @@ func (s *service) waitReady(ctx context.Context, patience time.Duration, path st
 				return 0, s.exitError()
 			case <-time.After(200 * time.Millisecond):
 			}
-			return 0, fmt.Errorf("%s: the first line does not say where it listens: %w%s", s.name, err, quoteLog(s.logs.last(20)))
+			return 0, fmt.Errorf("%s: the first line does not say where it listens: %w%s", s.name, err, host.QuoteLog(s.logs.Last(20)))
 		}
 		s.url = url
 	case <-ctx.Done():
-		return 0, fmt.Errorf("%s did not say within %s where it listens%s", s.name, patience, quoteLog(s.logs.last(20)))
+		return 0, fmt.Errorf("%s did not say within %s where it listens%s", s.name, patience, host.QuoteLog(s.logs.Last(20)))
 	}
 	// No connection of ours stays behind in the server.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
@@ -237,7 +238,7 @@ func (s *service) waitReady(ctx context.Context, patience time.Duration, path st
 		case <-s.exited:
 			return 0, s.exitError()
 		case <-ctx.Done():
-			return 0, fmt.Errorf("%s was not ready within %s (%s: %s)%s", s.name, patience, path, last, quoteLog(s.logs.last(20)))
+			return 0, fmt.Errorf("%s was not ready within %s (%s: %s)%s", s.name, patience, path, last, host.QuoteLog(s.logs.Last(20)))
 		case <-time.After(wait):
 		}
 	}
@@ -307,7 +308,7 @@ func (e *Engine) Agent(ctx context.Context, stdin []byte) (engine.AgentResult, e
 	}
 	return engine.AgentResult{
 		Stdout: stdout,
-		Stderr: []byte(strings.Join(p.logs.last(keptLogLines), "\n")),
+		Stderr: []byte(strings.Join(p.logs.Last(host.KeptLines), "\n")),
 		CPU:    p.status.UserTime() + p.status.SystemTime(),
 	}, nil
 }
