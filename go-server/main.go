@@ -40,11 +40,17 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 			return exitFailed
 		}
 		return exitFine
+	case len(args) == 1 && args[0] == "--health":
+		if err := server.CheckHealth(getenv); err != nil {
+			_, _ = fmt.Fprintf(stderr, "go-server: not healthy: %s\n", err)
+			return exitFailed
+		}
+		return exitFine
 	case len(args) == 1 && args[0] == "--help":
-		_, _ = fmt.Fprintf(stdout, "go-server [--version | --help]\n\nSettings come from the environment (defaults in parentheses):\n\n%s", server.SettingsHelp)
+		_, _ = fmt.Fprintf(stdout, "go-server [--version | --health | --help]\n\n--health asks the server at HOST and PORT whether it is ready: exit status 0 or 1.\n\nSettings come from the environment (defaults in parentheses):\n\n%s", server.SettingsHelp)
 		return exitFine
 	case len(args) > 0:
-		_, _ = fmt.Fprintf(stderr, "go-server: unknown argument %q; it takes --version, --help or nothing\n", args[0])
+		_, _ = fmt.Fprintf(stderr, "go-server: unknown argument %q; it takes --version, --health, --help or nothing\n", args[0])
 		return exitUsage
 	}
 	config, err := server.LoadSettings(getenv)

@@ -31,6 +31,15 @@ func TestRun(t *testing.T) {
 		}
 	})
 
+	t.Run("health without a server", func(t *testing.T) {
+		var stdout, stderr bytes.Buffer
+		// Nothing listens on port 1, and no other setting is needed to find that out.
+		getenv := func(name string) string { return map[string]string{"PORT": "1"}[name] }
+		assert.Equal(t, exitFailed, run([]string{"--health"}, getenv, &stdout, &stderr))
+		assert.Contains(t, stderr.String(), "127.0.0.1:1")
+		assert.Empty(t, stdout.String())
+	})
+
 	t.Run("an unknown argument", func(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, exitUsage, run([]string{"serve"}, none, &stdout, &stderr))

@@ -62,6 +62,12 @@ type Limits struct {
 	CachedDocuments  int    `json:"cachedDocuments"`
 }
 
+// Where the server listens unless told otherwise.
+const (
+	defaultHost = "127.0.0.1"
+	defaultPort = 8080
+)
+
 // SettingsHelp lists the environment variables, for --help.
 const SettingsHelp = `HOST                  address to listen on (127.0.0.1)
 PORT                  port to listen on; 0 takes any free one (8080)
@@ -85,8 +91,8 @@ LOG_LEVEL             debug | info | warn | error (info)
 func LoadSettings(getenv func(string) string) (Settings, error) {
 	e := environment{getenv: getenv}
 	c := Settings{
-		Host:        e.text("HOST", "127.0.0.1"),
-		Port:        strconv.Itoa(e.number("PORT", 8080, 0, 65535)),
+		Host:        e.text("HOST", defaultHost),
+		Port:        strconv.Itoa(e.number("PORT", defaultPort, 0, 65535)),
 		ContractDir: e.text("CONTRACT_DIR", filepath.Join("..", "contract")),
 		DatabaseURL: e.databaseURL("DATABASE_URL", ""),
 		PoolSize:    int32(e.number("POOL_SIZE", 16, 1, 10000)),
@@ -112,6 +118,13 @@ func LoadSettings(getenv func(string) string) (Settings, error) {
 	}
 	c.RequestTimeout = e.duration("REQUEST_TIMEOUT", c.Limits.RequestTimeout)
 	return c, e.err
+}
+
+// loadAddress reads where a server with these settings listens.
+func loadAddress(getenv func(string) string) (host, port string, err error) {
+	e := environment{getenv: getenv}
+	host, port = e.text("HOST", defaultHost), strconv.Itoa(e.number("PORT", defaultPort, 1, 65535))
+	return host, port, e.err
 }
 
 func loadLimits(path string) (Limits, error) {

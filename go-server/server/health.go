@@ -2,7 +2,11 @@ package server
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -18,6 +22,9 @@ type health struct {
 
 // checkAge is how long one look at the databases serves.
 const checkAge = time.Second
+
+// healthTimeout is how long CheckHealth waits for an answer.
+const healthTimeout = 4 * time.Second
 
 func (h *health) livez(w http.ResponseWriter, _ *http.Request) { writeStatus(w, http.StatusOK, "ok") }
 
@@ -50,6 +57,33 @@ func (h *health) ready() string {
 	}
 	h.checked = time.Now()
 	return h.status
+}
+
+// CheckHealth asks the server that runs with these settings whether it is ready: what a container's health check calls.
+func CheckHealth(getenv func(string) string) error {
+	host, port, err := loadAddress(getenv)
+	if err != nil {
+		return err
+	}
+	// A server that listens everywhere is asked where nobody is in between.
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip.To4() == nil {
+			host = "::1"
+		}
+	}
+	// No proxy of the environment stands between a server and itself.
+	client := http.Client{Timeout: healthTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get("http://" + net.JoinHostPort(host, port) + "/readyz")
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(io.LimitReader(answer.Body, 1000))
+		return fmt.Errorf("%s answered %d %s", answer.Request.URL, answer.StatusCode, strings.TrimSpace(string(body)))
+	}
+	return nil
 }
 
 // reach asks the database for nothing but an answer.

@@ -27,6 +27,9 @@ export interface Config {
   limits: Limits;
 }
 
+const defaultHost = '127.0.0.1';
+const defaultPort = 8080;
+
 /** The variables with their defaults, as `--help` prints them. */
 export const environmentHelp = `HOST                  address to listen on (127.0.0.1)
 PORT                  port to listen on, 0 for any free one (8080)
@@ -55,8 +58,8 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   if (get('MASTER') === 'redis') throw expected('MASTER', 'redis', 'memory or none: redis is not built yet');
   readWorkers(get('WORKERS'));
   return {
-    host: get('HOST') ?? '127.0.0.1',
-    port: readInteger('PORT', get('PORT'), 8080, 0, 65_535),
+    host: get('HOST') ?? defaultHost,
+    port: readInteger('PORT', get('PORT'), defaultPort, 0, 65_535),
     contractDir,
     databaseUrl,
     replicaUrl: replica === undefined ? databaseUrl : readDatabaseUrl('DATABASE_REPLICA_URL', replica),
@@ -71,6 +74,12 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     logLevel: readChoice('LOG_LEVEL', get('LOG_LEVEL'), logLevels, 'info'),
     limits,
   };
+}
+
+/** Where a server with this environment listens. Throws ConfigError. */
+export function readAddress(environment: Readonly<Record<string, string | undefined>>): { host: string; port: number } {
+  const port = readInteger('PORT', environment.PORT || undefined, defaultPort, 1, 65_535);
+  return { host: environment.HOST || defaultHost, port };
 }
 
 function expected(name: string, value: string | undefined, what: string): ConfigError {

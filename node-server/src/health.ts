@@ -1,3 +1,4 @@
+import { get } from 'node:http';
 import type { Master } from './master.ts';
 import type { Store } from './store.ts';
 
@@ -52,4 +53,29 @@ export class Readiness {
     if (reachable) this.#reachableUntilMs = performance.now() + pingValidMs;
     return reachable;
   }
+}
+
+const checkTimeoutMs = 4000;
+
+/** Asks a running server whether it is ready; rejects with the reason where it is not. */
+export function checkHealth(host: string, port: number): Promise<void> {
+  // A server that listens everywhere is asked where nobody is in between.
+  const asked = { '0.0.0.0': '127.0.0.1', '::': '::1' }[host] ?? host;
+  return new Promise((resolve, reject) => {
+    const signal = AbortSignal.timeout(checkTimeoutMs);
+    // Unlike fetch, this takes no notice of a proxy.
+    const request = get({ host: asked, port, path: '/readyz', agent: false, signal }, (response) => {
+      let body = '';
+      response.setEncoding('utf8');
+      response.on('data', (text: string) => {
+        body += text;
+      });
+      response.on('error', reject);
+      response.on('end', () => {
+        if (response.statusCode === 200) resolve();
+        else reject(new Error(`http://${asked}:${port}/readyz answered ${response.statusCode} ${body.trim()}`));
+      });
+    });
+    request.on('error', (cause) => reject(signal.aborted ? new Error('no answer in time') : cause));
+  });
 }

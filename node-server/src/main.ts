@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Config } from './config.ts';
+import { checkHealth } from './health.ts';
 import { describe, newLogger } from './logging.ts';
 
 const name = 'node';
@@ -7,8 +8,7 @@ const name = 'node';
 // graphql-js looks at this once, when it is loaded, and then leaves out a check of every value's origin. So whatever
 // loads it is imported after this line.
 process.env.NODE_ENV ??= 'production';
-const { ConfigError, environmentHelp, readConfig } = await import('./config.ts');
-const { newApp } = await import('./app.ts');
+const { ConfigError, environmentHelp, readAddress, readConfig } = await import('./config.ts');
 
 /** The version of an installed package, as this program loads it. */
 function versionOf(packageName: string): string {
@@ -39,6 +39,7 @@ function configOrExit(): Config {
 async function serve(): Promise<void> {
   const config = configOrExit();
   const logger = newLogger(config.logLevel, (line) => process.stdout.write(line));
+  const { newApp } = await import('./app.ts');
   const app = await newApp(config, logger);
   const port = await app.listen().catch((cause: unknown) => {
     process.stderr.write(`cannot listen on ${config.host}:${config.port}: ${describe(cause)}\n`);
@@ -68,9 +69,25 @@ async function serve(): Promise<void> {
   process.on('SIGINT', stop);
 }
 
+/** Ends with status 0 where the server at HOST and PORT is ready, else with 1: what a container's health check calls. */
+async function health(): Promise<never> {
+  try {
+    const { host, port } = readAddress(process.env);
+    await checkHealth(host, port);
+  } catch (cause) {
+    process.stderr.write(`not healthy: ${describe(cause)}\n`);
+    process.exit(1);
+  }
+  process.exit(0);
+}
+
 const [argument, ...rest] = process.argv.slice(2);
 if (argument === undefined) await serve();
 else if (argument === '--version' && rest.length === 0) process.stdout.write(`${version()}\n`);
+else if (argument === '--health' && rest.length === 0) await health();
 else if (argument === '--help' && rest.length === 0) {
-  process.stdout.write(`Serves the lab's GraphQL API. Settings come from the environment:\n\n${environmentHelp}`);
-} else fail(`unknown argument ${JSON.stringify(argument)}, expected none, --version or --help`);
+  process.stdout.write(
+    `Serves the lab's GraphQL API. --version says what it is made of; --health asks the server at HOST and PORT whether
+it is ready, with exit status 0 or 1. Settings come from the environment:\n\n${environmentHelp}`,
+  );
+} else fail(`unknown argument ${JSON.stringify(argument)}, expected none, --version, --health or --help`);

@@ -67,6 +67,7 @@ pub const HELP: &str = "\
 rust-server: the Rust server of the lab, GraphQL with DataLoader over PostgreSQL.
 
   --version   print one JSON line about language and libraries
+  --health    ask the server at HOST and PORT whether it is ready: exit status 0 or 1
   --help      print this
 
 Environment:
@@ -101,12 +102,26 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration >= Duration::from_millis(1))
 }
 
+/// Where a server with this environment listens.
+pub fn address(get: impl Fn(&str) -> Option<String>) -> Result<(String, u16), ConfigError> {
+    let env = Reader(get);
+    let port =
+        env.parse("PORT", "a port from 1 to 65535", DEFAULT_PORT, |value| value.parse().ok().filter(|port| *port > 0))?;
+    Ok((env.host(), port))
+}
+
+const DEFAULT_PORT: u16 = 8080;
+
 struct Reader<F>(F);
 
 impl<F: Fn(&str) -> Option<String>> Reader<F> {
     /// An empty variable counts as unset.
     fn text(&self, variable: &str) -> Option<String> {
         (self.0)(variable).filter(|value| !value.is_empty())
+    }
+
+    fn host(&self) -> String {
+        self.text("HOST").unwrap_or_else(|| "127.0.0.1".into())
     }
 
     fn parse<T>(
@@ -182,8 +197,8 @@ impl Config {
             });
         }
         Ok(Config {
-            host: env.text("HOST").unwrap_or_else(|| "127.0.0.1".into()),
-            port: env.parse("PORT", "a port from 0 to 65535", 8080, |value| value.parse().ok())?,
+            host: env.host(),
+            port: env.parse("PORT", "a port from 0 to 65535", DEFAULT_PORT, |value| value.parse().ok())?,
             one_address: replica == database,
             database,
             replica,

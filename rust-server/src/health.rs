@@ -1,12 +1,15 @@
 //! Liveness and readiness.
 
-use crate::{app::App, http::respond};
+use crate::{app::App, config, http::respond};
+use anyhow::{Context, bail};
 use axum::{
     body::Body,
     extract::State,
     http::{Response, StatusCode},
 };
 use std::{
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, ToSocketAddrs},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -49,4 +52,38 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
         true => status(StatusCode::OK, "ok"),
         false => status(StatusCode::SERVICE_UNAVAILABLE, "database not reachable"),
     }
+}
+
+/// How long `check` waits for each part of an answer.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Asks the server that runs with this environment whether it is ready: what a container's health check calls.
+pub fn check(get: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
+    let (host, port) = config::address(get)?;
+    let mut address = (host.as_str(), port)
+        .to_socket_addrs()
+        .with_context(|| format!("cannot resolve {host}"))?
+        .next()
+        .with_context(|| format!("{host} has no address"))?;
+    // A server that listens everywhere is asked where nobody is in between.
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, CHECK_TIMEOUT)?;
+        stream.set_read_timeout(Some(CHECK_TIMEOUT))?;
+        stream.set_write_timeout(Some(CHECK_TIMEOUT))?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.take(4096).read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let answer = ask().with_context(|| format!("http://{address}/readyz"))?;
+    if answer.starts_with("HTTP/1.1 200 ") {
+        return Ok(());
+    }
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    bail!("http://{address}/readyz answered {} {}", head.lines().next().unwrap_or("nothing"), body.trim())
 }

@@ -4,7 +4,7 @@ use anyhow::Context;
 use rust_server::{
     app::App,
     config::{Config, HELP},
-    http, log, logging,
+    health, http, log, logging,
 };
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
@@ -27,6 +27,15 @@ fn main() -> ExitCode {
         ["--version"] => {
             println!("{}", version());
             return ExitCode::SUCCESS;
+        }
+        ["--health"] => {
+            return match health::check(|name| std::env::var(name).ok()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("rust-server: not healthy: {error:#}");
+                    ExitCode::FAILURE
+                }
+            };
         }
         ["--help"] => {
             print!("{HELP}");

@@ -79,19 +79,36 @@ func answer(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(text)
 }
 
-// Main is the hidden command: it serves on loopback until SIGINT or SIGTERM and returns the exit status. The first line on
-// stdout is JSON and says where it listens.
+// Main is the hidden command: it serves until SIGINT or SIGTERM and returns the exit status. The first line on stdout is
+// JSON and says where it listens. With --health it asks one that runs, and returns 0 or 1.
 func Main(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("upstream", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	items := flags.Int("items", 0, "`number` of items that have a price: 1 to this")
 	latency := flags.Duration("latency", 0, "`time` to wait before each answer")
-	port := flags.Int("port", 0, "`port` on 127.0.0.1; 0 takes any free one")
+	host := flags.String("host", "127.0.0.1", "`address` to listen on; a container has to listen on 0.0.0.0")
+	port := flags.Int("port", 0, "`port` to listen on; 0 takes any free one")
+	health := flags.Bool("health", false, "ask the one at --port whether it is ready: exit status 0 or 1")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
 		}
 		return 2
+	}
+	if net.ParseIP(*host) == nil {
+		fmt.Fprintf(stderr, "upstream: --host %q: expected an IP address\n", *host)
+		return 2
+	}
+	if *health {
+		if flags.NArg() > 0 || *port < 1 || *port > 65535 {
+			fmt.Fprintln(stderr, "upstream: --health expects --port from 1 to 65535, and nothing else")
+			return 2
+		}
+		if err := checkHealth(*host, *port); err != nil {
+			fmt.Fprintln(stderr, "upstream: not healthy:", err)
+			return 1
+		}
+		return 0
 	}
 	if flags.NArg() > 0 || *items < 1 || *latency < 0 || *port < 0 || *port > 65535 {
 		fmt.Fprintln(stderr, "upstream: expected --items of at least 1, --latency and --port not negative, and nothing else")
@@ -99,15 +116,33 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := serve(ctx, *items, *latency, *port, stdout); err != nil {
+	if err := serve(ctx, *items, *latency, *host, *port, stdout); err != nil {
 		fmt.Fprintln(stderr, "upstream:", err)
 		return 2
 	}
 	return 0
 }
 
-func serve(ctx context.Context, items int, latency time.Duration, port int, stdout io.Writer) error {
-	listener, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+// checkHealth asks a running stub whether it is ready.
+func checkHealth(host string, port int) error {
+	if ip := net.ParseIP(host); ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	// No proxy of the environment stands between a service and itself.
+	client := http.Client{Timeout: 4 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get("http://" + net.JoinHostPort(host, strconv.Itoa(port)) + "/readyz")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %s", response.Request.URL, response.Status)
+	}
+	return nil
+}
+
+func serve(ctx context.Context, items int, latency time.Duration, host string, port int, stdout io.Writer) error {
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,12 +95,23 @@ func TestCommandServesUntilSIGTERM(t *testing.T) {
 	body, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"totalCents":2370,"currency":"EUR"}`, string(body))
+	health := func() (int, string) {
+		var out, problem bytes.Buffer
+		code := Main([]string{"--health", "--host", "0.0.0.0", "--port", strconv.Itoa(said.Port)}, &out, &problem)
+		assert.Empty(t, out.String())
+		return code, problem.String()
+	}
+	code, problem := health()
+	assert.Zero(t, code, problem)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, cmd.Wait(), "it ends with status 0")
+	code, problem = health()
+	assert.Equal(t, 1, code)
+	assert.Contains(t, problem, "refused")
 }
 
 func TestCommandRefusesWhatItDoesNotKnow(t *testing.T) {
-	for _, args := range []string{"", "--items 0", "--items 5 --latency -1s", "--items 5 more", "--items five", "--speed 1", "--items 5 --port 70000"} {
+	for _, args := range []string{"", "--items 0", "--items 5 --latency -1s", "--items 5 more", "--items five", "--speed 1", "--items 5 --port 70000", "--items 5 --host here", "--health", "--health --port 0"} {
 		t.Run(args, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			assert.Equal(t, 2, Main(strings.Fields(args), &stdout, &stderr))
