@@ -33,12 +33,16 @@ const (
 	SysDir  = "/sys/fs/cgroup"
 )
 
-// Find finds the group of a process. The path in procDir is the process's as the reader's own namespace sees it, so a
-// reader inside a container finds no folder, and that is an error.
-func Find(procDir, sysDir string, pid int) (Group, error) {
+// Find finds the group of a process, whose path must have the container's id in it: the process id may be one of another
+// machine's. The path in procDir is the process's as the reader's own namespace sees it, so a reader inside a container
+// finds no folder, and that is an error.
+func Find(procDir, sysDir string, pid int, container string) (Group, error) {
 	text, err := os.ReadFile(filepath.Join(procDir, strconv.Itoa(pid), "cgroup"))
 	if err != nil {
 		return Group{}, fmt.Errorf("find the control group: %w", err)
+	}
+	if !strings.Contains(string(text), container) {
+		return Group{}, fmt.Errorf("find the control group: process %d of this machine is not in the container", pid)
 	}
 	v1 := Group{Version: 1}
 	unified := ""

@@ -1,7 +1,6 @@
 package docker
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -243,7 +242,18 @@ func (u *unit) exitError() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", u.spec.role, err)
 	}
-	return fmt.Errorf("%s ended with exit status %d%s", u.spec.role, status, host.QuoteLog(u.Logs(20)))
+	return &statusError{u.spec.role, status, u.Logs(20)}
+}
+
+// statusError says that a container ended with a status.
+type statusError struct {
+	role   string
+	status int64
+	logs   []string
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("%s ended with exit status %d%s", e.role, e.status, host.QuoteLog(e.logs))
 }
 
 // stop sends the signal, waits for at most patience, and insists; it returns an error where it had to, or where the
@@ -356,24 +366,4 @@ func (e *Engine) runToEnd(ctx context.Context, s spec) ([]byte, error) {
 		err = removeErr
 	}
 	return output, err
-}
-
-// archive is a tar of files, for what is copied into a container that has not started.
-func archive(files map[string][]byte) (io.Reader, error) {
-	var buffer bytes.Buffer
-	w := tar.NewWriter(&buffer)
-	names := make([]string, 0, len(files))
-	for name := range files {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(files[name]))}); err != nil {
-			return nil, err
-		}
-		if _, err := w.Write(files[name]); err != nil {
-			return nil, err
-		}
-	}
-	return &buffer, w.Close()
 }

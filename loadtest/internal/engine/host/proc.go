@@ -161,6 +161,15 @@ func TreeUsage(roots ...int) (engine.Usage, error) {
 	return usage, nil
 }
 
+// Switches adds up the context switches of the processes' living threads.
+func Switches(pids []int) (voluntary, involuntary int64) {
+	for _, pid := range pids {
+		v, i := contextSwitches(pid)
+		voluntary, involuntary = voluntary+v, involuntary+i
+	}
+	return voluntary, involuntary
+}
+
 // contextSwitches adds up those of a process's living threads.
 func contextSwitches(pid int) (voluntary, involuntary int64) {
 	files, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/status")

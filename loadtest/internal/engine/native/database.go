@@ -161,6 +161,34 @@ func (d *database) AdminReplicaURL() string {
 
 func (d *database) Size() string { return d.size }
 
+// Primary and Replica are the meters of one server each.
+func (d *database) Primary() engine.Meter { return serverMeter{d.cluster, d.primary} }
+func (d *database) Replica() engine.Meter { return serverMeter{d.cluster, d.replica} }
+
+// serverMeter keeps away from a server that is being replaced.
+type serverMeter struct {
+	c *cluster
+	s *server
+}
+
+func (m serverMeter) Pids() []int {
+	m.c.restarting.RLock()
+	defer m.c.restarting.RUnlock()
+	return m.s.process.Pids()
+}
+
+func (m serverMeter) Usage(ctx context.Context) (engine.Usage, error) {
+	m.c.restarting.RLock()
+	defer m.c.restarting.RUnlock()
+	return m.s.process.Usage(ctx)
+}
+
+func (m serverMeter) Memory(ctx context.Context) (engine.Memory, error) {
+	m.c.restarting.RLock()
+	defer m.c.restarting.RUnlock()
+	return m.s.process.Memory(ctx)
+}
+
 func (d *database) Pids() []int {
 	d.restarting.RLock()
 	defer d.restarting.RUnlock()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/engine/ready"
 )
 
 // service is a started program that says on its first line where it listens.
@@ -57,14 +57,16 @@ func (s *service) Stop(ctx context.Context) error {
 // contenderService is an engine.Contender.
 type contenderService struct {
 	*service
-	arm       contender.Arm
-	coldStart time.Duration
+	arm        contender.Arm
+	readyAfter time.Duration
 }
 
-func (c *contenderService) Arm() contender.Arm       { return c.arm }
-func (c *contenderService) GraphQLURL() string       { return c.url + "/graphql" }
-func (c *contenderService) MetricsURL() string       { return c.url + "/metrics" }
-func (c *contenderService) ColdStart() time.Duration { return c.coldStart }
+func (c *contenderService) Arm() contender.Arm        { return c.arm }
+func (c *contenderService) GraphQLURL() string        { return c.url + "/graphql" }
+func (c *contenderService) MetricsURL() string        { return c.url + "/metrics" }
+func (c *contenderService) LoadURL() string           { return c.GraphQLURL() }
+func (c *contenderService) Started() time.Time        { return c.started }
+func (c *contenderService) ReadyAfter() time.Duration { return c.readyAfter }
 
 // command makes the command of an arm: a program named with a slash is the repository's own.
 func command(arm contender.Arm, words []string) (*exec.Cmd, error) {
@@ -143,7 +145,7 @@ func (e *Engine) Contender(ctx context.Context, spec engine.ContenderSpec) (engi
 	if err != nil {
 		return nil, err
 	}
-	return &contenderService{service: s.service, arm: spec.Arm, coldStart: s.coldStart}, nil
+	return &contenderService{service: s.service, arm: spec.Arm, readyAfter: s.readyAfter}, nil
 }
 
 // Upstream starts this program's hidden command of that name.
@@ -164,25 +166,25 @@ func (e *Engine) Upstream(ctx context.Context, spec engine.UpstreamSpec) (engine
 
 type startedService struct {
 	*service
-	coldStart time.Duration
+	readyAfter time.Duration
 }
 
-// startService starts a program, learns its address from its first line and waits until ready answers 200.
-func (e *Engine) startService(ctx context.Context, cpus *spawner, name string, cmd *exec.Cmd, patience time.Duration, ready string, stopPatience time.Duration) (startedService, error) {
+// startService starts a program, learns its address from its first line and waits until readyPath answers 200.
+func (e *Engine) startService(ctx context.Context, cpus *spawner, name string, cmd *exec.Cmd, patience time.Duration, readyPath string, stopPatience time.Duration) (startedService, error) {
 	p, err := e.start(cpus, cmd, startOptions{name: name, deathSignal: syscall.SIGKILL})
 	if err != nil {
 		return startedService{}, err
 	}
 	s := &service{process: p, patience: stopPatience}
 	s.forget = e.keep(s.Stop)
-	coldStart, err := s.waitReady(ctx, patience, ready)
+	readyAfter, err := s.waitReady(ctx, patience, readyPath)
 	if err != nil {
 		p.signal(syscall.SIGKILL)
 		<-p.exited
 		s.forget()
 		return startedService{}, err
 	}
-	return startedService{service: s, coldStart: coldStart}, nil
+	return startedService{service: s, readyAfter: readyAfter}, nil
 }
 
 // waitReady returns how long it took from the start to the first 200.
@@ -214,48 +216,10 @@ func (s *service) waitReady(ctx context.Context, patience time.Duration, path st
 	case <-ctx.Done():
 		return 0, fmt.Errorf("%s did not say within %s where it listens%s", s.name, patience, host.QuoteLog(s.logs.Last(20)))
 	}
-	// No connection of ours stays behind in the server.
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
-	const shortest, longest, eager = 5 * time.Millisecond, 50 * time.Millisecond, 2 * time.Second
-	last := "no answer"
-	for {
-		status, err := probe(ctx, client, s.url+path)
-		now := time.Since(s.started)
-		switch {
-		case err == nil && status == http.StatusOK:
-			return now, nil
-		case err == nil:
-			last = "status " + strconv.Itoa(status)
-		case ctx.Err() == nil:
-			last = err.Error()
-		}
-		// Often at first, since the time to become ready is a figure; then seldom, since each question costs the server.
-		wait := shortest
-		if now > eager {
-			wait = longest
-		}
-		select {
-		case <-s.exited:
-			return 0, s.exitError()
-		case <-ctx.Done():
-			return 0, fmt.Errorf("%s was not ready within %s (%s: %s)%s", s.name, patience, path, last, host.QuoteLog(s.logs.Last(20)))
-		case <-time.After(wait):
-		}
-	}
-}
-
-func probe(ctx context.Context, client *http.Client, url string) (status int, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
-	return response.StatusCode, nil
+	return ready.Wait(ctx, ready.Program{
+		Name: s.name, URL: s.url + path, Started: s.started, Patience: patience,
+		Exited: s.exited, ExitError: s.exitError, Logs: s.logs.Last,
+	})
 }
 
 // addressOf reads the base address out of a line such as {"msg":"listening","port":40123,…}.
@@ -294,8 +258,14 @@ func (e *Engine) Version(ctx context.Context, arm contender.Arm) (contender.Vers
 	return version, nil
 }
 
+// Identity is empty: an arm is started as the program that is built of its sources here.
+func (e *Engine) Identity(context.Context, contender.Arm) (string, error) { return "", nil }
+
+// Loopback is the same for all processes of this machine.
+func (e *Engine) Loopback() (listen, dial string) { return "127.0.0.1", "127.0.0.1" }
+
 // Agent runs the load generator.
-func (e *Engine) Agent(ctx context.Context, stdin []byte) (engine.AgentResult, error) {
+func (e *Engine) Agent(ctx context.Context, _ engine.Contender, stdin []byte) (engine.AgentResult, error) {
 	cmd := exec.Command(e.options.Binary, "agent")
 	cmd.Env = e.baseEnvironment()
 	cmd.Dir = e.run.dir

@@ -199,3 +199,12 @@ func (s Seed) Key(more ...string) string {
 	}
 	return hex.EncodeToString(hash.Sum(nil))[:16]
 }
+
+// Arguments writes settings as arguments of the program postgres.
+func Arguments(settings map[string]string) []string {
+	var arguments []string
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		arguments = append(arguments, "-c", name+"="+strings.Trim(settings[name], "'"))
+	}
+	return arguments
+}
