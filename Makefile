@@ -34,6 +34,14 @@ conformance: build ## Prove that the servers answer as the contract asks
 serve: build ## Run one server with its database: make serve CONTENDER=node
 	$(LOADTEST) serve --contender '$(or $(strip $(CONTENDER)),go)' $(call flag,engine,$(ENGINE)) --size '$(SIZE)' --env GRAPHIQL=on
 
+.PHONY: up
+up: build-graphiql ## Run all three servers in containers, with GraphiQL (docker-compose.yml)
+	scripts/stack up --size '$(SIZE)'
+
+.PHONY: down
+down: ## Remove what make up started, with its data
+	scripts/stack down
+
 .PHONY: doctor
 doctor: build-loadtest ## Say what this machine can do, and what to do about what is missing
 	$(LOADTEST) doctor
@@ -68,7 +76,7 @@ test-conformance: build
 	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none $(call flag,engine,$(ENGINE))
 
 .PHONY: lint
-lint: need-go need-node need-rust build-node ## Check style and types in all languages
+lint: need-go need-node need-rust build-node lint-scripts ## Check style and types in all languages
 	@unformatted=$$(gofmt -l go-server loadtest); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go -C loadtest vet ./...
 	go -C go-server vet ./...
@@ -77,6 +85,14 @@ lint: need-go need-node need-rust build-node ## Check style and types in all lan
 	npm --prefix node-server run lint
 	cargo fmt --manifest-path rust-server/Cargo.toml --check
 	cargo clippy --manifest-path rust-server/Cargo.toml --locked --all-targets -- -D warnings
+
+SCRIPTS := .ci/run $(filter-out %/tools %/graphiql %/postgres %/stand-ins,$(wildcard scripts/*)) $(wildcard scripts/postgres/* scripts/stand-ins/*)
+.PHONY: lint-scripts
+lint-scripts: need-go
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
+	elif [ -n "$${CI:-}" ]; then echo 'Missing: shellcheck. On Debian: apt-get install shellcheck' >&2; exit 2; \
+	else echo 'not checked: scripts (no shellcheck here)' >&2; fi
+	GOWORK=off go -C scripts/tools tool actionlint -shellcheck= $(CURDIR)/.github/workflows/*.yml
 
 .PHONY: generate
 generate: need-go build-loadtest ## Make generated sources and expected answers anew
