@@ -259,7 +259,7 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 		for i, slot := range block {
 			s.progress.step("block %d of %d: %s", b+1, p.blocks, slot.Arm)
 			arm := byName[slot.Arm]
-			err := s.with(ctx, arm, func(subject trial.Subject) error {
+			err := s.with(ctx, arm, q, func(subject trial.Subject) error {
 				spec := trial.Spec{
 					Scenario: libraryScenario, Operation: q.name, Body: q.body, Expected: q.expected,
 					Block: b + 1, Position: i + 1, Duplicate: slot.Duplicate, Seed: s.seedOf(b, i), Timeout: requestTimeout,

@@ -44,6 +44,7 @@ type Run struct {
 // Environment describes the machine and the programs.
 type Environment struct {
 	Engine             string                     `json:"engine"`
+	EngineVersion      string                     `json:"engine_version,omitempty"` // of a container engine
 	OS                 string                     `json:"os"`
 	Kernel             string                     `json:"kernel"`
 	Arch               string                     `json:"arch"`
@@ -57,8 +58,9 @@ type Environment struct {
 	PostgreSQLSettings map[string]string          `json:"postgresql_settings"`
 	DataSize           string                     `json:"data_size"`
 	DataDigest         string                     `json:"data_digest"`
-	Contenders         map[string]json.RawMessage `json:"contenders"` // contender → what its program says of its versions
-	Missing            map[string]string          `json:"missing"`    // field → why it is null
+	Contenders         map[string]json.RawMessage `json:"contenders"`                 // contender → what its program says of its versions
+	Missing            map[string]string          `json:"missing"`                    // field → why it is null
+	ImageSizeBytes     map[string]int64           `json:"image_size_bytes,omitempty"` // contender → its image, layers shared with others included
 }
 
 // Conformity says whether an arm was proven to answer as the contract asks, before anything was timed.
@@ -134,13 +136,16 @@ type Trial struct {
 	ServiceP99NS  int64 `json:"service_p99_ns"`
 	SendLagP99NS  int64 `json:"send_lag_p99_ns"`
 
-	CPUSeconds             float64  `json:"cpu_seconds"`
-	CPUUsPerRequest        *float64 `json:"cpu_us_per_request"` // null where nothing was answered
-	DatabaseCPUSeconds     float64  `json:"database_cpu_seconds"`
-	AgentCPUSeconds        float64  `json:"agent_cpu_seconds"`
-	MemoryPSSPeakBytes     *int64   `json:"memory_pss_peak_bytes"`
-	MemoryPSSEndBytes      *int64   `json:"memory_pss_end_bytes"`
-	MemoryCgroupPeakBytes  *int64   `json:"memory_cgroup_peak_bytes"`
+	CPUSeconds            float64  `json:"cpu_seconds"`
+	CPUUsPerRequest       *float64 `json:"cpu_us_per_request"` // null where nothing was answered
+	DatabaseCPUSeconds    float64  `json:"database_cpu_seconds"`
+	AgentCPUSeconds       float64  `json:"agent_cpu_seconds"`
+	MemoryPSSPeakBytes    *int64   `json:"memory_pss_peak_bytes"`
+	MemoryPSSEndBytes     *int64   `json:"memory_pss_end_bytes"`
+	MemoryCgroupPeakBytes *int64   `json:"memory_cgroup_peak_bytes"`
+	// MemoryPSSIdleBytes is after the first right answer and before any load.
+	MemoryPSSIdleBytes *int64 `json:"memory_pss_idle_bytes,omitempty"`
+	// ColdStartNS runs from the program's start, of the process or of the container, to its first right answer.
 	ColdStartNS            int64    `json:"cold_start_ns"`
 	StatementsPerRequest   *float64 `json:"statements_per_request"`
 	VoluntarySwitches      int64    `json:"voluntary_switches"`
@@ -152,8 +157,21 @@ type Trial struct {
 	Void       *string `json:"void"` // null, or why this trial is in no figure
 	// Nonconformant marks figures of an arm that was not proven equal (--allow-nonconformant).
 	Nonconformant bool `json:"nonconformant"`
+	// Parts are what each part of the run used during the trial: contender, database_primary, database_replica, upstream,
+	// agent, redis.
+	Parts map[string]Part `json:"parts,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
 	HDRLog string `json:"hdr_log"`
+}
+
+// Part is what one part of a run used during a trial. What the engine cannot tell is not there.
+type Part struct {
+	CPUSeconds         float64 `json:"cpu_seconds"`
+	MemoryPSSPeakBytes *int64  `json:"memory_pss_peak_bytes,omitempty"`
+	// MemoryCgroupPeakBytes is the highest since the part began, page cache included.
+	MemoryCgroupPeakBytes *int64 `json:"memory_cgroup_peak_bytes,omitempty"`
+	// ThrottledSeconds is for how long a quota kept it from running; the lab sets none.
+	ThrottledSeconds *float64 `json:"throttled_seconds,omitempty"`
 }
 
 // Failed counts failures by kind; see package agent.

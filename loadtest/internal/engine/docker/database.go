@@ -2,11 +2,11 @@ package docker
 
 import (
 	"context"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -38,10 +38,8 @@ const (
 // entrypointCapabilities are what the image's entrypoint needs to give the data folder to its user and to become it.
 var entrypointCapabilities = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID"}
 
-// replicationRule is run by the image's entrypoint when it makes a cluster: by default it admits no replication.
-//
-//go:embed replication.sh
-var replicationRule []byte
+// replicationScript is run by the image's entrypoint when it makes a cluster: by default it admits no replication.
+const replicationScript = "scripts/postgres/10-replication.sh"
 
 // cluster is a primary and its replica.
 type cluster struct {
@@ -287,6 +285,10 @@ func (e *Engine) haveSeed(ctx context.Context, image image, seed postgres.Seed, 
 // seedInto has the image make a cluster in a volume, by its own contract, and fills it.
 func (e *Engine) seedInto(ctx context.Context, image image, seed postgres.Seed, volume string) (secret postgres.Passwords, err error) {
 	secret = postgres.NewPasswords()
+	replication, err := os.ReadFile(filepath.Join(e.options.Root, replicationScript))
+	if err != nil {
+		return secret, err
+	}
 	settings := postgres.Settings(postgres.SeedingSettings(), map[string]string{"listen_addresses": "*"})
 	// The entrypoint's set-up talks to the server by a socket.
 	delete(settings, "unix_socket_directories")
@@ -297,7 +299,7 @@ func (e *Engine) seedInto(ctx context.Context, image image, seed postgres.Seed, 
 			"PGDATA": dataFolder, "POSTGRES_USER": postgres.Superuser, "POSTGRES_PASSWORD": secret.Superuser,
 			"POSTGRES_INITDB_ARGS": fmt.Sprintf("--encoding=UTF8 --locale=C.UTF-8 --no-sync --auth-host=scram-sha-256 --wal-segsize=%d", postgres.WALSegmentMegabytes),
 		},
-		files:        map[string][]byte{"/docker-entrypoint-initdb.d/10-replication.sh": replicationRule},
+		files:        map[string][]byte{"/docker-entrypoint-initdb.d/" + filepath.Base(replicationScript): replication},
 		volumes:      map[string]string{volume: dataFolder},
 		capabilities: entrypointCapabilities, memoryBytes: databaseMemoryBytes, port: postgresPort,
 	})

@@ -460,7 +460,7 @@ func TestContender(t *testing.T) {
 		s := start(t, "ok", map[string]string{"LOADER": "off", "POOL_SIZE": "3"})
 		assert.Equal(t, s.URL()+"/graphql", s.GraphQLURL())
 		assert.Equal(t, s.URL()+"/metrics", s.MetricsURL())
-		assert.Positive(t, s.ColdStart())
+		assert.Positive(t, s.ReadyAfter())
 		var pairs []string
 		get(t, s.URL()+"/env", &pairs)
 		environment := map[string]string{}
@@ -584,20 +584,20 @@ func TestUpstreamAndAgent(t *testing.T) {
 	assert.ElementsMatch(t, e.placement.Database, cpus)
 	require.NoError(t, s.Stop(ctx))
 
-	result, err := e.Agent(ctx, []byte(`{"burn_ms":50}`))
+	result, err := e.Agent(ctx, nil, []byte(`{"burn_ms":50}`))
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(result.Stdout, &cpus))
 	assert.ElementsMatch(t, e.placement.Agent, cpus)
 	assert.Contains(t, string(result.Stderr), "agent here")
 	assert.GreaterOrEqual(t, result.CPU, 50*time.Millisecond)
 
-	_, err = e.Agent(ctx, []byte(`{"fail":true}`))
+	_, err = e.Agent(ctx, nil, []byte(`{"fail":true}`))
 	require.ErrorContains(t, err, "exit status 2")
 	require.ErrorContains(t, err, "agent here")
 
 	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 	defer cancel()
-	_, err = e.Agent(short, []byte(`{"hang":true}`))
+	_, err = e.Agent(short, nil, []byte(`{"hang":true}`))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Empty(t, e.run.processes)
 }
