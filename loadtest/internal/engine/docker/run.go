@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"strconv"
 
 	"github.com/containerd/errdefs"
@@ -137,13 +135,4 @@ func (c *connection) removeContainer(ctx context.Context, id string) error {
 		return nil
 	}
 	return err
-}
-
-// withLabels adds labels to a copy.
-func withLabels(labels map[string]string, more ...string) map[string]string {
-	out := maps.Clone(labels)
-	for pair := range slices.Chunk(more, 2) {
-		out[pair[0]] = pair[1]
-	}
-	return out
 }
