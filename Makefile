@@ -21,6 +21,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 	@echo
 	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT='
+	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
 compare: build ## Prove the servers equal, measure them, print what they cost
@@ -35,7 +36,7 @@ serve: build ## Run one server with its database: make serve CONTENDER=node
 	$(LOADTEST) serve --contender '$(or $(strip $(CONTENDER)),go)' $(call flag,engine,$(ENGINE)) --size '$(SIZE)' --env GRAPHIQL=on
 
 .PHONY: up
-up: build-graphiql ## Run all three servers in containers, with GraphiQL (docker-compose.yml)
+up: ## Run all three servers in containers, with GraphiQL (docker-compose.yml)
 	scripts/stack up --size '$(SIZE)'
 
 .PHONY: down

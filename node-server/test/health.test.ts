@@ -9,7 +9,9 @@ import { promisify } from 'node:util';
 const main = path.resolve(import.meta.dirname, '../src/main.ts');
 
 /** Runs the health check with an environment that has nothing else, as a container's has not. */
-async function health(environment: Record<string, string>): Promise<{ status: number; stdout: string; stderr: string }> {
+async function health(
+  environment: Record<string, string>,
+): Promise<{ status: number; stdout: string; stderr: string }> {
   try {
     const output = await promisify(execFile)(process.execPath, [main, '--health'], { env: environment });
     return { status: 0, ...output };

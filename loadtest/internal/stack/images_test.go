@@ -73,6 +73,20 @@ func TestBaseImagesCheck(t *testing.T) {
 	assert.Equal(t, "polyglot-lab-test/none:1 missing\n", got.stdout)
 }
 
+func TestStackLeavesOthersSettingsAlone(t *testing.T) {
+	needEngine(t)
+	file := filepath.Join(t.TempDir(), "env")
+	require.NoError(t, os.WriteFile(file, []byte("MINE=1\n"), 0o600))
+	for _, command := range []string{"up", "build", "down", "compose"} {
+		got := run(t, []string{"STACK_ENV=" + file}, "scripts/stack", command)
+		assert.Equal(t, 2, got.code, command)
+		assert.Contains(t, got.stderr, file, command)
+	}
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, "MINE=1\n", string(text))
+}
+
 // TestBuildSettings gives the script a machine of its own and looks at what of it would reach a build.
 func TestBuildSettings(t *testing.T) {
 	home := ""
