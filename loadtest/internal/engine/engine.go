@@ -25,6 +25,8 @@ type Engine interface {
 	Database(ctx context.Context, spec DatabaseSpec) (Database, error)
 	// Upstream starts the stub of the quote service and returns when it answers.
 	Upstream(ctx context.Context, spec UpstreamSpec) (Service, error)
+	// Redis starts a cache in memory with a password of its own, which is in the service's URL (redis://…).
+	Redis(ctx context.Context) (Service, error)
 	// Contender starts an arm and returns when its /readyz answers 200. An error carries the last lines of its log.
 	Contender(ctx context.Context, spec ContenderSpec) (Contender, error)
 	// Version asks an arm's program for its own version and its libraries'.
@@ -114,22 +116,19 @@ type Meter interface {
 type Usage struct {
 	// CPU is user and system time together.
 	CPU time.Duration
-	// Throttled is for how long a quota kept it from running; nil where the engine cannot tell.
-	Throttled *time.Duration
+	// Throttled is for how long a quota kept it from running, Pressure for how long some of it was ready to run and had no
+	// CPU; nil where the engine cannot tell.
+	Throttled, Pressure *time.Duration
 	// VoluntarySwitches and InvoluntarySwitches count context switches of the threads that live now.
 	VoluntarySwitches, InvoluntarySwitches int64
 }
 
 // Sub returns what was used between two readings.
 func (u Usage) Sub(earlier Usage) Usage {
-	var throttled *time.Duration
-	if u.Throttled != nil && earlier.Throttled != nil {
-		difference := *u.Throttled - *earlier.Throttled
-		throttled = &difference
-	}
 	return Usage{
 		CPU:                 u.CPU - earlier.CPU,
-		Throttled:           throttled,
+		Throttled:           both(u.Throttled, earlier.Throttled, func(a, b time.Duration) time.Duration { return a - b }),
+		Pressure:            both(u.Pressure, earlier.Pressure, func(a, b time.Duration) time.Duration { return a - b }),
 		VoluntarySwitches:   u.VoluntarySwitches - earlier.VoluntarySwitches,
 		InvoluntarySwitches: u.InvoluntarySwitches - earlier.InvoluntarySwitches,
 	}
@@ -137,16 +136,22 @@ func (u Usage) Sub(earlier Usage) Usage {
 
 // Add returns what two parts have used together.
 func (u Usage) Add(other Usage) Usage {
-	var throttled *time.Duration
-	if u.Throttled != nil && other.Throttled != nil {
-		sum := *u.Throttled + *other.Throttled
-		throttled = &sum
-	}
 	return Usage{
-		CPU: u.CPU + other.CPU, Throttled: throttled,
+		CPU:                 u.CPU + other.CPU,
+		Throttled:           both(u.Throttled, other.Throttled, func(a, b time.Duration) time.Duration { return a + b }),
+		Pressure:            both(u.Pressure, other.Pressure, func(a, b time.Duration) time.Duration { return a + b }),
 		VoluntarySwitches:   u.VoluntarySwitches + other.VoluntarySwitches,
 		InvoluntarySwitches: u.InvoluntarySwitches + other.InvoluntarySwitches,
 	}
+}
+
+// both computes with two figures where both are known.
+func both[T any](a, b *T, compute func(a, b T) T) *T {
+	if a == nil || b == nil {
+		return nil
+	}
+	result := compute(*a, *b)
+	return &result
 }
 
 // Memory is what a process tree holds at one moment. What an engine cannot tell is nil; [Description.Missing] says why.
@@ -159,14 +164,8 @@ type Memory struct {
 
 // Add returns what two parts hold together, where both are known.
 func (m Memory) Add(other Memory) Memory {
-	add := func(a, b *int64) *int64 {
-		if a == nil || b == nil {
-			return nil
-		}
-		sum := *a + *b
-		return &sum
-	}
-	return Memory{PSSBytes: add(m.PSSBytes, other.PSSBytes), CgroupPeakBytes: add(m.CgroupPeakBytes, other.CgroupPeakBytes)}
+	add := func(a, b int64) int64 { return a + b }
+	return Memory{PSSBytes: both(m.PSSBytes, other.PSSBytes, add), CgroupPeakBytes: both(m.CgroupPeakBytes, other.CgroupPeakBytes, add)}
 }
 
 // Database is a primary and a streaming replica of it, or one database on such servers.

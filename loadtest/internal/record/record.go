@@ -172,6 +172,8 @@ type Part struct {
 	MemoryCgroupPeakBytes *int64 `json:"memory_cgroup_peak_bytes,omitempty"`
 	// ThrottledSeconds is for how long a quota kept it from running; the lab sets none.
 	ThrottledSeconds *float64 `json:"throttled_seconds,omitempty"`
+	// PressureSeconds is for how long some process of it was ready to run and had no CPU.
+	PressureSeconds *float64 `json:"pressure_seconds,omitempty"`
 }
 
 // Failed counts failures by kind; see package agent.

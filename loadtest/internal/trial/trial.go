@@ -207,14 +207,17 @@ func parts(s Subject, before, after counters, agent engine.AgentResult) map[stri
 	out := map[string]record.Part{"agent": {CPUSeconds: agent.CPU.Seconds(), MemoryCgroupPeakBytes: agent.MemoryCgroupPeakBytes}}
 	for name := range s.meters() {
 		used := after.used[name].Sub(before.used[name])
-		part := record.Part{CPUSeconds: used.CPU.Seconds()}
-		if used.Throttled != nil {
-			seconds := used.Throttled.Seconds()
-			part.ThrottledSeconds = &seconds
-		}
-		out[name] = part
+		out[name] = record.Part{CPUSeconds: used.CPU.Seconds(), ThrottledSeconds: seconds(used.Throttled), PressureSeconds: seconds(used.Pressure)}
 	}
 	return out
+}
+
+func seconds(d *time.Duration) *float64 {
+	if d == nil {
+		return nil
+	}
+	s := d.Seconds()
+	return &s
 }
 
 // othersMemory reads what the parts beside the contender hold, once and after the trial: many processes take long to read.

@@ -28,6 +28,9 @@ func (e *Engine) Describe(ctx context.Context) (engine.Description, error) {
 	if d.PostgreSQL, d.PostgreSQLSource, err = e.postgresVersion(ctx); err != nil {
 		return engine.Description{}, err
 	}
+	if info.CgroupVersion == "1" {
+		d.Missing["pressure_seconds"] = "control groups of version 1 keep no account of pressure"
+	}
 	local := info.KernelVersion == host.KernelRelease()
 	if local {
 		d.CPUModel = host.CPUModel()

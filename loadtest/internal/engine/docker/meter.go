@@ -58,6 +58,9 @@ func (u *unit) Usage(ctx context.Context) (engine.Usage, error) {
 	if throttled, err := group.Throttled(); err == nil {
 		usage.Throttled = &throttled
 	}
+	if pressure, err := group.Pressure(); err == nil {
+		usage.Pressure = &pressure
+	}
 	usage.VoluntarySwitches, usage.InvoluntarySwitches = host.Switches(u.Pids())
 	return usage, nil
 }

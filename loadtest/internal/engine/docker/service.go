@@ -19,6 +19,7 @@ import (
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
 	"lab/loadtest/internal/engine/ready"
+	"lab/loadtest/internal/engine/redis"
 )
 
 // Limits of memory, far above need: they keep a leak from taking the machine along and decide no figure. The contender's
@@ -352,4 +353,50 @@ func (u *unit) exec(ctx context.Context, command []string, stdin []byte) (engine
 	}
 	result.Stdout, result.Stderr = stdout.Bytes(), stderr.Bytes()
 	return result, nil
+}
+
+// redisService is a Redis of the run.
+type redisService struct {
+	*service
+	password string
+}
+
+// URL is its address with its password.
+func (r *redisService) URL() string {
+	return redis.URL(net.JoinHostPort("127.0.0.1", strconv.Itoa(int(r.hostPort))), r.password)
+}
+
+const (
+	redisPort = 6379
+	// redisMemoryBytes is twice what the configuration lets it hold.
+	redisMemoryBytes = 512 << 20
+)
+
+// Redis starts one beside the database. Its configuration goes in by the environment and a shell, so that the password is
+// in nobody's arguments.
+func (e *Engine) Redis(ctx context.Context) (engine.Service, error) {
+	image, err := e.c.have(ctx, redisImageName(), e.log)
+	if err != nil {
+		return nil, err
+	}
+	password, alias := host.RandomHex(16), e.alias("redis")
+	u, err := e.start(ctx, spec{
+		role: "redis", alias: alias, image: image.reference, user: "redis",
+		entrypoint:  []string{"sh", "-c", "cd /tmp && exec redis-server - <<END\n$LAB_CONFIGURATION\nEND\n"},
+		environment: map[string]string{"LAB_CONFIGURATION": redis.Configuration("0.0.0.0", redisPort, password)},
+		cpus:        e.placement.Database, memoryBytes: redisMemoryBytes, port: redisPort, scratch: []string{"/tmp"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &service{unit: u, e: e, patience: 5 * time.Second}
+	s.forget = e.keep(s.Stop)
+	published := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(u.hostPort)))
+	if err := redis.WaitReady(ctx, published, password, u.Exited(), u.exitError, u.Logs); err != nil {
+		_ = u.remove(context.WithoutCancel(ctx))
+		s.forget()
+		return nil, err
+	}
+	e.publish(published, net.JoinHostPort(alias, strconv.Itoa(redisPort)))
+	return &redisService{s, password}, nil
 }

@@ -13,12 +13,13 @@ import (
 
 // Describe says what this machine is.
 func (e *Engine) Describe(ctx context.Context) (engine.Description, error) {
+	const withoutGroup = "the native engine starts processes without a cgroup of their own"
 	d := engine.Description{
 		Engine: e.Name(), OS: host.OperatingSystem(), Kernel: host.KernelRelease(), Arch: runtime.GOARCH,
 		CPUModel: host.CPUModel(), CPUs: e.cpus, Placement: e.placement, MemoryBytes: host.MemoryBytes(),
 		PostgreSQLSettings: postgres.SpeedSettings(),
 		Missing: map[string]string{
-			"memory_cgroup_peak_bytes": "the native engine starts processes without a cgroup of their own",
+			"memory_cgroup_peak_bytes": withoutGroup, "throttled_seconds": withoutGroup, "pressure_seconds": withoutGroup,
 		},
 	}
 	pg, err := e.postgres(ctx)

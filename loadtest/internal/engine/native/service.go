@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
 	"lab/loadtest/internal/engine/ready"
+	"lab/loadtest/internal/engine/redis"
 )
 
 // service is a started program that says on its first line where it listens.
@@ -309,4 +311,36 @@ func (e *Engine) runToEnd(ctx context.Context, cpus *spawner, cmd *exec.Cmd, nam
 		return nil, nil, fmt.Errorf("%s: %w", name, ctx.Err())
 	}
 	return stdout.Bytes(), p, nil
+}
+
+// Redis starts this machine's redis-server beside the database.
+func (e *Engine) Redis(ctx context.Context) (engine.Service, error) {
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, errors.New("redis-server is not installed: on Debian `apt-get install redis-server`")
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	password, address := host.RandomHex(16), net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	// On standard input, so that the password is in nobody's arguments.
+	cmd := exec.Command(program, "-")
+	cmd.Env = e.baseEnvironment()
+	cmd.Dir = e.run.dir
+	p, err := e.start(e.databaseCPUs, cmd, startOptions{
+		name: "redis", deathSignal: syscall.SIGKILL, stdin: strings.NewReader(redis.Configuration("127.0.0.1", port, password)),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &service{process: p, url: redis.URL(address, password), patience: 5 * time.Second}
+	s.forget = e.keep(s.Stop)
+	if err := redis.WaitReady(ctx, address, password, p.exited, p.exitError, p.logs.Last); err != nil {
+		p.signal(syscall.SIGKILL)
+		<-p.exited
+		s.forget()
+		return nil, err
+	}
+	return s, nil
 }
