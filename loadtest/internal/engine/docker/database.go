@@ -465,8 +465,14 @@ func (d *database) Stop(ctx context.Context) error {
 	return d.pair().DropFork(ctx, d.name)
 }
 
-// postgresVersion asks the image's program.
+// postgresVersion asks the image's program, once.
 func (e *Engine) postgresVersion(ctx context.Context) (version, source string, err error) {
+	e.versionMu.Lock()
+	defer e.versionMu.Unlock()
+	source = "image " + postgresImageName()
+	if e.version != "" {
+		return e.version, source, nil
+	}
 	image, err := e.c.have(ctx, postgresImageName(), e.log)
 	if err != nil {
 		return "", "", err
@@ -482,5 +488,6 @@ func (e *Engine) postgresVersion(ctx context.Context) (version, source string, e
 	if len(words) < 3 {
 		return "", "", fmt.Errorf("ask for PostgreSQL's version: got %q", output)
 	}
-	return words[2], "image " + image.reference, nil
+	e.version = words[2]
+	return e.version, source, nil
 }
