@@ -46,8 +46,12 @@ type Engine struct {
 	cacheDir  string
 	cpus      []int
 	placement engine.Placement
-	mu        sync.Mutex
-	closed    bool
+	// version is PostgreSQL's, once it was asked for.
+	versionMu sync.Mutex
+	version   string
+
+	mu     sync.Mutex
+	closed bool
 	// stops end what was started, by the order in which it was.
 	stops   map[int]func(context.Context) error
 	started int

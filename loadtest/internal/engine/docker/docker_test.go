@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -377,6 +379,12 @@ func playOrchestrator(end string) int {
 	if end == "success" {
 		return 0
 	}
+	if end == "engine gone" {
+		// The parent cuts the way to the engine before it closes our input.
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		_, err := e.Contender(ctx, engine.ContenderSpec{Arm: arm, PrimaryURL: d.PrimaryURL(), ReplicaURL: d.ReplicaURL()})
+		return fail(err)
+	}
 	<-ctx.Done()
 	return 130
 }
@@ -426,6 +434,106 @@ func TestNothingIsLeft(t *testing.T) {
 			assert.Empty(t, leftOf(t, run))
 		})
 	}
+}
+
+// TestAnEngineThatStops cuts the way to the engine in the middle of a run.
+func TestAnEngineThatStops(t *testing.T) {
+	needEngine(t)
+	server, err := Answers(t.Context())
+	require.NoError(t, err)
+	target, local := strings.CutPrefix(server.Address, "unix://")
+	if !local {
+		t.Skip("the engine has no socket to stand before")
+	}
+	// Not t.TempDir: a socket's path may have some hundred bytes only.
+	dir, err := os.MkdirTemp("", "lab-")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "engine.sock")
+	cut := standBefore(t, socket, target)
+
+	cmd := exec.Command(os.Args[0], "orchestrator", "engine gone")
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+socket)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	var run string
+	_, err = fmt.Fscanln(stdout, &run)
+	require.NoError(t, err, "%s", stderr.String())
+	cut()
+	require.NoError(t, stdin.Close())
+	_, _ = io.Copy(io.Discard, stdout)
+	_ = cmd.Wait()
+	assert.Equal(t, 2, cmd.ProcessState.ExitCode())
+	assert.Contains(t, stderr.String(), ErrGone.Error())
+	assert.Contains(t, stderr.String(), "removed by the next run")
+	assert.NotEmpty(t, leftOf(t, run))
+	testEngine(t)
+	assert.Empty(t, leftOf(t, run))
+}
+
+// standBefore passes connections to a socket on to another until it is cut.
+func standBefore(t *testing.T, socket, target string) (cut func()) {
+	t.Helper()
+	listener, err := net.Listen("unix", socket)
+	require.NoError(t, err)
+	var mu sync.Mutex
+	var conns []net.Conn
+	cut = func() {
+		listener.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, conn := range conns {
+			conn.Close()
+		}
+	}
+	t.Cleanup(cut)
+	go func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("unix", target)
+			if err != nil {
+				from.Close()
+				continue
+			}
+			mu.Lock()
+			conns = append(conns, from, to)
+			mu.Unlock()
+			for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
+				go func() {
+					_, _ = io.Copy(way[1], way[0])
+					if half, ok := way[1].(*net.UnixConn); ok {
+						_ = half.CloseWrite()
+					}
+				}()
+			}
+		}
+	}()
+	return cut
+}
+
+func TestRedis(t *testing.T) {
+	e := testEngine(t)
+	s, err := e.Redis(t.Context())
+	require.NoError(t, err)
+	assert.True(t, strings.HasPrefix(s.URL(), "redis://default:"))
+	r := s.(*redisService)
+	assertConfined(t, e, r.unit, e.placement.Database)
+	inside, err := e.inside(s.URL())
+	require.NoError(t, err)
+	assert.Contains(t, inside, "@redis-1:6379")
+	found, err := e.c.api.ContainerInspect(t.Context(), r.id, client.ContainerInspectOptions{})
+	require.NoError(t, err)
+	assert.NotContains(t, strings.Join(append(found.Container.Config.Entrypoint, found.Container.Args...), " "), r.password)
+	require.NoError(t, s.Stop(t.Context()))
 }
 
 func TestAnImageThatIsNotToBeHad(t *testing.T) {

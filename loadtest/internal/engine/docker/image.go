@@ -160,7 +160,7 @@ type builder struct {
 	e    *Engine
 	mu   sync.Mutex
 	done map[string]image
-	// sizes are those of the images by their names.
+	// sizes are those of the contenders' images by their names.
 	sizes map[string]int64
 }
 
@@ -177,7 +177,9 @@ func (b *builder) of(ctx context.Context, folder string, own map[string]string) 
 		return image{}, fmt.Errorf("image of %s: %w", folder, err)
 	}
 	b.done[key] = i
-	b.sizes[imageName(folder)] = i.bytes
+	if folder != toolFolder {
+		b.sizes[imageName(folder)] = i.bytes
+	}
 	return i, nil
 }
 
