@@ -94,12 +94,13 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	b := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}}
 	b.run = record.Run{
 		Format: record.Format, ID: filepath.Base(*out), Profile: "bench", Seed: *seed, Began: began,
-		Command: []string{"loadtest", "bench-servers", "--seed", fmt.Sprint(*seed), "--rounds", fmt.Sprint(*rounds), "--connections", fmt.Sprint(*connections)},
+		Command: []string{"loadtest", "bench-servers", "--engine", *engineName, "--seed", fmt.Sprint(*seed), "--rounds", fmt.Sprint(*rounds), "--connections", fmt.Sprint(*connections)},
 	}
 	if b.engine, err = l.engine(ctx, *engineName, func(line string) { b.progress.say("%s", line) }); err != nil {
 		return fail(ctx, s, "bench-servers", err)
 	}
 	defer closeEngine(b.engine, s)
+	b.run.Command[3] = b.engine.Name() // what auto took
 	err = b.bench(ctx, arms, *size, *rounds, *connections, *warm, *duration)
 	b.progress.end()
 	if len(b.run.Trials) > 0 {

@@ -121,12 +121,13 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 	session := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}}
 	session.run = record.Run{
 		Format: record.Format, ID: filepath.Base(*out), Profile: p.name, Evidence: p.evidence, Seed: *seed, Began: began,
-		Command: repeatCommand(p.name, *scenario, *contenders, *engineName, *seed, *allow),
 	}
 	if session.engine, err = l.engine(ctx, *engineName, func(line string) { session.progress.say("%s", line) }); err != nil {
 		return fail(ctx, s, "compare", err)
 	}
 	defer closeEngine(session.engine, s)
+	// What auto took is named, so that the command repeats the run on a machine where it would take another.
+	session.run.Command = repeatCommand(p.name, *scenario, *contenders, session.engine.Name(), *seed, *allow)
 
 	if arms, err = session.prove(ctx, p, arms, *allow); err != nil {
 		if errors.Is(err, errNotConformant) {
@@ -155,15 +156,12 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 }
 
 func repeatCommand(profile, scenario, contenders, engineName string, seed uint64, allow bool) []string {
-	c := []string{"loadtest", "compare", "--profile", profile, "--seed", fmt.Sprint(seed)}
+	c := []string{"loadtest", "compare", "--profile", profile, "--engine", engineName, "--seed", fmt.Sprint(seed)}
 	if scenario != "" {
 		c = append(c, "--scenario", scenario)
 	}
 	if contenders != "" {
 		c = append(c, "--contender", contenders)
-	}
-	if engineName != "auto" {
-		c = append(c, "--engine", engineName)
 	}
 	if allow {
 		c = append(c, "--allow-nonconformant")

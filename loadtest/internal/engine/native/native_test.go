@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -456,6 +457,31 @@ func TestUpstreamAndAgent(t *testing.T) {
 	_, err = e.Agent(short, nil, []byte(`{"hang":true}`))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Empty(t, e.run.processes)
+}
+
+func TestRedis(t *testing.T) {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		require.NotEqual(t, "true", os.Getenv("CI"), "in CI a skipped part is a failure: %v", err)
+		t.Skip(err)
+	}
+	e := testEngine(t)
+	s, err := e.Redis(t.Context())
+	require.NoError(t, err)
+	u, err := url.Parse(s.URL())
+	require.NoError(t, err)
+	assert.Equal(t, "127.0.0.1", u.Hostname())
+	password, _ := u.User.Password()
+	assert.Len(t, password, 32)
+	conn, err := net.Dial("tcp4", u.Host)
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "PING\r\n")
+	require.NoError(t, err)
+	answer := make([]byte, 7)
+	_, err = io.ReadFull(conn, answer)
+	require.NoError(t, err)
+	assert.Equal(t, "-NOAUTH", string(answer), "nobody gets in without the password")
+	require.NoError(t, s.Stop(t.Context()))
 }
 
 func TestDescribe(t *testing.T) {
