@@ -156,7 +156,7 @@ func joinInts(numbers []int) string {
 	return strings.Join(words, ",")
 }
 
-// run makes the container and starts it; on failure nothing is left.
+// start makes the container and starts it; on failure nothing is left.
 func (e *Engine) start(ctx context.Context, s spec) (*unit, error) {
 	u, err := e.create(ctx, s)
 	if err != nil {
@@ -173,11 +173,13 @@ func (e *Engine) start(ctx context.Context, s spec) (*unit, error) {
 func (u *unit) start(ctx context.Context) error {
 	exited := make(chan struct{})
 	// The watch outlives the call that starts it, and is there before there is something to miss.
-	wait := u.c.api.ContainerWait(context.WithoutCancel(ctx), u.id, client.ContainerWaitOptions{Condition: container.WaitConditionNextExit})
+	watching, unwatch := context.WithCancel(context.WithoutCancel(ctx))
+	wait := u.c.api.ContainerWait(watching, u.id, client.ContainerWaitOptions{Condition: container.WaitConditionNextExit})
 	u.mu.Lock()
 	u.exited, u.begun = exited, time.Now()
 	u.mu.Unlock()
 	go func() {
+		defer unwatch()
 		status, err := int64(-1), error(nil)
 		select {
 		case response := <-wait.Result:
@@ -194,6 +196,7 @@ func (u *unit) start(ctx context.Context) error {
 		close(exited)
 	}()
 	if _, err := u.c.api.ContainerStart(ctx, u.id, client.ContainerStartOptions{}); err != nil {
+		unwatch()
 		return fmt.Errorf("start %s: %w", u.spec.role, explain(err))
 	}
 	state, err := u.c.api.ContainerInspect(ctx, u.id, client.ContainerInspectOptions{})

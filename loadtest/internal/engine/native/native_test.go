@@ -238,13 +238,6 @@ func testCache(t *testing.T) string {
 	return dir
 }
 
-func testDatabase(t *testing.T, e *Engine) engine.Database {
-	t.Helper()
-	d, err := e.Database(t.Context(), engine.DatabaseSpec{Size: "small"})
-	require.NoError(t, err)
-	return d
-}
-
 func TestDatabase(t *testing.T) {
 	databaseKeepsItsPromises(t, testEngine(t))
 }
