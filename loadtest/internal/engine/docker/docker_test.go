@@ -566,6 +566,7 @@ func TestBuild(t *testing.T) {
 	write("buildtest-server/file", "one")
 	c, err := testContract()
 	require.NoError(t, err)
+	t.Setenv("LAB_CACHE_DIR", t.TempDir())
 	var log []string
 	newEngine := func() *Engine {
 		log = nil
@@ -583,6 +584,15 @@ func TestBuild(t *testing.T) {
 			require.NoError(t, err)
 		}
 	})
+	t.Cleanup(func() { e.replaceStages(context.Background(), "buildtest", nil) })
+	stages := func() []string {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(e.cacheDir, "stages-buildtest.json"))
+		require.NoError(t, err)
+		var ids []string
+		require.NoError(t, json.Unmarshal(text, &ids))
+		return ids
+	}
 	first, err := e.images.of(t.Context(), "buildtest-server", nil)
 	require.NoError(t, err)
 	assert.True(t, slices.ContainsFunc(log, func(line string) bool { return strings.Contains(line, "Step 1/") }), "it shows its progress: %q", log)
@@ -594,13 +604,20 @@ func TestBuild(t *testing.T) {
 		assert.Empty(t, log)
 	})
 	t.Run("a changed file makes another and removes the older one", func(t *testing.T) {
+		older := stages()
+		require.Len(t, older, 1)
 		write("buildtest-server/file", "two")
+		write("scripts/build-settings", "#!/bin/sh\necho export SECRET=2 >\"$1/env\"\n")
 		second, err := newEngine().images.of(t.Context(), "buildtest-server", nil)
 		require.NoError(t, err)
 		assert.NotEqual(t, first.id, second.id)
 		_, here, err := e.c.inspect(t.Context(), first.reference)
 		require.NoError(t, err)
 		assert.False(t, here)
+		assert.NotEqual(t, older, stages())
+		_, here, err = e.c.inspect(t.Context(), older[0])
+		require.NoError(t, err)
+		assert.False(t, here, "the older stage is gone too")
 	})
 	t.Run("a failure has the builder's words", func(t *testing.T) {
 		write("buildtest-server/Dockerfile", dockerfile+"RUN echo unfit for purpose && exit 7\n")

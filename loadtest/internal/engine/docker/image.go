@@ -222,7 +222,8 @@ func (b *builder) build(ctx context.Context, folder string, own map[string]strin
 	files = append(files, file{name: dockerfileName, mode: 0o644, content: dockerfile})
 	began := time.Now()
 	e.log(fmt.Sprintf("building image %s (once for these sources)", reference))
-	if err := e.c.buildImage(ctx, reference, name, files, arguments, e.log); err != nil {
+	stages, err := e.c.buildImage(ctx, reference, name, files, arguments, e.log)
+	if err != nil {
 		return image{}, err
 	}
 	i, here, err := e.c.inspect(ctx, reference)
@@ -234,11 +235,13 @@ func (b *builder) build(ctx context.Context, folder string, own map[string]strin
 	}
 	e.log(fmt.Sprintf("built image %s in %s", reference, time.Since(began).Round(time.Second)))
 	e.c.removeOlder(ctx, name, i, e.log)
+	e.replaceStages(ctx, name, stages)
 	return i, nil
 }
 
-// buildImage has the engine build an image. What it says goes to the log; an error has its last words.
-func (c *connection) buildImage(ctx context.Context, reference, name string, files []file, arguments map[string]string, log func(string)) error {
+// buildImage has the engine build an image. What it says goes to the log; an error has its last words. It returns the
+// stages before the last one, which stay as images without a name.
+func (c *connection) buildImage(ctx context.Context, reference, name string, files []file, arguments map[string]string, log func(string)) (stages []string, err error) {
 	values := map[string]*string{}
 	for argument, value := range arguments {
 		values[argument] = &value
@@ -251,28 +254,64 @@ func (c *connection) buildImage(ctx context.Context, reference, name string, fil
 		Labels: map[string]string{labelImage: name}, Remove: true, ForceRemove: true,
 	})
 	if err != nil {
-		return fmt.Errorf("build: %w", explain(err))
+		return nil, fmt.Errorf("build: %w", explain(err))
 	}
 	defer result.Body.Close()
 	var said host.Lines
+	layer := ""
 	messages := json.NewDecoder(result.Body)
 	for {
 		var message jsonstream.Message
 		if err := messages.Decode(&message); errors.Is(err, io.EOF) {
-			return nil
+			return stages, nil
 		} else if err != nil {
-			return fmt.Errorf("build: what the builder says breaks off: %w%s", explain(err), host.QuoteLog(said.Last(30)))
+			return nil, fmt.Errorf("build: what the builder says breaks off: %w%s", explain(err), host.QuoteLog(said.Last(30)))
 		}
 		for line := range strings.Lines(message.Stream) {
 			// Programs colour what they say and rewrite their line.
 			if line = strings.TrimSpace(escapes.ReplaceAllString(line, "")); line != "" {
 				said.Add(line)
 				log(name + " image: " + line)
+				if id := layerLine.FindStringSubmatch(line); id != nil {
+					layer = id[1]
+				} else if stageLine.MatchString(line) && layer != "" {
+					stages = append(stages, layer)
+				}
 			}
 		}
 		if message.Error != nil {
-			return fmt.Errorf("build: %w%s", explain(errors.New(message.Error.Message)), host.QuoteLog(said.Last(30)))
+			return nil, fmt.Errorf("build: %w%s", explain(errors.New(message.Error.Message)), host.QuoteLog(said.Last(30)))
 		}
+	}
+}
+
+// What the classic builder says of its layers and stages.
+var (
+	layerLine = regexp.MustCompile(`^---> ([0-9a-f]{12})$`)
+	stageLine = regexp.MustCompile(`^Step \d+/\d+ : FROM `)
+)
+
+// replaceStages removes the stages of the build before this one, with the layers that this one does not share: a
+// compiler's leavings are larger than what is shipped. Which they are is remembered, as nothing in the engine tells whose
+// they are.
+func (e *Engine) replaceStages(ctx context.Context, name string, stages []string) {
+	path := filepath.Join(e.cacheDir, "stages-"+name+".json")
+	var older []string
+	if text, err := os.ReadFile(path); err == nil {
+		_ = json.Unmarshal(text, &older)
+	}
+	for _, id := range older {
+		// One that is gone or in use is as good as removed; one with a name is somebody's base.
+		if found, err := e.c.api.ImageInspect(ctx, id); err == nil && len(found.RepoTags) == 0 && !slices.Contains(stages, id) {
+			_, _ = e.c.api.ImageRemove(ctx, id, client.ImageRemoveOptions{PruneChildren: true})
+		}
+	}
+	text, err := json.Marshal(stages)
+	if err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		e.log("remember the stages of an image: " + err.Error())
 	}
 }
 
