@@ -87,6 +87,10 @@ func discover(ctx context.Context) (*connection, error) {
 		return nil, fmt.Errorf("no container engine of Docker's API: got %T", generic)
 	}
 	api := provider.Client()
+	// The library goes on looking where the engine that was asked for does not answer; another one is not what was meant.
+	if asked := os.Getenv("DOCKER_HOST"); asked != "" && asked != api.DaemonHost() {
+		return nil, fmt.Errorf("no container engine answers at DOCKER_HOST, %s (one does at %s)", asked, api.DaemonHost())
+	}
 	if _, err := api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
 		return nil, fmt.Errorf("no container engine answers at %s: %w", api.DaemonHost(), err)
 	}

@@ -520,6 +520,13 @@ func standBefore(t *testing.T, socket, target string) (cut func()) {
 	return cut
 }
 
+func TestOnlyTheEngineThatWasAskedFor(t *testing.T) {
+	needEngine(t)
+	t.Setenv("DOCKER_HOST", "unix:///nowhere/engine.sock")
+	_, err := Answers(t.Context())
+	require.ErrorContains(t, err, "/nowhere/engine.sock")
+}
+
 func TestRedis(t *testing.T) {
 	e := testEngine(t)
 	s, err := e.Redis(t.Context())
