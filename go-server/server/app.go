@@ -72,9 +72,14 @@ func (a *App) Start() {
 func (a *App) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/graphql", a.serveGraphQL)
-	mux.HandleFunc("GET /livez", a.health.livez)
-	mux.HandleFunc("GET /readyz", a.health.readyz)
-	mux.Handle("GET /metrics", a.metrics.handler())
+	for path, handler := range map[string]http.Handler{
+		"/livez":   http.HandlerFunc(a.health.livez),
+		"/readyz":  http.HandlerFunc(a.health.readyz),
+		"/metrics": a.metrics.handler(),
+	} {
+		mux.Handle("GET "+path, handler)
+		mux.HandleFunc(path, a.onlyGet)
+	}
 	mux.HandleFunc("GET /graphiql/{file}", a.serveGraphiQLFile)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		a.refuse(w, contentTypeJSON, newRequestError(http.StatusNotFound, codeBadRequest, "Not found."))

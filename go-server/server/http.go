@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -247,6 +246,13 @@ func (a *App) readParameters(w http.ResponseWriter, r *http.Request) (parameters
 	return parameters{}, refused
 }
 
+// onlyGet refuses other methods where there is something to look at only.
+func (a *App) onlyGet(w http.ResponseWriter, _ *http.Request) {
+	refused := newRequestError(http.StatusMethodNotAllowed, codeBadRequest, "Only GET is taken here.")
+	refused.header = http.Header{"Allow": {"GET, HEAD"}}
+	a.refuse(w, contentTypeJSON, refused)
+}
+
 func checkAccept(r *http.Request) *requestError {
 	if _, ok := negotiate(r.Header["Accept"]); !ok {
 		return newRequestError(http.StatusNotAcceptable, codeBadRequest,
@@ -257,23 +263,35 @@ func checkAccept(r *http.Request) *requestError {
 
 func checkContentType(r *http.Request) *requestError {
 	encoding := r.Header.Get("Content-Encoding")
-	if (encoding == "" || encoding == "identity") && isJSON(r.Header.Get("Content-Type")) {
+	if (encoding == "" || strings.EqualFold(encoding, "identity")) && isJSON(r.Header.Get("Content-Type")) {
 		return nil
 	}
 	return newRequestError(http.StatusUnsupportedMediaType, codeBadRequest, "Requests are application/json in UTF-8.")
 }
 
+// isJSON takes application/json, of all parameters looking at the charset only.
 func isJSON(contentType string) bool {
 	if contentType == "application/json" {
 		return true
 	}
-	mediaType, options, err := mime.ParseMediaType(contentType)
-	charset, given := options["charset"]
-	return err == nil && mediaType == "application/json" && (!given || strings.EqualFold(charset, "utf-8"))
+	mediaType, parameters, _ := strings.Cut(contentType, ";")
+	if !strings.EqualFold(trimmed(mediaType), "application/json") {
+		return false
+	}
+	for parameter := range strings.SplitSeq(parameters, ";") {
+		name, value, given := strings.Cut(parameter, "=")
+		if given && strings.EqualFold(trimmed(name), "charset") && !strings.EqualFold(strings.Trim(trimmed(value), `"`), "utf-8") {
+			return false
+		}
+	}
+	return true
 }
 
-// negotiate picks the media type of the answer: the one that the client prefers, application/json where it does not
-// say.
+// trimmed is a part of a header's value without the white space around it.
+func trimmed(part string) string { return strings.Trim(part, " \t") }
+
+// negotiate picks the media type of the answer: the one that the client prefers, of equal ones that named more exactly,
+// then first; application/json where it does not say.
 func negotiate(accept []string) ([]string, bool) {
 	if len(accept) == 0 {
 		return contentTypeJSON, true
@@ -287,93 +305,112 @@ func negotiate(accept []string) ([]string, bool) {
 		}
 	}
 	plain, response := acceptance{}, acceptance{}
+	place := 0
 	for value := range strings.SplitSeq(strings.Join(accept, ","), ",") {
-		mediaType, quality, ok := mediaRange(value)
-		if !ok {
-			continue
-		}
+		mediaType, quality := mediaRange(value)
+		place++
 		switch mediaType {
 		case "*/*":
-			plain.at(1, quality)
-			response.at(1, quality)
+			plain.at(1, quality, place)
+			response.at(1, quality, place)
 		case "application/*":
-			plain.at(2, quality)
-			response.at(2, quality)
+			plain.at(2, quality, place)
+			response.at(2, quality, place)
 		case "application/json":
-			plain.at(3, quality)
+			plain.at(3, quality, place)
 		case "application/graphql-response+json":
-			response.at(3, quality)
+			response.at(3, quality, place)
 		}
 	}
 	switch {
 	case plain.quality == 0 && response.quality == 0:
 		return nil, false
-	case response.quality > plain.quality,
-		response.quality == plain.quality && response.specificity == 3:
+	case response.before(plain):
 		return contentTypeResponse, true
 	default:
 		return contentTypeJSON, true
 	}
 }
 
-// acceptance is how much a client wants a media type; its most specific range decides.
+// acceptance is how much a client wants a media type: what the most exact of the ranges that hold it says.
 type acceptance struct {
-	specificity int
-	quality     float64
+	exactness int
+	quality   float64
+	place     int
 }
 
-func (a *acceptance) at(specificity int, quality float64) {
-	if specificity > a.specificity || specificity == a.specificity && quality > a.quality {
-		*a = acceptance{specificity, quality}
+func (a *acceptance) at(exactness int, quality float64, place int) {
+	if exactness > a.exactness {
+		*a = acceptance{exactness, quality, place}
 	}
 }
 
-// mediaRange reads one element of Accept. A charset other than UTF-8 is one that we do not have.
-func mediaRange(value string) (mediaType string, quality float64, ok bool) {
-	mediaType, options, err := mime.ParseMediaType(value)
-	if err != nil {
-		return "", 0, false
+func (a acceptance) before(b acceptance) bool {
+	if a.quality != b.quality {
+		return a.quality > b.quality
 	}
-	if charset, ok := options["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
-		return "", 0, false
+	if a.exactness != b.exactness {
+		return a.exactness > b.exactness
 	}
+	return a.place < b.place
+}
+
+// mediaRange reads one element of Accept. Of its parameters only the quality counts; one that is none is 0.
+func mediaRange(value string) (mediaType string, quality float64) {
+	mediaType, parameters, _ := strings.Cut(value, ";")
 	quality = 1
-	if q, ok := options["q"]; ok {
-		if quality, err = strconv.ParseFloat(q, 64); err != nil || quality < 0 || quality > 1 {
-			return "", 0, false
+	for parameter := range strings.SplitSeq(parameters, ";") {
+		parameter = trimmed(parameter)
+		if len(parameter) < 2 || !strings.EqualFold(parameter[:2], "q=") {
+			continue
 		}
+		q, err := strconv.ParseFloat(trimmed(parameter[2:]), 64)
+		if err != nil || !(q >= 0 && q <= 1) {
+			q = 0
+		}
+		quality = q
+		break
 	}
-	return mediaType, quality, true
+	return strings.ToLower(trimmed(mediaType)), quality
 }
 
-func readURL(rawQuery string) (parameters, *requestError) {
-	values, err := url.ParseQuery(rawQuery)
-	if err != nil {
-		return parameters{}, badRequest("The URL's query cannot be read.")
-	}
-	var p parameters
-	for _, list := range values {
-		if !utf8.ValidString(list[0]) {
-			return p, badRequest("The URL's query is not UTF-8.")
+// readURL reads the parameters of a GET. Of a name given twice the last counts, as in JSON; all but the query may be
+// empty, which is as good as not given.
+func readURL(rawQuery string) (p parameters, refused *requestError) {
+	var query, variables, extensions string
+	var hasQuery bool
+	for pair := range strings.SplitSeq(rawQuery, "&") {
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(rawName)
+		value, err2 := url.QueryUnescape(rawValue)
+		if err != nil || err2 != nil || !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return p, badRequest("The URL's query is not percent-encoded UTF-8.")
+		}
+		switch name {
+		case "query":
+			query, hasQuery = value, true
+		case "operationName":
+			p.operationName = nil
+			if value != "" {
+				p.operationName = &value
+			}
+		case "variables":
+			variables = value
+		case "extensions":
+			extensions = value
 		}
 	}
-	if !values.Has("query") {
+	if !hasQuery {
 		return p, badRequest("\"query\" is missing.")
 	}
-	p.query = values.Get("query")
-	if values.Has("operationName") {
-		name := values.Get("operationName")
-		p.operationName = &name
-	}
-	if values.Has("variables") {
-		object, refused := readObject([]byte(values.Get("variables")), "variables")
-		if refused != nil {
+	p.query = query
+	if variables != "" {
+		if p.variables, refused = readObject([]byte(variables), "variables"); refused != nil {
 			return p, refused
 		}
-		p.variables = object
 	}
-	if values.Has("extensions") {
-		if _, refused := readObject([]byte(values.Get("extensions")), "extensions"); refused != nil {
+	if extensions != "" {
+		if _, refused = readObject([]byte(extensions), "extensions"); refused != nil {
 			return p, refused
 		}
 	}
@@ -421,6 +458,9 @@ func readJSON(body []byte) (p parameters, refused *requestError) {
 	if hasLoneSurrogate(body) {
 		return p, badRequest("The body has half a surrogate pair.")
 	}
+	if nestsTooDeep(body) {
+		return p, badRequest("The body is nested deeper than %d levels.", mostNesting)
+	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(body, &members); err != nil || members == nil {
 		return p, badRequest("The body is not a JSON object.")
@@ -456,6 +496,9 @@ func readObject(raw []byte, name string) (map[string]any, *requestError) {
 	if hasLoneSurrogate(raw) {
 		return nil, badRequest("%q has half a surrogate pair.", name)
 	}
+	if nestsTooDeep(raw) {
+		return nil, badRequest("%q is nested deeper than %d levels.", name, mostNesting)
+	}
 	raw = bytes.TrimLeft(raw, " \t\r\n")
 	if len(raw) == 0 || raw[0] != '{' && raw[0] != 'n' {
 		return nil, badRequest("%q is neither an object nor null.", name)
@@ -470,6 +513,32 @@ func readObject(raw []byte, name string) (map[string]any, *requestError) {
 		return nil, badRequest("%q has something after its object.", name)
 	}
 	return object, nil
+}
+
+// mostNesting is how many levels of arrays and objects JSON may have.
+const mostNesting = 128
+
+func nestsTooDeep(text []byte) bool {
+	if bytes.Count(text, []byte("{"))+bytes.Count(text, []byte("[")) <= mostNesting {
+		return false
+	}
+	depth, inString := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > mostNesting {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
 }
 
 // hasLoneSurrogate finds an escape of half a surrogate pair.
@@ -510,12 +579,10 @@ func wantsGraphiQL(r *http.Request) bool {
 	}
 	var html, others float64
 	for value := range strings.SplitSeq(strings.Join(r.Header["Accept"], ","), ",") {
-		mediaType, quality, ok := mediaRange(value)
-		switch {
-		case !ok:
-		case mediaType == "text/html":
+		switch mediaType, quality := mediaRange(value); mediaType {
+		case "text/html":
 			html = quality
-		case mediaType == "application/json", mediaType == "application/graphql-response+json":
+		case "application/json", "application/graphql-response+json":
 			others = max(others, quality)
 		}
 	}

@@ -11,13 +11,14 @@ import (
 	"github.com/vektah/gqlparser/v2/lexer"
 )
 
-// checkTokens counts lexical tokens, without comments, until the limit. What no token begins with is a parse failure.
+// checkTokens counts lexical tokens, without comments, until the limit. What no token begins with is a parse failure,
+// and so is a name right behind a number, which gqlparser reads as two tokens.
 // It also counts aliases as they are written: a colon outside of parentheses belongs to an alias, also to one that
 // repeats the field's name, which the syntax tree no longer shows.
 func checkTokens(text string, limit int) (aliases int, refused *requestError) {
 	source := &ast.Source{Input: text}
 	tokens := lexer.New(source)
-	parentheses := 0
+	parentheses, numberEnd := 0, -1
 	for count := 0; ; {
 		token, err := tokens.ReadToken()
 		if err != nil {
@@ -28,6 +29,12 @@ func checkTokens(text string, limit int) (aliases int, refused *requestError) {
 			return aliases, nil
 		case lexer.Comment:
 			continue
+		case lexer.Int, lexer.Float:
+			numberEnd = token.Pos.End
+		case lexer.Name:
+			if token.Pos.Start == numberEnd {
+				return 0, graphqlError(codeParseFailed, "Syntax Error: Invalid number, expected digit but got: %q.", token.Value)
+			}
 		case lexer.ParenL:
 			parentheses++
 		case lexer.ParenR:

@@ -132,21 +132,24 @@ func parseFailed(err error) *requestError {
 
 // validate checks a syntax tree against the schema, but for its variables' values.
 func (a *App) validate(query *ast.QueryDocument, aliases int) (*document, *requestError) {
-	if errs := validator.ValidateWithRules(a.schema, query, validationRules()); len(errs) > 0 {
+	literals := &literalCheck{}
+	if errs := validator.ValidateWithRules(a.schema, query, validationRules(literals)); len(errs) > 0 {
 		return nil, libraryErrors(codeValidationFailed, errs)
 	}
 	// This rule compares every two fields of one name, a second of work for 2,000 tokens that say the same. What says
 	// the same cannot be in conflict, so the rule sees it once.
+	literals.setIDs(ast.IntValue) // 1 and "1" are two values to this rule
 	overlapping := rules.NewRules(rules.OverlappingFieldsCanBeMergedRule)
 	if errs := validator.ValidateWithRules(a.schema, withoutRepetition(query), overlapping); len(errs) > 0 {
 		return nil, libraryErrors(codeValidationFailed, errs)
 	}
+	literals.setIDs(ast.StringValue)
 	return newDocument(query, aliases), nil
 }
 
 // validationRules are gqlparser's but one, after one of our own.
-func validationRules() *rules.Rules {
-	all := rules.NewRules(core.Rule{Name: "Literals", RuleFunc: checkLiterals})
+func validationRules(literals *literalCheck) *rules.Rules {
+	all := rules.NewRules(core.Rule{Name: "Literals", RuleFunc: literals.check})
 	// GetInner forgets the order, which does not matter to these.
 	for name, rule := range rules.NewDefaultRules().GetInner() {
 		all.AddRule(name, rule)
@@ -206,10 +209,20 @@ func distinctSelections(selections ast.SelectionSet) ast.SelectionSet {
 	return out
 }
 
-// checkLiterals adds what gqlparser's own rules let pass: integers beyond 32 bits, dates that are none, and objects in
+// literalCheck adds what gqlparser's own rules let pass: integers beyond 32 bits, dates that are none, and objects in
 // a scalar's place. It also makes an ID that is written as an integer a text, which gqlparser would otherwise have to
 // fit into 64 bits.
-func checkLiterals(observers *core.Events, addError core.AddErrFunc) {
+type literalCheck struct {
+	ids []*ast.Value // those written as integers
+}
+
+func (c *literalCheck) setIDs(kind ast.ValueKind) {
+	for _, id := range c.ids {
+		id.Kind = kind
+	}
+}
+
+func (c *literalCheck) check(observers *core.Events, addError core.AddErrFunc) {
 	observers.OnValue(func(_ *core.Walker, value *ast.Value) {
 		if value.Definition == nil || value.Definition.Kind != ast.Scalar {
 			return
@@ -223,6 +236,7 @@ func checkLiterals(observers *core.Events, addError core.AddErrFunc) {
 		case "ID":
 			if value.Kind == ast.IntValue {
 				value.Kind = ast.StringValue
+				c.ids = append(c.ids, value)
 			}
 		case "Int":
 			if value.Kind == ast.IntValue {
@@ -248,7 +262,7 @@ func (d *document) operationNamed(name *string) (*ast.OperationDefinition, *requ
 		return d.Operations[0], nil
 	}
 	for _, operation := range d.Operations {
-		if operation.Name == *name {
+		if operation.Name == *name && *name != "" { // one without a name has no name that could be given
 			return operation, nil
 		}
 	}
@@ -283,6 +297,11 @@ func coerceVariables(schema *ast.Schema, operation *ast.OperationDefinition, giv
 				e.errors[0].Locations = []gqlerror.Location{{Line: definition.Position.Line, Column: definition.Position.Column}}
 			}
 			return nil, e
+		}
+		if value == nil && definition.Type.NamedType == "Boolean" {
+			// Only @skip, @include and includeDeprecated take one: to them null is as good as false, which gqlgen does
+			// not know.
+			value = false
 		}
 		coerced[definition.Variable] = value
 	}
@@ -411,7 +430,7 @@ func integerText(value any) (string, bool) {
 		if err != nil || f != math.Trunc(f) || math.Abs(f) >= 1<<53 {
 			return "", false
 		}
-		return strconv.FormatInt(int64(f), 10), true
+		return strconv.FormatFloat(f, 'f', 0, 64), true // -0 keeps its sign
 	}
 	return "", false
 }

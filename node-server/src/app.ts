@@ -96,7 +96,8 @@ export async function newApp(config: Config, logger: Logger): Promise<App> {
       errorFormatter: (execution) => ({ statusCode: 200, response: execution }),
     });
     fastify.graphql.addHook('preExecution', async (_schema, _document, { beforeExecution }) => {
-      beforeExecution?.();
+      const variables = beforeExecution?.();
+      return variables === undefined ? undefined : { variables };
     });
     const execute = newExecute({
       graphql: fastify.graphql as unknown as Graphql,
@@ -166,7 +167,12 @@ function newFastify(): FastifyInstance {
   return fastify;
 }
 
-const notFound = JSON.stringify({ errors: [{ message: 'Not found.', extensions: { code: 'BAD_REQUEST' } }] });
+const badRequestBody = (message: string): string =>
+  JSON.stringify({ errors: [{ message, extensions: { code: 'BAD_REQUEST' } }] });
+const notFound = badRequestBody('Not found.');
+const onlyGet = badRequestBody('Only GET is taken here.');
+/** Where other methods than GET and HEAD have no business. */
+const pagesToLookAt: ReadonlySet<string> = new Set(['/livez', '/readyz', '/metrics']);
 const jsonType = 'application/json; charset=utf-8';
 
 /** What cannot be read as HTTP: answered as far as there is a code for it, and hung up on. */
@@ -179,7 +185,7 @@ function refuseGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
         : error.code === 'HPE_HEADER_OVERFLOW'
           ? '431 Request Header Fields Too Large'
           : '400 Bad Request';
-    const body = JSON.stringify({ errors: [{ message: status.slice(4), extensions: { code: 'BAD_REQUEST' } }] });
+    const body = badRequestBody(status.slice(4));
     const head = `content-type: ${jsonType}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close`;
     socket.write(`HTTP/1.1 ${status}\r\n${head}\r\n\r\n${body}`);
   }
@@ -218,16 +224,19 @@ function addRoutes(
   const tell = (reply: FastifyReply, { status, body }: HealthAnswer): void => {
     reply.code(status).type(jsonType).send(body);
   };
-  fastify.get('/livez', (_request, reply) => tell(reply, livez()));
-  fastify.get('/readyz', (_request, reply) => {
+  const withHead = { exposeHeadRoute: true };
+  fastify.get('/livez', withHead, (_request, reply) => tell(reply, livez()));
+  fastify.get('/readyz', withHead, (_request, reply) => {
     readiness.readyz().then((answered) => tell(reply, answered));
   });
-  fastify.get('/metrics', (_request, reply) => {
+  fastify.get('/metrics', withHead, (_request, reply) => {
     telemetry.metrics().then(({ contentType, body }) => reply.type(contentType).send(body));
   });
   // Other methods than GET and POST come here, whichever fastify knows.
   fastify.setNotFoundHandler((request, reply) => {
-    if (pathOf(request.raw) === '/graphql') answer(request, reply);
+    const pathname = pathOf(request.raw);
+    if (pathname === '/graphql') answer(request, reply);
+    else if (pagesToLookAt.has(pathname)) reply.code(405).header('allow', 'GET, HEAD').type(jsonType).send(onlyGet);
     else reply.code(404).type(jsonType).send(notFound);
   });
   // A Content-Type that fastify itself cannot read.
@@ -275,15 +284,17 @@ function floorServer(handler: GraphqlHandler, readiness: Readiness, telemetry: T
       handler.handle(request, ({ status, contentType, headers, body }) =>
         send(response, status, contentType, body, headers),
       );
-    } else if (request.method === 'GET' && pathname === '/livez') {
+    } else if (!pagesToLookAt.has(pathname)) {
+      send(response, 404, jsonType, notFound);
+    } else if (request.method !== 'GET' && request.method !== 'HEAD') {
+      send(response, 405, jsonType, onlyGet, { allow: 'GET, HEAD' });
+    } else if (pathname === '/livez') {
       const { status, body } = livez();
       send(response, status, jsonType, body);
-    } else if (request.method === 'GET' && pathname === '/readyz') {
+    } else if (pathname === '/readyz') {
       readiness.readyz().then(({ status, body }) => send(response, status, jsonType, body));
-    } else if (request.method === 'GET' && pathname === '/metrics') {
-      telemetry.metrics().then(({ contentType, body }) => send(response, 200, contentType, body));
     } else {
-      send(response, 404, jsonType, notFound);
+      telemetry.metrics().then(({ contentType, body }) => send(response, 200, contentType, body));
     }
   });
   raw.on('clientError', refuseGarbage);

@@ -106,7 +106,8 @@ function entryOf(error: ExecutionError, code: Code, message = error.message): Er
 }
 
 // graphql-js and graphql-jit say in words only that a null reached a non-null argument through a nullable variable.
-const nullArgument = /^Argument "([^"]+)" of (?:non-null|required) type /;
+// In a list or an input object it makes the whole literal an invalid value.
+const nullArgument = /^Argument "([^"]+)" (?:of (?:non-null|required) type |(?:of type "[^"]+" )?has invalid value )/;
 
 /**
  * The `errors` of an executed operation as the client may see them. What is not ours is INTERNAL_SERVER_ERROR, and its

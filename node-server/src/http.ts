@@ -100,7 +100,9 @@ function isJsonInUtf8(contentType: string | undefined): boolean {
   if (contentType === 'application/json' || contentType === jsonType) return true;
   const [type, ...parameters] = (contentType ?? '').split(';').map((piece) => piece.trim().toLowerCase());
   if (type !== 'application/json') return false;
-  return parameters.every((parameter) => !parameter.startsWith('charset=') || /^charset="?utf-?8"?$/.test(parameter));
+  return parameters.every(
+    (parameter) => !/^charset\s*=/.test(parameter) || /^charset\s*=\s*"?utf-8"?$/.test(parameter),
+  );
 }
 
 const openBracket = 0x5b;
@@ -262,7 +264,7 @@ function checkHead({ method, headers }: IncomingMessage, negotiated: MediaType |
   }
   if (method === 'GET') return null;
   const encoding = headers['content-encoding'];
-  if (isJsonInUtf8(headers['content-type']) && (encoding === undefined || encoding === 'identity')) return null;
+  if (isJsonInUtf8(headers['content-type']) && (encoding === undefined || /^(identity)?$/i.test(encoding))) return null;
   return new RequestError('BAD_REQUEST', 415, 'Content-Type must be application/json in UTF-8.');
 }
 

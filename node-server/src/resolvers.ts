@@ -25,8 +25,8 @@ export class RequestContext {
   readonly work: Work;
   /** Where this request reads and writes: the replica, but the primary for a mutation. */
   pool: Pool;
-  /** What mercurius' hook calls once the document proved valid and before anything is executed. */
-  beforeExecution: (() => void) | null = null;
+  /** What mercurius' hook calls once the document proved valid and before anything is executed; gives the variables. */
+  beforeExecution: (() => Record<string, unknown> | undefined) | null = null;
   readonly run: RunStatement;
   #loaders: Loaders | undefined;
 
@@ -130,7 +130,9 @@ function ranking(
 ): RankedItem[] {
   const { limits, master } = context.services;
   const { weights } = args;
-  if (weights.length !== features || weights.some((weight) => weight < -mostWeight || weight > mostWeight)) {
+  // graphql-jit lets a null into the list through a nullable variable.
+  const isWeight = (weight: number): boolean => Number.isInteger(weight) && Math.abs(weight) <= mostWeight;
+  if (weights.length !== features || !weights.every(isWeight)) {
     throw badArgument(
       `Argument "weights" must have exactly ${features} integers from -${mostWeight} to ${mostWeight}.`,
     );

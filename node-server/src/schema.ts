@@ -56,9 +56,20 @@ export function newSchema(contractDir: string): GraphQLSchema {
   });
 }
 
-// An integer beyond 2^53 in JSON comes as a BigInt, so that an id keeps its digits; graphql-js knows no BigInt.
+// An integer beyond 2^53 in JSON comes as a BigInt, so that an id keeps its digits; graphql-js knows no BigInt. Beyond
+// it, what was written with a point or an exponent has lost digits, and is none.
 const parseIdValue = GraphQLID.parseValue;
-GraphQLID.parseValue = (value) => (typeof value === 'bigint' ? value.toString() : parseIdValue(value));
+GraphQLID.parseValue = (value) => {
+  if (typeof value === 'bigint') return value.toString();
+  if (Object.is(value, -0)) return '-0';
+  if (typeof value === 'number' && !Number.isSafeInteger(value)) {
+    throw new GraphQLError(`ID cannot represent value: ${value}`);
+  }
+  return parseIdValue(value);
+};
+
+// graphql-js would parse type definitions too, for validation to refuse.
+const executable: ReadonlySet<string> = new Set([Kind.OPERATION_DEFINITION, Kind.FRAGMENT_DEFINITION]);
 
 /** One operation of a document. */
 export interface Operation {
@@ -85,6 +96,10 @@ export class Document {
   constructor(schema: GraphQLSchema, text: string) {
     this.text = text;
     this.node = parse(text);
+    const foreign = this.node.definitions.find(({ kind }) => !executable.has(kind));
+    if (foreign !== undefined) {
+      throw new GraphQLError(`Syntax Error: Unexpected ${foreign.kind}.`, { nodes: foreign });
+    }
     this.executedNode = withoutRepeats(this.node);
     this.executedText = this.executedNode === this.node ? text : print(this.executedNode);
     this.#schema = schema;
@@ -175,6 +190,12 @@ export function coerceVariables(
   if (definitions === undefined || definitions.length === 0) return undefined;
   const { errors, coerced } = getVariableValues(schema, definitions, variables, { maxErrors: 50 });
   if (errors !== undefined) throw refused('BAD_USER_INPUT', errors);
+  for (const { type, variable } of definitions) {
+    // Only @skip, @include and includeDeprecated take one: to them null is as good as false. graphql-js fails instead.
+    if (type.kind === Kind.NAMED_TYPE && type.name.value === 'Boolean' && coerced[variable.name.value] === null) {
+      coerced[variable.name.value] = false;
+    }
+  }
   return coerced;
 }
 
@@ -288,7 +309,7 @@ export function newExecute(options: {
     } else {
       context.beforeExecution = () => {
         document.validity = 'valid';
-        prepare(document, request, context);
+        return prepare(document, request, context);
       };
     }
     // mercurius keeps one compiled query with each text, of whichever operation came first: one text each, then.

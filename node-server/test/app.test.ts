@@ -170,6 +170,21 @@ suite('compiled answers equal interpreted ones', () => {
       'query($n: Int) { item(id: 2) { id reviews(first: $n) { id } } other: item(id: 3) { category { items(first: $n) { id } } } }',
       { n: null },
     ],
+    [
+      'a null for @skip and @include',
+      'query($b: Boolean = true) { item(id: 1) { id @skip(if: $b) name @include(if: $b) } }',
+      { b: null },
+    ],
+    [
+      'a null in a list, through a default',
+      `query($n: Int = 1) { ranking(weights: [$n${' 1'.repeat(31)}]) { score } }`,
+      { n: null },
+    ],
+    [
+      'a null in an input object, through a default',
+      'mutation($n: Int = 1) { addReview(input: { itemId: 999999, authorId: 1, rating: $n, body: "x" }) { __typename } }',
+      { n: null },
+    ],
     ['a variable that is not given', 'query($n: Int, $a: ID) { items(first: $n, after: $a) { id } }'],
     [
       'arguments out of range',
@@ -310,6 +325,13 @@ suite('requests', () => {
       { query: 'query A($n: Int!) { items(first: $n) { id } }', operationName: 'B' },
       400,
       'OPERATION_RESOLUTION_FAILURE',
+    ],
+    ['a type definition', { query: '{ __typename } type X { a: Int }' }, 400, 'GRAPHQL_PARSE_FAILED'],
+    [
+      'an id as a number beyond 53 bits',
+      { query: 'query($i: ID!) { item(id: $i) { id } }', variables: { i: 1e30 } },
+      400,
+      'BAD_USER_INPUT',
     ],
     [
       'variables before cost',

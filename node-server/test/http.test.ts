@@ -31,6 +31,11 @@ suite('negotiation', () => {
     ['application/graphql-response+json, application/json;q=0.9', graphql],
     ['application/graphql-response+json;q=0.5, */*', json],
     ['application/json;q=0, */*', graphql],
+    ['application/json;q=0.5, application/json', json],
+    ['application/json;q=0.0001', json],
+    ['application/json; charset=latin1', json],
+    ['application/json;q=1.5', null],
+    ['application/json;q=none', null],
     ['text/html', null],
     ['application/json;q=0', null],
     ['text/html, */*;q=0.1', json],
@@ -84,6 +89,7 @@ suite('body', () => {
     ['a lone surrogate in a key', '{"query":"a","variables":{"\\udc00":1}}'],
     ['50,000 brackets', '['.repeat(50_000)],
     ['50,000 brackets that are closed', `${'['.repeat(50_000)}${']'.repeat(50_000)}`],
+    ['nesting beyond the limit', `{"query":"a","variables":{"x":${'['.repeat(127)}${']'.repeat(127)}}}`],
     ['deep variables', `{"query":"a","variables":{"x":${'['.repeat(20_000)}${']'.repeat(20_000)}}}`],
   ];
   for (const [name, body] of refused) {
@@ -101,6 +107,10 @@ suite('URL', () => {
   test('parameters are read', () => {
     const request = parseUrl('/graphql?query=%7B+a+%7D&variables=%7B%22x%22%3A1%7D&operationName=O&more=1');
     assert.deepEqual(request, { query: '{ a }', operationName: 'O', variables: { x: 1 }, readOnly: true });
+  });
+  test('what is empty is not given, and the last of a name counts', () => {
+    const request = parseUrl('/graphql?query=%7B&query=a&operationName=&variables=&extensions=');
+    assert.deepEqual(request, { query: 'a', operationName: null, variables: {}, readOnly: true });
   });
   for (const url of [
     '/graphql',

@@ -13,7 +13,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, State},
-    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header},
     routing::{any, get},
 };
 use bytes::{Bytes, BytesMut};
@@ -120,8 +120,8 @@ impl Answer {
         }
     }
 
-    fn refused(status: StatusCode, message: &'static str) -> Answer {
-        Answer { status, ..Answer::error(Media::Json, RequestError::new(Code::BadRequest, message)) }
+    fn refused(media: Media, status: StatusCode, message: &'static str) -> Answer {
+        Answer { status, ..Answer::error(media, RequestError::new(Code::BadRequest, message)) }
     }
 
     fn into_response(self) -> Response<Body> {
@@ -333,13 +333,15 @@ fn parameters(query: &str) -> Result<Vec<Parameter<'_>>, RequestError> {
         .collect()
 }
 
-/// `query`, `operationName`, `variables`, `extensions` of a GET, the latter two as JSON.
+/// `query`, `operationName`, `variables`, `extensions` of a GET, the latter two as JSON. All but the query may be empty,
+/// which is as good as not given.
 fn from_parameters<'a>(parameters: &'a [Parameter<'_>]) -> Result<GraphqlRequest<'a>, RequestError> {
     let mut members = json::Object::new();
     for (name, value) in parameters {
         let value = match &**name {
+            "operationName" | "variables" | "extensions" if value.is_empty() => Json::Null,
             "query" | "operationName" => Json::String(Cow::Borrowed(value)),
-            "variables" | "extensions" if !value.is_empty() => {
+            "variables" | "extensions" => {
                 Json::parse(value).map_err(|error| bad_request(format!("\"{name}\" is not JSON: {error}.")))?
             }
             _ => continue,
@@ -378,12 +380,12 @@ fn negotiate(headers: &HeaderMap) -> Accepted {
     let mut first_two = values.iter().map(HeaderValue::as_bytes);
     // What nearly every client says, without further thought.
     match (first_two.next(), first_two.next()) {
-        (None, _) | (Some(b"application/json" | b"*/*"), None) => return plain(Media::Json),
+        (None, _) | (Some(b"" | b"application/json" | b"*/*"), None) => return plain(Media::Json),
         (Some(b"application/graphql-response+json"), None) => return plain(Media::GraphqlJson),
         _ => {}
     }
-    // Per offer: exactness of the best match, its quality in thousandths, its place.
-    let mut best: [Option<(u8, u32, usize)>; 3] = [None; 3];
+    // Per offer: exactness of the best match, its quality, its place.
+    let mut best: [Option<(u8, f64, usize)>; 3] = [None; 3];
     let offers = ["application/json", "application/graphql-response+json", "text/html"];
     let mut place = 0;
     for value in values {
@@ -393,7 +395,9 @@ fn negotiate(headers: &HeaderMap) -> Accepted {
             let quality = parts
                 .filter_map(|part| part.trim().strip_prefix("q=").or_else(|| part.trim().strip_prefix("Q=")))
                 .next()
-                .map_or(1000, |quality| (quality.trim().parse::<f32>().unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0) as u32);
+                .map_or(Some(1.0), |quality| quality.trim().parse().ok())
+                .filter(|quality| (0.0..=1.0).contains(quality))
+                .unwrap_or(0.0);
             for (offer, best) in offers.iter().zip(&mut best) {
                 let exactness = match kind.as_str() {
                     kind if kind == *offer => 2,
@@ -409,18 +413,25 @@ fn negotiate(headers: &HeaderMap) -> Accepted {
             place += 1;
         }
     }
-    let rank = |best: Option<(u8, u32, usize)>| {
-        best.filter(|(_, quality, _)| *quality > 0)
+    let rank = |best: Option<(u8, f64, usize)>| {
+        best.filter(|(_, quality, _)| *quality > 0.0)
             .map(|(exactness, quality, place)| (quality, exactness, usize::MAX - place))
     };
     let [json, graphql, html] = best.map(rank);
+    let preferred = if json >= graphql { json } else { graphql };
     let media = match (json, graphql) {
         (None, None) => None,
         // At one range (`*/*`) both are as good: plain JSON.
         (json, graphql) if json >= graphql => Some(Media::Json),
         _ => Some(Media::GraphqlJson),
     };
-    Accepted { media, html: html.is_some() && html > json.max(graphql) }
+    Accepted { media, html: html.is_some() && html > preferred }
+}
+
+/// Neither packed nor in an encoding of its own.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    encodings.map(HeaderValue::as_bytes).all(|value| value.is_empty() || value.eq_ignore_ascii_case(b"identity"))
 }
 
 /// Only JSON: what a browser sends without asking first (forms) is refused, which keeps other sites' pages out.
@@ -497,23 +508,29 @@ async fn file(app: &App, name: &str) -> Response<Body> {
 async fn answer(app: &App, request: Request<Body>, phases: &mut Option<Phases>) -> Answer {
     const ALLOW: &str = "GET, POST";
     let (head, body) = request.into_parts();
+    let accepted = negotiate(&head.headers).media;
+    let media = accepted.unwrap_or(Media::Json);
+    // RFC 9112, section 3.2; hyper leaves it to us.
+    if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
+        return Answer { close: true, ..Answer::refused(media, StatusCode::BAD_REQUEST, "Header Host is missing.") };
+    }
     let is_get = match head.method {
         Method::POST => false,
         Method::GET => true,
         _ => {
-            let mut answer = Answer::refused(StatusCode::METHOD_NOT_ALLOWED, "Only GET and POST are allowed.");
+            let mut answer = Answer::refused(media, StatusCode::METHOD_NOT_ALLOWED, "Only GET and POST are allowed.");
             answer.allow = Some(ALLOW);
             return answer;
         }
     };
-    let Some(media) = negotiate(&head.headers).media else {
-        return Answer::refused(
-            StatusCode::NOT_ACCEPTABLE,
-            "Only application/graphql-response+json and application/json are on offer.",
-        );
-    };
-    if !is_get && !is_json(&head.headers) {
-        return Answer::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Only application/json in UTF-8 is understood.");
+    if accepted.is_none() {
+        let message = "Only application/graphql-response+json and application/json are on offer.";
+        return Answer::refused(media, StatusCode::NOT_ACCEPTABLE, message);
+    }
+    let is_understood = is_get || (is_json(&head.headers) && is_plain(&head.headers));
+    if !is_understood {
+        let message = "Only application/json in UTF-8 is understood.";
+        return Answer::refused(media, StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
     }
     let (bytes, decoded);
     let request = if is_get {
@@ -523,7 +540,7 @@ async fn answer(app: &App, request: Request<Body>, phases: &mut Option<Phases>) 
         }
         from_parameters(&decoded)
     } else {
-        match read_body(&head.headers, body, app.config.limits.body_bytes).await {
+        match read_body(&head.headers, body, app.config.limits.body_bytes, media).await {
             Ok(body) => bytes = body,
             Err(answer) => return *answer,
         }
@@ -539,10 +556,10 @@ async fn answer(app: &App, request: Request<Body>, phases: &mut Option<Phases>) 
     }
 }
 
-async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Box<Answer>> {
+async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize, media: Media) -> Result<Bytes, Box<Answer>> {
     let too_large = || {
         let message = format!("Body is larger than {limit} bytes.");
-        Answer::error(Media::Json, RequestError::new(Code::RequestTooLarge, message))
+        Answer::error(media, RequestError::new(Code::RequestTooLarge, message))
     };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let result = match announced.is_some_and(|length| length > limit as u64) {
@@ -550,9 +567,9 @@ async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<
         false => match timeout(READ_TIMEOUT, collect(&mut body, limit)).await {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(Unread::TooLarge)) => Err(too_large()),
-            Ok(Err(Unread::CutShort)) => Err(Answer::refused(StatusCode::BAD_REQUEST, "Body was cut short.")),
+            Ok(Err(Unread::CutShort)) => Err(Answer::refused(media, StatusCode::BAD_REQUEST, "Body was cut short.")),
             Err(_) => {
-                let mut answer = Answer::refused(StatusCode::REQUEST_TIMEOUT, "Body took too long.");
+                let mut answer = Answer::refused(media, StatusCode::REQUEST_TIMEOUT, "Body took too long.");
                 answer.close = true;
                 return Err(Box::new(answer));
             }
@@ -687,7 +704,7 @@ async fn mainstream(
     let planned = match planned {
         Ok(planned) => planned,
         Err(error) if is_mutation_by_get => {
-            let refused = Answer::error(Media::Json, error);
+            let refused = Answer::error(media, error);
             return Answer { status: StatusCode::METHOD_NOT_ALLOWED, allow: Some("POST"), ..refused };
         }
         Err(error) => return Answer::error(media, error),

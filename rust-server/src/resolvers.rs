@@ -547,7 +547,10 @@ impl Query {
                 MasterSource::Memory => scope.environment.master.holidays(),
                 MasterSource::None => Arc::new(scope.session.holidays().await?),
             };
-            add_business_days(from, days, &holidays, scope.deadline, || scope.late())
+            match add_business_days(from, days, &holidays, scope.deadline, || scope.late())? {
+                day if day > store::Date::LAST => Err(must("Argument \"days\" must not lead beyond 9999-12-31.")),
+                day => Ok(day),
+            }
         };
         day.await.at(ctx).map(Date)
     }

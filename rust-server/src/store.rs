@@ -128,6 +128,9 @@ impl Date {
         (year_of_era + era * 400 + i32::from(month <= 2), month, day)
     }
 
+    /// 9999-12-31, the last one that YYYY-MM-DD can say.
+    pub const LAST: Date = Date(2_932_896);
+
     pub fn next(self) -> Date {
         Date(self.0 + 1)
     }

@@ -25,10 +25,16 @@ fn answering(answer: &'static str) -> (String, thread::JoinHandle<String>) {
     let port = listener.local_addr().expect("an address").port().to_string();
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
-        let mut asked = vec![0; 1024];
-        let length = stream.read(&mut asked).expect("a request");
+        // What is left unread when the connection closes would reset it, with the answer in it.
+        let mut asked = String::new();
+        while !asked.ends_with("\r\n\r\n") {
+            let mut part = [0; 1024];
+            let length = stream.read(&mut part).expect("a request");
+            assert!(length > 0, "half a request: {asked:?}");
+            asked.push_str(&String::from_utf8_lossy(&part[..length]));
+        }
         stream.write_all(answer.as_bytes()).expect("the answer is taken");
-        String::from_utf8_lossy(&asked[..length]).into_owned()
+        asked
     });
     (port, server)
 }

@@ -49,7 +49,24 @@ fn requests_that_fail() {
             ("a variable that is null", v(item, json!({ "id": null })), 400, "BAD_USER_INPUT"),
             ("a boolean for an id", v(item, json!({ "id": true })), 400, "BAD_USER_INPUT"),
             ("a float for an id", v(item, json!({ "id": 1.5 })), 400, "BAD_USER_INPUT"),
-            ("a huge integer for an id", v(item, json!({ "id": 1e30 })), 200, ""),
+            ("an exponent beyond 53 bits for an id", v(item, json!({ "id": 1e30 })), 400, "BAD_USER_INPUT"),
+            ("minus 0 for an id", v(item, json!({ "id": -0.0 })), 200, "BAD_USER_INPUT"),
+            (
+                "null in a list, through a default",
+                v(
+                    &format!("query($n: Int = 1) {{ ranking(weights: [$n{}]) {{ score }} }}", " 1".repeat(31)),
+                    json!({ "n": null }),
+                ),
+                200,
+                "BAD_USER_INPUT",
+            ),
+            (
+                "null for @skip",
+                v("query($s: Boolean = true) { areas @skip(if: $s) { id } }", json!({ "s": null })),
+                200,
+                "",
+            ),
+            ("a day beyond 9999", q("{ businessDay(from: \"9999-12-31\", days: 1) }"), 200, "BAD_USER_INPUT"),
             (
                 "an integer of a thousand digits",
                 variables("query($n: Int!) { items(first: $n) { id } }", &digits),
@@ -59,10 +76,16 @@ fn requests_that_fail() {
             ("an id of a thousand digits", variables("query($n: ID!) { item(id: $n) { id } }", &digits), 200, ""),
             ("a thousand digits nobody asked for", variables("{ areas { id } }", &digits), 200, ""),
             (
-                "500 brackets nobody asked for",
-                variables("{ areas { id } }", &format!("{}{}", "[".repeat(500), "]".repeat(500))),
+                "128 levels nobody asked for",
+                variables("{ areas { id } }", &format!("{}{}", "[".repeat(126), "]".repeat(126))),
                 200,
                 "",
+            ),
+            (
+                "129 levels nobody asked for",
+                variables("{ areas { id } }", &format!("{}{}", "[".repeat(127), "]".repeat(127))),
+                400,
+                "BAD_REQUEST",
             ),
             (
                 "50,000 brackets that are closed",
@@ -187,6 +210,11 @@ fn media_types_and_methods() {
             (Some("application/graphql-response+json, */*"), GRAPHQL),
             (Some("application/json;q=0, */*"), GRAPHQL),
             (Some("text/html, application/json;q=0.1"), JSON),
+            (Some("application/json, application/graphql-response+json"), JSON),
+            (Some("application/json;q=0.5, application/json, */*;q=0.7"), GRAPHQL),
+            (Some("application/json;q=0.0001"), JSON),
+            (Some("application/json; charset=latin1"), JSON),
+            (Some(""), JSON),
         ];
         for (accept, expected) in accepts {
             let mut headers = vec![("content-type", "application/json; charset=UTF-8")];
@@ -195,7 +223,7 @@ fn media_types_and_methods() {
             assert_eq!(answer.status, StatusCode::OK, "{accept:?}");
             assert_eq!(answer.headers["content-type"], expected, "{accept:?}");
         }
-        let refused: [Refused; 9] = [
+        let refused: [Refused; 12] = [
             ("PUT", Method::PUT, &[("content-type", "application/json")], body, 405),
             ("DELETE", Method::DELETE, &[], "", 405),
             (
@@ -205,6 +233,21 @@ fn media_types_and_methods() {
                 body,
                 406,
             ),
+            (
+                "a quality above 1",
+                Method::POST,
+                &[("content-type", "application/json"), ("accept", "application/json;q=1.5")],
+                body,
+                406,
+            ),
+            (
+                "another coding",
+                Method::POST,
+                &[("content-type", "application/json"), ("content-encoding", "gzip")],
+                body,
+                415,
+            ),
+            ("charset=utf8", Method::POST, &[("content-type", "application/json; charset=utf8")], body, 415),
             ("plain text", Method::POST, &[("content-type", "text/plain")], body, 415),
             (
                 "a form",
@@ -243,6 +286,8 @@ fn requests_by_get() {
         let server = Server::start(&[]).await;
         let answer = server.get("/graphql?query=query+Q(%24id:ID!)%7Bitem(id:%24id)%7Bid%7D%7D&variables=%7B%22id%22:%223%22%7D&operationName=Q").await;
         assert_eq!(answer.json()["data"], json!({ "item": { "id": "3" } }));
+        let empty = "?query=%7B&query=%7Bitem(id:3)%7Bid%7D%7D&variables=&operationName=&extensions=";
+        assert_eq!(server.get(&format!("/graphql{empty}")).await.json()["data"], json!({ "item": { "id": "3" } }));
         let bad = [
             ("", 400),
             ("?query=%", 400),
@@ -403,6 +448,7 @@ fn raw_bytes_do_no_harm() {
         for (what, bytes, expected) in [
             ("a huge header", huge.as_str(), ["HTTP/1.1 431", ""]),
             ("many headers", &many, ["HTTP/1.1 431", ""]),
+            ("no Host", "GET /graphql?query=%7Bareas%7Bid%7D%7D HTTP/1.1\r\n\r\n", ["HTTP/1.1 400", ""]),
             ("no HTTP", "\0\0\0\0 what?\r\n\r\n", ["HTTP/1.1 400", ""]),
             ("half a request", half, ["HTTP/1.1 400", ""]),
             ("chunks", chunked, ["HTTP/1.1 200", "HTTP/1.1 200"]),

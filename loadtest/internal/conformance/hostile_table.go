@@ -170,6 +170,7 @@ func limitCases(c *contract.Contract) []hostileCase {
 		data("business days at the limit", fmt.Sprintf(`{ businessDay(from: "2026-01-01", days: %d) }`, days)),
 		failed("business days one above", "BAD_USER_INPUT", "businessDay", fmt.Sprintf(`{ businessDay(from: "2026-01-01", days: %d) }`, days+1)),
 		failed("business days below 0", "BAD_USER_INPUT", "businessDay", `{ businessDay(from: "2026-01-01", days: -1) }`),
+		failed("business days beyond the last Date", "BAD_USER_INPUT", "businessDay", `{ businessDay(from: "9999-12-31", days: 1) }`),
 		data("guests at the limit", `{ quote(itemId: 1, guests: 100) { totalCents } }`),
 		failed("guests one above", "BAD_USER_INPUT", "quote", `{ quote(itemId: 1, guests: 101) { totalCents } }`),
 		failed("guests 0", "BAD_USER_INPUT", "quote", `{ quote(itemId: 1, guests: 0) { totalCents } }`),
@@ -244,6 +245,11 @@ func documentCases(c *contract.Contract) []hostileCase {
 		failed("id with a leading zero", "BAD_USER_INPUT", "item", item, `{"id":"01"}`),
 		failed("id with white space", "BAD_USER_INPUT", "item", item, `{"id":" 1"}`),
 		failed("id of other digits", "BAD_USER_INPUT", "item", item, `{"id":"１"}`),
+		data("id with an exponent", item, `{"id":1e0}`),
+		data("id with a point and no fraction", item, `{"id":2.0}`),
+		refused("id with a fraction", "BAD_USER_INPUT", item, `{"id":1.5}`),
+		refused("id with an exponent, beyond 53 bits", "BAD_USER_INPUT", item, `{"id":1e30}`),
+		failed("id minus 0", "BAD_USER_INPUT", "item", item, `{"id":-0.0}`),
 		failed("id empty", "BAD_USER_INPUT", "item", item, `{"id":""}`),
 		failed("id that would be SQL", "BAD_USER_INPUT", "item", item, `{"id":"1 or 1=1"}`),
 		data("text that would be SQL", search, `{"t":"' or 1=1; drop table item; --"}`),
@@ -259,6 +265,16 @@ func documentCases(c *contract.Contract) []hostileCase {
 		refused("a Date that is none, as a literal", "GRAPHQL_VALIDATION_FAILED", `{ businessDay(from: "2026-02-30", days: 1) }`),
 		refused("a Date that is none, as a variable", "BAD_USER_INPUT", `query ($d: Date!) { businessDay(from: $d, days: 1) }`, `{"d":"2026-02-30"}`),
 		data("a Date at the end of time", `{ businessDay(from: "9999-01-01", days: 3) }`),
+		refused("a name right behind a number", "GRAPHQL_PARSE_FAILED", `{ items(first: 1after: 2) { id } }`),
+		data("two ids of a thousand digits", `{ a: item(id: `+digits+`) { id } b: item(id: 1`+digits+`) { id } }`),
+		refused("one field with an id as number and as text", "GRAPHQL_VALIDATION_FAILED", `{ item(id: 1) { id } item(id: "1") { name } }`),
+		data("descriptions", `"an operation" query A("""a variable""" $n: Int = 1) { ...F } "a fragment" fragment F on Query { items(first: $n) { id } }`),
+		refused("a description of the short form", "GRAPHQL_PARSE_FAILED", `"none" { __typename }`),
+		refused("a type's definition", "GRAPHQL_PARSE_FAILED", `type X { a: Int }`),
+		refused("a type's definition beside an operation", "GRAPHQL_PARSE_FAILED", `{ __typename } extend type Query { a: Int }`),
+		failed("null in a list, through a default", "BAD_USER_INPUT", "ranking", `query ($n: Int = 1) { ranking(weights: [$n, `+strings.TrimPrefix(weights(31, "1"), "[")+`) { score } }`, `{"n":null}`),
+		failed("null in an input object, through a default", "BAD_USER_INPUT", "addReview", `mutation ($n: Int = 1) { addReview(input: {itemId: 999999, authorId: 1, rating: $n, body: "x"}) { __typename } }`, `{"n":null}`),
+		data("null for @skip and @include, through a default", `query ($b: Boolean = true) { item(id: 1) { id @skip(if: $b) name @include(if: $b) } }`, `{"b":null}`),
 		refused("a subscription", "GRAPHQL_VALIDATION_FAILED", `subscription { x }`),
 	}
 }
@@ -337,6 +353,7 @@ func shapeCases(c *contract.Contract) []hostileCase {
 		{"NaN", `{` + query + `,"variables":{"a":NaN}}`}, {"a leading zero", `{` + query + `,"variables":{"a":01}}`},
 		{"a leading plus", `{` + query + `,"variables":{"a":+1}}`}, {"an unknown escape", `{` + query + `,"variables":{"a":"\x41"}}`},
 		{"a comment", `{` + query + `/* */}`},
+		{"129 levels", `{` + query + `,"x":` + strings.Repeat("[", 128) + strings.Repeat("]", 128) + `}`},
 		{"50,000 brackets that are never closed", strings.Repeat("[", 50000)},
 		{"50,000 brackets", strings.Repeat("[", 50000) + strings.Repeat("]", 50000)},
 		{"49,000 brackets in the variables", `{` + query + `,"variables":{"a":` + strings.Repeat("[", 49000) + strings.Repeat("]", 49000) + `}}`},
@@ -347,6 +364,8 @@ func shapeCases(c *contract.Contract) []hostileCase {
 	} {
 		table = append(table, bodyCase("JSON: "+row.name, row.body, bad))
 	}
+	table = append(table, bodyCase("an empty operation name", `{`+query+`,"operationName":""}`,
+		want{statuses: []int{http.StatusBadRequest}, code: "OPERATION_RESOLUTION_FAILURE", document: true}))
 	// Whatever is accepted, the status is the same.
 	return append(table, hostileCase{
 		name: "JSON: an open brace, accepting " + plainJSON, want: bad,
@@ -380,7 +399,8 @@ func acceptedCases(c *contract.Contract) []hostileCase {
 		{"variables that nobody declared", `{` + query + `,"variables":{"a":1,"b":{"c":"𝔘"}}}`},
 		{"keys with escapes", `{"\u0071uery":` + quote(text) + `}`},
 		{"white space around", " \r\n\t{" + query + "}\n "},
-		{"sixty levels in a member that nobody knows", `{` + query + `,"x":` + strings.Repeat("[", 60) + strings.Repeat("]", 60) + `}`},
+		{"128 levels", `{` + query + `,"x":` + strings.Repeat("[", 127) + strings.Repeat("]", 127) + `}`},
+		{"brackets in a text", `{` + query + `,"x":"\"` + strings.Repeat("[", 500) + `"}`},
 	} {
 		table = append(table, bodyCase("accepted: "+row.name, row.body, right))
 	}
@@ -395,6 +415,7 @@ func acceptedCases(c *contract.Contract) []hostileCase {
 	wire("a body at the limit, in chunks", right, wireRequest{body: padded(body, c.Limits.BodyBytes), chunked: true})
 	wire("in chunks", right, wireRequest{chunked: true})
 	wire("media type with a charset", right, wireRequest{headers: []string{"Content-Type", "application/json; charset=utf-8"}})
+	wire("media type with other parameters", right, wireRequest{headers: []string{"Content-Type", "application/json; charset;; x=y"}})
 	wire("media type in capitals", right, wireRequest{headers: []string{"Content-Type", "Application/JSON;Charset=UTF-8"}})
 	wire("fifty headers more", right, wireRequest{headers: manyHeaders(50, 20)})
 	wire("headers in lower case", right, wireRequest{headers: []string{"content-type", plainJSON, "accept", graphqlResponse}})
@@ -405,12 +426,22 @@ func acceptedCases(c *contract.Contract) []hostileCase {
 		method: http.MethodGet, headers: getHeaders,
 		target: "/graphql?variables=%7B%7D&extensions=%7B%22a%22%3A1%7D&x=y&query=" + url.QueryEscape(text),
 	})
+	wire("GET with all but the query empty", right, wireRequest{
+		method: http.MethodGet, headers: getHeaders, target: "/graphql?variables=&extensions=&operationName=&query=" + url.QueryEscape(text),
+	})
+	wire("GET with two queries, the last wins", right, wireRequest{
+		method: http.MethodGet, headers: getHeaders, target: "/graphql?query=%7B&query=" + url.QueryEscape(text),
+	})
+	wire("Content-Encoding: Identity", right, wireRequest{headers: []string{"Content-Encoding", "Identity"}})
 	for _, row := range []struct{ accept, answer string }{
 		{"-", plainJSON}, {"*/*", plainJSON}, {"application/*", plainJSON}, {plainJSON, plainJSON}, {graphqlResponse, graphqlResponse},
 		{"text/html, */*;q=0.1", plainJSON}, {"APPLICATION/JSON", plainJSON}, {"application/json; charset=utf-8", plainJSON},
 		{graphqlResponse + ";q=0.1, application/json;q=0.9", plainJSON}, {graphqlResponse + ";q=0.9, application/json;q=0.1", graphqlResponse},
 		{"application/json;q=0, */*", graphqlResponse}, {graphqlResponse + ";q=0, application/json", plainJSON},
 		{graphqlResponse + "; charset=utf-8, application/json; charset=utf-8;q=0.9", graphqlResponse},
+		{graphqlResponse + ", " + plainJSON, graphqlResponse}, {plainJSON + ", " + graphqlResponse, plainJSON}, {"", plainJSON},
+		{graphqlResponse + ", */*", graphqlResponse}, {plainJSON + ";q=0.0001", plainJSON}, {plainJSON + ";q=0.5, " + plainJSON + ", */*;q=0.7", graphqlResponse},
+		{"application/json; charset=latin1", plainJSON},
 	} {
 		w := right
 		w.accept = row.answer
@@ -466,11 +497,13 @@ func httpCases(c *contract.Contract) []hostileCase {
 	body := []byte(`{"query":` + quote(goldenQuery(c)) + `}`)
 	query := url.QueryEscape(goldenQuery(c))
 	limit := c.Limits.BodyBytes
-	tooLarge := want{statuses: []int{http.StatusRequestEntityTooLarge}, code: "REQUEST_TOO_LARGE"}
+	tooLarge := want{statuses: []int{http.StatusRequestEntityTooLarge}, code: "REQUEST_TOO_LARGE", accept: graphqlResponse}
+	tooLargePlain := tooLarge
+	tooLargePlain.accept = plainJSON
 	badRequest := want{statuses: []int{http.StatusBadRequest}, code: "BAD_REQUEST"}
 	notAllowed := want{statuses: []int{http.StatusMethodNotAllowed}, code: "BAD_REQUEST", headers: []string{"Allow"}}
 	notAcceptable := want{statuses: []int{http.StatusNotAcceptable}, code: "BAD_REQUEST"}
-	unsupported := want{statuses: []int{http.StatusUnsupportedMediaType}, code: "BAD_REQUEST"}
+	unsupported := want{statuses: []int{http.StatusUnsupportedMediaType}, code: "BAD_REQUEST", accept: graphqlResponse}
 	malformed := want{statuses: []int{400, 408, 411, 413, 414, 417, 431, 501, 505}, mayClose: true}
 	var table []hostileCase
 	wire := func(name string, w want, r wireRequest) {
@@ -488,7 +521,7 @@ func httpCases(c *contract.Contract) []hostileCase {
 
 	wire("a body one byte above", tooLarge, wireRequest{body: padded(string(body), limit+1)})
 	wire("a body one byte above, in chunks", tooLarge, wireRequest{body: padded(string(body), limit+1), chunked: true})
-	wire("a body one byte above, accepting "+plainJSON, tooLarge, wireRequest{body: padded(string(body), limit+1), headers: []string{"Accept", plainJSON}})
+	wire("a body one byte above, accepting "+plainJSON, tooLargePlain, wireRequest{body: padded(string(body), limit+1), headers: []string{"Accept", plainJSON}})
 	wire("a body of a megabyte", tooLarge, wireRequest{body: padded(string(body), 1<<20)})
 	wire("a body of a megabyte, in chunks", tooLarge, wireRequest{body: padded(string(body), 1<<20), chunked: true})
 	wire("order: size before JSON", tooLarge, wireRequest{body: []byte(strings.Repeat("x", limit+1))})
@@ -506,16 +539,17 @@ func httpCases(c *contract.Contract) []hostileCase {
 
 	for _, mediaType := range []string{
 		"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/graphql", "application/xml",
-		"text/json", "application/jsonp", "application/json-patch+json", "application/vnd.api+json", "json", "*/*",
+		"application/json; charset=utf-16", "application/json; charset=utf8", "text/json", "application/jsonp", "application/json-patch+json", "application/vnd.api+json", "json", "*/*",
 	} {
 		wire("Content-Type: "+mediaType, unsupported, wireRequest{headers: []string{"Content-Type", mediaType}})
 	}
 	wire("a form", unsupported, wireRequest{body: []byte("query=" + query), headers: []string{"Content-Type", "application/x-www-form-urlencoded"}})
 	wire("no Content-Type", want{statuses: []int{400, 415}, code: "BAD_REQUEST"}, wireRequest{headers: []string{"Content-Type", "-"}})
-	wire("compressed, as nobody accepts it", want{statuses: []int{400, 415}, code: "BAD_REQUEST"}, wireRequest{
+	wire("said to be compressed", unsupported, wireRequest{headers: []string{"Content-Encoding", "br"}})
+	wire("compressed, as nobody accepts it", unsupported, wireRequest{
 		body: []byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"), headers: []string{"Content-Encoding", "gzip"},
 	})
-	for _, accept := range []string{"text/html", "application/json;q=0", "text/*", "image/png, application/xml", "application/jsonp"} {
+	for _, accept := range []string{"text/html", "application/json;q=0", "application/json;q=1.5", "application/json;q=none", "text/*", "image/png, application/xml", "application/jsonp"} {
 		wire("Accept: "+accept, notAcceptable, wireRequest{headers: []string{"Accept", accept}})
 	}
 
@@ -533,6 +567,11 @@ func httpCases(c *contract.Contract) []hostileCase {
 	get("GET of a mutation among others", mutationByGet, "?operationName=M&query="+mutation)
 	get("GET of a mutation, accepting "+plainJSON, mutationByGet, "?operationName=M&query="+mutation, "Accept", plainJSON)
 
+	for _, path := range []string{"/livez", "/readyz", "/metrics"} {
+		looked := want{statuses: []int{http.StatusOK, http.StatusNoContent}, headers: []string{"Content-Type"}}
+		wire("HEAD "+path, looked, wireRequest{method: http.MethodHead, target: path, headers: []string{"Content-Type", "-"}})
+		wire("POST "+path, notAllowed, wireRequest{target: path, body: body})
+	}
 	for _, path := range []string{"/nothing", "/graphql/x", "/graphiql/..%2f..%2flimits.json", "/../contract/limits.json", "/livez/../../etc/passwd"} {
 		wire("GET "+path, want{statuses: []int{301, 307, 308, 400, 404}, mayClose: true}, wireRequest{method: http.MethodGet, target: path, headers: []string{"Content-Type", "-"}})
 	}
@@ -540,6 +579,7 @@ func httpCases(c *contract.Contract) []hostileCase {
 	wire("a header of a megabyte", malformed, wireRequest{headers: []string{"X-Huge", strings.Repeat("x", 1<<20)}})
 	wire("ten thousand headers", malformed, wireRequest{headers: manyHeaders(10000, 20)})
 	get("a target of 200,000 bytes", malformed, "?query="+query+"&x="+strings.Repeat("x", 200000))
+	raw("no Host", want{statuses: []int{400, 421}}, "GET /graphql?query="+query+" HTTP/1.1\r\n\r\n")
 	const head = "POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 	raw("Content-Length that is no number", malformed, head+"Content-Length: many\r\n\r\n"+string(body))
 	raw("Content-Length below 0", malformed, head+"Content-Length: -1\r\n\r\n"+string(body))

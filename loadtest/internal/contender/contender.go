@@ -74,7 +74,7 @@ type Arm struct {
 // Deviation is a place where a library breaks the contract and cannot be mended around; every report shows it.
 type Deviation struct {
 	ID string `yaml:"id"`
-	// Rule is the number of the contract's obligation that is broken.
+	// Rule is what of the contract is broken, in words.
 	Rule string `yaml:"rule"`
 	// Upstream is the library's issue.
 	Upstream string `yaml:"upstream"`

@@ -121,6 +121,10 @@ func coerceJSON(schema *ast.Schema, value any, t *ast.Type) (any, error) {
 			if !strings.ContainsAny(v.String(), ".eE") {
 				return v.String(), nil
 			}
+			// 1e2 is the integer 100, as far as a double holds every integer.
+			if f, err := v.Float64(); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+				return strconv.FormatFloat(f, 'f', 0, 64), nil
+			}
 		}
 		return nil, wrong
 	case "String":

@@ -141,20 +141,16 @@ type fieldGroup struct {
 }
 
 // collect is CollectFields of the specification (section 6.3.2), over several selection sets merged.
-func (x *execution) collect(objectType *ast.Definition, sets []ast.SelectionSet) ([]*fieldGroup, error) {
+func (x *execution) collect(objectType *ast.Definition, sets []ast.SelectionSet) []*fieldGroup {
 	var groups []*fieldGroup
 	byKey := map[string]*fieldGroup{}
 	visited := map[string]bool{}
-	var visit func(set ast.SelectionSet) error
-	visit = func(set ast.SelectionSet) error {
+	var visit func(set ast.SelectionSet)
+	visit = func(set ast.SelectionSet) {
 		for _, selection := range set {
 			switch s := selection.(type) {
 			case *ast.Field:
-				included, err := x.included(s.Directives)
-				if err != nil {
-					return err
-				}
-				if !included {
+				if !x.included(s.Directives) {
 					continue
 				}
 				group := byKey[s.Alias]
@@ -165,56 +161,43 @@ func (x *execution) collect(objectType *ast.Definition, sets []ast.SelectionSet)
 				}
 				group.fields = append(group.fields, s)
 			case *ast.InlineFragment:
-				included, err := x.included(s.Directives)
-				if err != nil {
-					return err
-				}
-				if included && x.applies(s.TypeCondition, objectType) {
-					if err := visit(s.SelectionSet); err != nil {
-						return err
-					}
+				if x.included(s.Directives) && x.applies(s.TypeCondition, objectType) {
+					visit(s.SelectionSet)
 				}
 			case *ast.FragmentSpread:
-				included, err := x.included(s.Directives)
-				if err != nil {
-					return err
-				}
-				if !included || visited[s.Name] {
+				if !x.included(s.Directives) || visited[s.Name] {
 					continue
 				}
 				visited[s.Name] = true
 				if x.applies(s.Definition.TypeCondition, objectType) {
-					if err := visit(s.Definition.SelectionSet); err != nil {
-						return err
-					}
+					visit(s.Definition.SelectionSet)
 				}
 			}
 		}
-		return nil
 	}
 	for _, set := range sets {
-		if err := visit(set); err != nil {
-			return nil, err
-		}
+		visit(set)
 	}
-	return groups, nil
+	return groups
 }
 
-// included evaluates @skip and @include.
-func (x *execution) included(directives ast.DirectiveList) (bool, error) {
+// included evaluates @skip and @include: what is not true counts as false, also a null that a variable with a default
+// brought (CollectFields, section 6.3.2).
+func (x *execution) included(directives ast.DirectiveList) bool {
 	for _, directive := range directives {
 		if directive.Name != "skip" && directive.Name != "include" {
 			continue
 		}
-		arguments, err := coerceArguments(x.schema, directive.Definition.Arguments, directive.Arguments, x.variables)
-		if err != nil {
-			return false, badUserInput
+		condition := directive.Arguments.ForName("if").Value
+		holds := condition.Raw == "true"
+		if condition.Kind == ast.Variable {
+			holds = x.variables[condition.Raw] == true
 		}
-		if arguments["if"].(bool) == (directive.Name == "skip") {
-			return false, nil
+		if holds == (directive.Name == "skip") {
+			return false
 		}
 	}
-	return true, nil
+	return true
 }
 
 // applies is DoesFragmentTypeApply.
@@ -229,11 +212,7 @@ func (x *execution) applies(condition string, objectType *ast.Definition) bool {
 
 // selectionSet executes the fields of an object. Not ok: a null propagates to whatever holds the object.
 func (x *execution) selectionSet(objectType *ast.Definition, source any, sets []ast.SelectionSet, at *position) (*Object, bool) {
-	groups, err := x.collect(objectType, sets)
-	if err != nil {
-		x.fail(at, err)
-		return nil, false
-	}
+	groups := x.collect(objectType, sets)
 	object := &Object{Keys: make([]string, 0, len(groups)), Values: make([]any, 0, len(groups))}
 	all := true
 	for _, group := range groups {

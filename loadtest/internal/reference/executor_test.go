@@ -267,7 +267,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"unknown name", reference.Request{Query: `query A { areas { id } }`, OperationName: "B"}, "OPERATION_RESOLUTION_FAILURE"},
 		{"the named one counts for variables", reference.Request{Query: `query A { areas { id } } query B($x: ID!) { item(id: $x) { id } }`, OperationName: "A"}, ""},
 		{"the named one alone counts for depth", reference.Request{Query: `query A { areas { id } } query B { item(id: 1) { category { items { category { items { category { items { category { items { category { id } } } } } } } } } } }`, OperationName: "A"}, ""},
-		{"a float for an ID", reference.Request{Query: `query ($x: ID!) { item(id: $x) { id } }`, Variables: json.RawMessage(`{"x":1.0}`)}, "BAD_USER_INPUT"},
+		{"a fraction for an ID", reference.Request{Query: `query ($x: ID!) { item(id: $x) { id } }`, Variables: json.RawMessage(`{"x":1.5}`)}, "BAD_USER_INPUT"},
 		{"a null variable of a non-null type", reference.Request{Query: `query ($x: Int! = 3) { items(first: $x) { id } }`, Variables: json.RawMessage(`{"x":null}`)}, "BAD_USER_INPUT"},
 		{"a variable comes before the depth", reference.Request{Query: `query ($x: ID!) { item(id: $x) { category { items { category { items { category { items { category { items { category { id } } } } } } } } } } }`}, "BAD_USER_INPUT"},
 		{"depth comes before aliases and cost", reference.Request{Query: `{ item(id: 1) { category { items(first: 500) { category { items(first: 500) { category { items { category { items { category { id } } } } } } } } } } }`}, "QUERY_TOO_DEEP"},

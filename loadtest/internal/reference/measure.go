@@ -50,7 +50,7 @@ func (f Figures) exceeded(limits contract.Limits) string {
 // parentheses (the parser cannot tell `name: name` from `name`).
 func countTokens(query string, limit int) (tokens, aliases int, err error) {
 	lex := lexer.New(&ast.Source{Input: query})
-	parentheses := 0
+	parentheses, numberEnd := 0, -1
 	var previous lexer.Type
 	for {
 		token, err := lex.ReadToken()
@@ -62,6 +62,12 @@ func countTokens(query string, limit int) (tokens, aliases int, err error) {
 			return tokens, aliases, nil
 		case lexer.Comment:
 			continue
+		case lexer.Int, lexer.Float:
+			numberEnd = token.Pos.End
+		case lexer.Name:
+			if token.Pos.Start == numberEnd { // gqlparser reads two tokens
+				return tokens, aliases, fmt.Errorf("%q right behind a number", token.Value)
+			}
 		case lexer.ParenL:
 			parentheses++
 		case lexer.ParenR:

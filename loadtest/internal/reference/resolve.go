@@ -405,6 +405,9 @@ func (d *Data) businessDay(from string, days int32) (string, error) {
 			days--
 		}
 	}
+	if day.Year() > 9999 {
+		return "", badUserInput // Date has no way to say it
+	}
 	return day.Format(time.DateOnly), nil
 }
 

@@ -16,8 +16,8 @@ pub enum Json<'a> {
     Object(Object<'a>),
 }
 
-/// Levels of arrays and objects. Bounds the stack, also where values are dropped.
-const NESTING_LIMIT: usize = 1000;
+/// Levels of arrays and objects that the contract allows. Bounds the stack, also where values are dropped.
+const NESTING_LIMIT: usize = 128;
 
 /// What is wrong, and after how many bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

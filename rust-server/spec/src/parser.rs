@@ -104,9 +104,13 @@ impl<'a> Parser<'a> {
     fn document(&mut self) -> Result<Document> {
         let mut document = Document { operations: Vec::new(), fragments: Vec::new(), aliases: 0 };
         while self.peek().is_some() || (document.operations.is_empty() && document.fragments.is_empty()) {
+            let is_described = self.take_description();
             if self.at_keyword("fragment") {
                 let fragment = self.fragment()?;
                 document.fragments.push(fragment);
+            } else if is_described && self.at(b'{') {
+                // The short form has none.
+                return self.unexpected("a definition");
             } else {
                 let operation = self.operation()?;
                 document.operations.push(operation);
@@ -114,6 +118,15 @@ impl<'a> Parser<'a> {
         }
         document.aliases = self.aliases;
         Ok(document)
+    }
+
+    /// What is said about a definition. It has no effect.
+    fn take_description(&mut self) -> bool {
+        let is_there = self.peek().is_some_and(|token| matches!(token.kind, Kind::String(_)));
+        if is_there {
+            self.tokens.next();
+        }
+        is_there
     }
 
     fn operation(&mut self) -> Result<Operation> {
@@ -150,6 +163,7 @@ impl<'a> Parser<'a> {
     }
 
     fn variable_definition(&mut self) -> Result<VariableDefinition> {
+        self.take_description();
         let position = self.position();
         self.expect(b'$')?;
         let name = self.name()?;

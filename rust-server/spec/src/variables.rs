@@ -133,7 +133,9 @@ fn scalar_from_json(schema: &Schema, name: &str, value: &Json<'_>) -> Option<Con
         ("Boolean", Json::Boolean(value)) => Some(ConstValue::from(*value)),
         ("ID", Json::String(text)) => Some(ConstValue::from(&**text)),
         ("ID", Json::Number(number)) if number.contains(['.', 'e', 'E']) => {
-            whole(number).map(|number| ConstValue::String(format!("{number:.0}")))
+            // Beyond 53 bits such a number has no digits of its own.
+            let exact = |number: &f64| number.abs() < (1u64 << 53) as f64;
+            whole(number).filter(exact).map(|number| ConstValue::String(format!("{number:.0}")))
         }
         ("ID", Json::Number(number)) => Some(ConstValue::from(*number)),
         ("Int" | "Float" | "String" | "Boolean" | "ID", _) => None,
@@ -152,10 +154,13 @@ pub fn from_literal(schema: &Schema, ty: &Type, value: &Value, variables: &Varia
     let name = match &ty.base {
         BaseType::List(inner) => {
             let element = |value| from_literal(schema, inner, value, variables).unwrap_or_default();
-            return Some(ConstValue::List(match value {
+            let elements = match value {
                 Value::List(values) => values.iter().map(element).collect(),
                 value => vec![element(value)],
-            }));
+            };
+            // A null where none may be came through a variable with a default; whoever asks for the list refuses it.
+            let is_valid = inner.nullable || !elements.contains(&ConstValue::Null);
+            return Some(if is_valid { ConstValue::List(elements) } else { ConstValue::Null });
         }
         BaseType::Named(name) => name,
     };

@@ -55,6 +55,7 @@ fn valid_documents_pass() {
         "query($x: Boolean!) { items { id @skip(if: $x) name @include(if: true) } }",
         "{ a: item(id: 1) { id } b: item(id: \"2\") { id } item(id: 3) { id } item(id: 3) { name } }",
         "{ day(from: \"2026-02-27\") }",
+        "\"an operation\" query A(\"\"\"a variable\"\"\" $n: Int) { ...F } \"a fragment\" fragment F on Query { items(first: $n) { id } }",
         "{ __schema { types { name fields { name type { name ofType { name } } } } } __type(name: \"Item\") { name } }",
         "query A { items { id } } query B { items { id } }",
         "{ items { ...A } } fragment A on Named { id ...B } fragment B on Item { price }",
@@ -186,6 +187,9 @@ fn what_does_not_parse() {
         "query($x: [Int) { a }",
         "{ a .. b }",
         "type A { b: Int }",
+        "\"a description\" { a }",
+        "\"a description\"",
+        "\"two\" \"descriptions\" query { a }",
         "{ \u{1} }",
     ] {
         assert!(matches!(parse(text, 2000), Err(ParseError::Syntax(_))), "{text:?}");
@@ -440,7 +444,8 @@ fn json_is_read_as_written() {
         assert!(Json::parse(text).is_err(), "{text:?}");
     }
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-    assert!(Json::parse(&nested(500)).is_ok());
+    assert!(Json::parse(&nested(128)).is_ok());
+    assert_eq!(Json::parse(&nested(129)).map_err(|error| error.what), Err("too many levels"));
     assert_eq!(Json::parse(&nested(50_000)).map_err(|error| error.what), Err("too many levels"));
 }
 
