@@ -259,7 +259,7 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 			arm := byName[slot.Arm]
 			err := s.with(ctx, arm, q, func(subject trial.Subject) error {
 				spec := trial.Spec{
-					Scenario: libraryScenario, Operation: q.name, Body: q.body, Expected: q.expected,
+					Scenario: libraryScenario, Operation: q.name, Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected,
 					Block: b + 1, Position: i + 1, Duplicate: slot.Duplicate, Seed: s.seedOf(b, i), Timeout: requestTimeout,
 					MaxInFlight: pilotConnections,
 				}

@@ -103,8 +103,18 @@ func (l *lab) engine(ctx context.Context, name string, log func(string)) (engine
 // question is an operation as it goes over the wire, with the answer that is right for one database.
 type question struct {
 	name     string
-	body     string
+	request  reference.Request
 	expected string
+}
+
+// body is what an arm of that tier is sent. Floors know their operations by the text; nobody else may, so they are sent
+// the same operation under a name that no other run has.
+func (q question) body(tier contender.Tier, seed uint64) string {
+	request := q.request
+	if tier != contender.TierFloor && strings.HasPrefix(request.Query, "{") {
+		request.Query = fmt.Sprintf("query %s_%x %s", strings.ToUpper(q.name), seed, request.Query)
+	}
+	return string(request.Body())
 }
 
 // questions derives what a database must answer to the operations of these names.
@@ -125,7 +135,7 @@ func (l *lab) questions(ctx context.Context, database engine.Database, names ...
 		if answer.RequestError || len(answer.Errors) > 0 {
 			return nil, fmt.Errorf("operation %s: its answer has errors, so it cannot be put under load", name)
 		}
-		out = append(out, question{name, string(request.Body()), string(answer.JSON())})
+		out = append(out, question{name, request, string(answer.JSON())})
 	}
 	return out, nil
 }

@@ -90,7 +90,7 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, f
 		return err
 	}
 	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Placement: s.description.Placement}
-	if subject.ColdStart, err = trial.FirstAnswer(ctx, c, first.body, first.expected); err == nil {
+	if subject.ColdStart, err = trial.FirstAnswer(ctx, c, first.body(arm.Tier, s.run.Seed), first.expected); err == nil {
 		if subject.IdleMemory, err = c.Memory(ctx); err == nil {
 			err = f(subject)
 		}
@@ -124,7 +124,7 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, warm, d time.Duration) (float64, error) {
 	var rps float64
 	err := s.with(ctx, arm, q, func(subject trial.Subject) error {
-		spec := trial.Spec{Body: q.body, Expected: q.expected, MaxInFlight: pilotConnections, Timeout: requestTimeout}
+		spec := trial.Spec{Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected, MaxInFlight: pilotConnections, Timeout: requestTimeout}
 		if _, err := trial.WarmUp(ctx, subject, spec, warm); err != nil {
 			return err
 		}
