@@ -137,6 +137,12 @@ func (e *Engine) confine(h *container.HostConfig, s spec) {
 		yes := true
 		h.Init = &yes
 	}
+	if s.alias != "" {
+		// Names beyond the run's network are asked of nobody: a question would leave the network, and a name that is gone
+		// (a server that is being restarted) would keep whoever asks for it waiting for seconds.
+		h.DNS, h.DNSSearch = []netip.Addr{netip.MustParseAddr("127.0.0.1")}, []string{"."}
+		h.DNSOptions = []string{"timeout:1", "attempts:1"}
+	}
 	h.Tmpfs = map[string]string{}
 	for _, dir := range s.scratch {
 		h.Tmpfs[dir] = "rw,nosuid,nodev,noexec,mode=1777,size=64m"

@@ -202,7 +202,11 @@ func TestContender(t *testing.T) {
 		assert.Contains(t, body, `"totalCents":1037`)
 	})
 	t.Run("is confined", func(t *testing.T) { assertConfined(t, e, c.unit, e.placement.Contender) })
-	t.Run("has no way out", func(t *testing.T) {
+	t.Run("has no way out, not even by name", func(t *testing.T) {
+		inspected, err := e.c.api.ContainerInspect(ctx, c.id, client.ContainerInspectOptions{})
+		require.NoError(t, err)
+		require.Len(t, inspected.Container.HostConfig.DNS, 1)
+		assert.True(t, inspected.Container.HostConfig.DNS[0].IsLoopback())
 		found, err := e.c.api.NetworkInspect(ctx, e.network.id, client.NetworkInspectOptions{})
 		require.NoError(t, err)
 		assert.Equal(t, "false", found.Network.Options["com.docker.network.bridge.enable_ip_masquerade"])
