@@ -139,7 +139,7 @@ func (e *Engine) confine(h *container.HostConfig, s spec) {
 	}
 	if s.alias != "" {
 		// Names beyond the run's network are asked of nobody: a question would leave the network, and a name that is gone
-		// (a server that is being restarted) would keep whoever asks for it waiting for seconds.
+		// (a server that is being restarted) would keep whoever asks for it waiting for ten seconds instead of two.
 		h.DNS, h.DNSSearch = []netip.Addr{netip.MustParseAddr("127.0.0.1")}, []string{"."}
 		h.DNSOptions = []string{"timeout:1", "attempts:1"}
 	}

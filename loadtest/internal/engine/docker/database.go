@@ -439,7 +439,8 @@ func (d *database) Fork(ctx context.Context, name string) (engine.Database, erro
 func (d *database) Restart(ctx context.Context) error {
 	d.restarting.Lock()
 	defer d.restarting.Unlock()
-	for _, s := range []*server{d.primary, d.replica} {
+	// The replica first: while the primary's name is gone it would be busy asking for it.
+	for _, s := range []*server{d.replica, d.primary} {
 		if err := s.stop(ctx, "SIGINT", 15*time.Second); err != nil {
 			return fmt.Errorf("restart the database: %w", err)
 		}
