@@ -97,12 +97,13 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	b := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}}
 	b.run = record.Run{
 		Format: record.Format, ID: filepath.Base(*out), Profile: "bench", Evidence: *rounds >= benchRounds, Seed: *seed, Began: began,
-		Command: []string{"loadtest", "bench-servers", "--seed", fmt.Sprint(*seed), "--rounds", fmt.Sprint(*rounds), "--connections", fmt.Sprint(*connections)},
+		Command: []string{"loadtest", "bench-servers", "--engine", *engineName, "--seed", fmt.Sprint(*seed), "--rounds", fmt.Sprint(*rounds), "--connections", fmt.Sprint(*connections)},
 	}
 	if b.engine, err = l.engine(ctx, *engineName, func(line string) { b.progress.say("%s", line) }); err != nil {
 		return fail(ctx, s, "bench-servers", err)
 	}
 	defer closeEngine(b.engine, s)
+	b.run.Command[3] = b.engine.Name() // what auto took
 	err = b.bench(ctx, arms, *size, *rounds, *connections, *warm, *duration)
 	b.progress.end()
 	if len(b.run.Trials) > 0 {
@@ -181,7 +182,7 @@ func (s *session) bench(ctx context.Context, arms []contender.Arm, size string, 
 		for i, slot := range block {
 			s.progress.step("round %d of %d: %s", b+1, rounds, slot.Arm)
 			arm := byName[slot.Arm]
-			err := s.with(ctx, arm, func(subject trial.Subject) error {
+			err := s.with(ctx, arm, questions[0], func(subject trial.Subject) error {
 				for _, q := range questions {
 					spec := trial.Spec{
 						ID:       trialID("bench", q.name, record.LoadThroughput, b, i, arm.Name, false),

@@ -125,12 +125,13 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 	}
 	session.run = record.Run{
 		Format: record.Format, ID: filepath.Base(*out), Profile: p.name, Evidence: p.evidence, Seed: *seed, Began: began,
-		Command: repeatCommand(p.name, *scenario, *contenders, *engineName, *seed, *allow),
 	}
 	if session.engine, err = l.engine(ctx, *engineName, func(line string) { session.progress.say("%s", line) }); err != nil {
 		return fail(ctx, s, "compare", err)
 	}
 	defer closeEngine(session.engine, s)
+	// What auto took is named, so that the command repeats the run on a machine where it would take another.
+	session.run.Command = repeatCommand(p.name, *scenario, *contenders, session.engine.Name(), *seed, *allow)
 
 	if arms, err = session.prove(ctx, p, arms, *allow); err != nil {
 		if errors.Is(err, errNotConformant) {
@@ -159,15 +160,12 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 }
 
 func repeatCommand(profile, scenario, contenders, engineName string, seed uint64, allow bool) []string {
-	c := []string{"loadtest", "compare", "--profile", profile, "--seed", fmt.Sprint(seed)}
+	c := []string{"loadtest", "compare", "--profile", profile, "--engine", engineName, "--seed", fmt.Sprint(seed)}
 	if scenario != "" {
 		c = append(c, "--scenario", scenario)
 	}
 	if contenders != "" {
 		c = append(c, "--contender", contenders)
-	}
-	if engineName != "auto" {
-		c = append(c, "--engine", engineName)
 	}
 	if allow {
 		c = append(c, "--allow-nonconformant")
@@ -269,7 +267,7 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 		for i, slot := range block {
 			s.progress.step("block %d of %d: %s", b+1, p.blocks, slot.Arm)
 			arm := byName[slot.Arm]
-			err := s.with(ctx, arm, func(subject trial.Subject) error {
+			err := s.with(ctx, arm, q, func(subject trial.Subject) error {
 				spec := trial.Spec{
 					Scenario: libraryScenario, Operation: q.name, Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected,
 					Block: b + 1, Position: i + 1, Duplicate: slot.Duplicate, Seed: s.seedOf(b, i), Timeout: requestTimeout,

@@ -13,6 +13,7 @@ import (
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/docker"
 	"lab/loadtest/internal/engine/native"
 	"lab/loadtest/internal/reference"
 )
@@ -80,13 +81,21 @@ func (l *lab) arms(list string, otherwise []string) ([]contender.Arm, error) {
 	return arms, nil
 }
 
-// engine starts the engine of that name.
+// engine starts the engine of that name; auto is docker where a container engine answers, else native.
 func (l *lab) engine(ctx context.Context, name string, log func(string)) (engine.Engine, error) {
 	switch name {
-	case "auto", "native":
+	case "auto":
+		server, err := docker.Answers(ctx)
+		if err != nil {
+			log("engine native: " + err.Error())
+			return l.engine(ctx, "native", log)
+		}
+		log("engine docker: " + server.String() + " answers")
+		return l.engine(ctx, "docker", log)
+	case "native":
 		return native.New(ctx, native.Options{Root: l.root, Contract: l.contract, Log: log})
 	case "docker":
-		return nil, errors.New("engine docker: not built yet; use --engine native")
+		return docker.New(ctx, docker.Options{Root: l.root, Contract: l.contract, Log: log})
 	}
 	return nil, fmt.Errorf("--engine %q: expected auto, docker or native", name)
 }

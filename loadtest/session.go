@@ -43,7 +43,7 @@ func (s *session) open(ctx context.Context, size string, arms []contender.Arm) e
 	}
 	d := s.description
 	s.run.Environment = record.Environment{
-		Engine: d.Engine, OS: d.OS, Kernel: d.Kernel, Arch: d.Arch, CPUModel: d.CPUModel, CPUs: d.CPUs,
+		Engine: d.Engine, EngineVersion: d.EngineVersion, OS: d.OS, Kernel: d.Kernel, Arch: d.Arch, CPUModel: d.CPUModel, CPUs: d.CPUs,
 		Placement:  map[string][]int{"contender": d.Placement.Contender, "database": d.Placement.Database, "agent": d.Placement.Agent},
 		CPUsShared: d.Placement.Shared, MemoryBytes: d.MemoryBytes,
 		PostgreSQL: d.PostgreSQL, PostgreSQLSource: d.PostgreSQLSource, PostgreSQLSettings: d.PostgreSQLSettings,
@@ -65,6 +65,10 @@ func (s *session) open(ctx context.Context, size string, arms []contender.Arm) e
 			return err
 		}
 	}
+	// Asking for versions has built the images.
+	if d, err := s.engine.Describe(ctx); err == nil {
+		s.run.Environment.ImageSizeBytes = d.ImageSizeBytes
+	}
 	return nil
 }
 
@@ -75,8 +79,8 @@ func (s *session) warn(format string, args ...any) {
 	}
 }
 
-// with runs f on a fresh process of the arm and ends that process.
-func (s *session) with(ctx context.Context, arm contender.Arm, f func(trial.Subject) error) error {
+// with runs f on a fresh process of the arm, which has answered the first question right, and ends that process.
+func (s *session) with(ctx context.Context, arm contender.Arm, first question, f func(trial.Subject) error) error {
 	c, err := s.engine.Contender(ctx, engine.ContenderSpec{
 		Arm: arm, PrimaryURL: s.database.PrimaryURL(), ReplicaURL: s.database.ReplicaURL(), UpstreamURL: s.upstream.URL(),
 		// One line per failed request at most: logging must not be what is measured.
@@ -85,7 +89,12 @@ func (s *session) with(ctx context.Context, arm contender.Arm, f func(trial.Subj
 	if err != nil {
 		return err
 	}
-	err = f(trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Placement: s.description.Placement})
+	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Placement: s.description.Placement}
+	if subject.ColdStart, err = trial.FirstAnswer(ctx, c, first.body(arm.Tier, s.run.Seed), first.expected); err == nil {
+		if subject.IdleMemory, err = c.Memory(ctx); err == nil {
+			err = f(subject)
+		}
+	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	if stopErr := c.Stop(stop); stopErr != nil && err == nil {
@@ -114,7 +123,7 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 // pilot finds about how much an arm bears: a closed loop after a warm-up. It plans; its figures are in no verdict.
 func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, warm, d time.Duration) (float64, error) {
 	var rps float64
-	err := s.with(ctx, arm, func(subject trial.Subject) error {
+	err := s.with(ctx, arm, q, func(subject trial.Subject) error {
 		spec := trial.Spec{Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected, MaxInFlight: pilotConnections, Timeout: requestTimeout}
 		if _, err := trial.WarmUp(ctx, subject, spec, warm); err != nil {
 			return err

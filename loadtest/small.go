@@ -31,6 +31,14 @@ func upstreamMain(_ context.Context, args []string, s streams) int {
 	return upstream.Main(args, s.Out, s.Err)
 }
 
+func idleMain(ctx context.Context, args []string, s streams) int {
+	if code, ok := parse(newFlags("idle", ""), args, s); !ok {
+		return code
+	}
+	<-ctx.Done()
+	return exitOK
+}
+
 func deriveMain(ctx context.Context, args []string, s streams) int {
 	return derive.Main(ctx, args, s.Out, s.Err)
 }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/url"
 	"sync"
+
+	"lab/loadtest/internal/engine"
 )
 
 // cable is a TCP connection to a database that can be cut and joined again at the same address.
@@ -21,17 +23,23 @@ type cable struct {
 	conns    map[net.Conn]struct{}
 }
 
-func newCable(ctx context.Context, databaseURL string) (*cable, error) {
+// newCable lays one that contenders of the engine can reach.
+func newCable(ctx context.Context, e engine.Engine, databaseURL string) (*cable, error) {
 	u, err := url.Parse(databaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("lay a cable: %w", err)
 	}
-	c := &cable{target: u.Host, address: "127.0.0.1:0", conns: map[net.Conn]struct{}{}}
+	listen, dial := e.Loopback()
+	c := &cable{target: u.Host, address: net.JoinHostPort(listen, "0"), conns: map[net.Conn]struct{}{}}
 	if err := c.join(ctx); err != nil {
 		return nil, err
 	}
 	c.address = c.listener.Addr().String()
-	u.Host = c.address
+	_, port, err := net.SplitHostPort(c.address)
+	if err != nil {
+		return nil, fmt.Errorf("lay a cable: %w", err)
+	}
+	u.Host = net.JoinHostPort(dial, port)
 	c.url = u.String()
 	return c, nil
 }

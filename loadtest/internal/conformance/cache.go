@@ -20,15 +20,15 @@ import (
 	"lab/loadtest/internal/contract"
 )
 
-// digest names all that a proof depends on: the contract, the arm's settings, the server's sources and program, and
+// digest names all that a proof depends on: the contract, the engine and what it starts, the arm's settings, the server's sources and program, and
 // this program, which makes the checks. The seed is left out: a proof with any seed is one.
-func digest(c *contract.Contract, arm contender.Arm) (string, error) {
+func digest(c *contract.Contract, engineName, identity string, arm contender.Arm) (string, error) {
 	sum := sha256.New()
 	own, err := thisProgram()
 	if err != nil {
 		return "", fmt.Errorf("digest: %w", err)
 	}
-	fmt.Fprintf(sum, "program %s\ncontract %s\ntier %s\nstart %q\n", own, c.Digest, arm.Tier, arm.Start)
+	fmt.Fprintf(sum, "program %s\ncontract %s\nengine %s %s\ntier %s\nstart %q\n", own, c.Digest, engineName, identity, arm.Tier, arm.Start)
 	for _, name := range slices.Sorted(maps.Keys(arm.Environment)) {
 		fmt.Fprintf(sum, "setting %s=%s\n", name, arm.Environment[name])
 	}

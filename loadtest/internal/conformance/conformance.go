@@ -318,8 +318,11 @@ func (p *prover) prove(ctx context.Context, arm contender.Arm, which string) (Re
 	if report.Deviations == nil {
 		report.Deviations = []contender.Deviation{}
 	}
-	var err error
-	if report.Digest, err = digest(p.Contract, arm); err != nil {
+	identity, err := p.Engine.Identity(ctx, arm)
+	if err != nil {
+		return report, err
+	}
+	if report.Digest, err = digest(p.Contract, p.Engine.Name(), identity, arm); err != nil {
 		return report, err
 	}
 	if cached, ok := p.cached(report.Digest); ok {

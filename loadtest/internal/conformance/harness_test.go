@@ -138,13 +138,15 @@ type played struct {
 	once   sync.Once
 }
 
-func (p *played) URL() string              { return p.server.URL }
-func (p *played) GraphQLURL() string       { return p.server.URL + "/graphql" }
-func (p *played) MetricsURL() string       { return p.server.URL + "/metrics" }
-func (p *played) Arm() contender.Arm       { return p.arm }
-func (p *played) ColdStart() time.Duration { return 0 }
-func (p *played) Logs(int) []string        { return nil }
-func (p *played) Exited() <-chan struct{}  { return p.exited }
+func (p *played) URL() string               { return p.server.URL }
+func (p *played) GraphQLURL() string        { return p.server.URL + "/graphql" }
+func (p *played) MetricsURL() string        { return p.server.URL + "/metrics" }
+func (p *played) Arm() contender.Arm        { return p.arm }
+func (p *played) LoadURL() string           { return p.GraphQLURL() }
+func (p *played) Started() time.Time        { return time.Time{} }
+func (p *played) ReadyAfter() time.Duration { return 0 }
+func (p *played) Logs(int) []string         { return nil }
+func (p *played) Exited() <-chan struct{}   { return p.exited }
 func (p *played) Stop(context.Context) error {
 	p.once.Do(func() { p.server.Close(); close(p.exited) })
 	return nil

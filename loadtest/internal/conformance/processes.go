@@ -253,12 +253,12 @@ func databaseAway(ctx context.Context, s *subject, t *tally) error {
 }
 
 func (s *subject) wireCut(ctx context.Context, t *tally, db engine.Database) error {
-	primary, err := newCable(ctx, db.PrimaryURL())
+	primary, err := newCable(ctx, s.Engine, db.PrimaryURL())
 	if err != nil {
 		return err
 	}
 	defer primary.cut()
-	replica, err := newCable(ctx, db.ReplicaURL())
+	replica, err := newCable(ctx, s.Engine, db.ReplicaURL())
 	if err != nil {
 		return err
 	}
@@ -497,7 +497,12 @@ func shutdown(ctx context.Context, s *subject, t *tally) error {
 
 // upstreamFailures puts a service in place of the stub that fails in every way there is.
 func upstreamFailures(ctx context.Context, s *subject, t *tally) error {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	listen, dial := s.Engine.Loopback()
+	listener, err := net.Listen("tcp4", net.JoinHostPort(listen, "0"))
+	if err != nil {
+		return err
+	}
+	_, port, err := net.SplitHostPort(listener.Addr().String())
 	if err != nil {
 		return err
 	}
@@ -554,7 +559,7 @@ func upstreamFailures(ctx context.Context, s *subject, t *tally) error {
 	go func() { _ = service.Serve(listener) }()
 	defer service.Close()
 	defer close(over)
-	c, err := s.start(ctx, s.database, map[string]string{"UPSTREAM_URL": "http://" + listener.Addr().String()})
+	c, err := s.start(ctx, s.database, map[string]string{"UPSTREAM_URL": "http://" + net.JoinHostPort(dial, port)})
 	if err != nil {
 		return err
 	}

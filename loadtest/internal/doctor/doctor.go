@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/docker"
+	"lab/loadtest/internal/engine/host"
 	"lab/loadtest/internal/engine/native"
 )
 
@@ -82,6 +84,7 @@ type checker struct {
 	cpus      func() ([]int, error)
 	pin       func(cpus []int) error
 	user      func(tempDir string) (string, error)
+	survey    func(ctx context.Context) (docker.Survey, error)
 	tempDir   string
 	// pause lies between two readings of a counter.
 	pause time.Duration
@@ -113,9 +116,10 @@ func Check(ctx context.Context, root string) []Finding {
 		},
 		postgres: native.LocalPostgres,
 		embedded: native.EmbeddedPostgres,
-		cpus:     native.CPUs,
+		cpus:     host.CPUs,
 		pin:      native.CheckPinning,
 		user:     native.CheckUser,
+		survey:   func(ctx context.Context) (docker.Survey, error) { return docker.Look(ctx, root) },
 		tempDir:  os.TempDir(),
 		pause:    300 * time.Millisecond,
 	}
@@ -129,17 +133,19 @@ func (c checker) check(ctx context.Context) []Finding {
 	defer cancel()
 	checks := []func(context.Context) Finding{
 		c.repository, c.goToolchain, c.node, c.npm, c.rust, c.cargo, c.cCompiler, c.make,
-		c.postgreSQL, c.postgresUser, c.locale, c.docker, c.redis,
+		c.postgreSQL, c.postgresUser, c.locale, c.redis,
 		c.processors, c.pinning, c.cgroups, c.accounting, c.noise, c.frequency,
 		c.memory, c.disk, c.files,
 	}
 	findings := make([]Finding, len(checks))
+	var containers []Finding
 	var wait sync.WaitGroup
+	wait.Go(func() { containers = c.containers(ctx) })
 	for i, check := range checks {
 		wait.Go(func() { findings[i] = check(ctx) })
 	}
 	wait.Wait()
-	return findings
+	return append(findings, containers...)
 }
 
 func (c checker) repository(context.Context) Finding {
@@ -267,19 +273,31 @@ func (c checker) locale(ctx context.Context) Finding {
 	return f
 }
 
-func (c checker) docker(ctx context.Context) Finding {
-	f := Finding{Name: "container engine"}
-	output, err := c.run(ctx, "docker", "version", "--format", "{{.Server.Version}}")
+// containers looks at the container engine and, where one answers, at what it would build on.
+func (c checker) containers(ctx context.Context) []Finding {
+	answers, images := Finding{Name: "container engine"}, Finding{Name: "base images"}
+	survey, err := c.survey(ctx)
 	if err != nil {
-		f.Status, f.Remedy = Warn, "not needed: the native engine runs everything as processes. For containers install Docker and start it"
-		f.Detail = "not installed"
-		if !errors.Is(err, exec.ErrNotFound) {
-			f.Detail = "does not answer: " + firstLine(output)
-		}
-		return f
+		answers.Status, answers.Detail = Warn, firstLine(err.Error())
+		answers.Remedy = "not needed: the native engine runs everything as processes. For containers install Docker 20.10 or newer and start it"
+		return []Finding{answers}
 	}
-	f.Status, f.Detail = OK, firstLine(output)
-	return f
+	answers.Status, answers.Detail = OK, fmt.Sprintf("%s, cgroup version %s", survey.Server, survey.CgroupVersion)
+	switch {
+	case !survey.Local:
+		answers.Status = Warn
+		answers.Detail += ", in another machine or a virtual one"
+		answers.Remedy = "use an engine of this machine's own kernel; until then memory and context switches are null, and CPU time takes the engine a second to tell"
+	case survey.CgroupVersion != "1" && survey.CgroupVersion != "2":
+		answers.Status = Warn
+		answers.Remedy = "mount cgroups; until then no container's CPU time is known"
+	}
+	images.Status, images.Detail = OK, "all there"
+	if len(survey.MissingImages) > 0 {
+		images.Status, images.Detail = Warn, "not there: "+strings.Join(survey.MissingImages, ", ")
+		images.Remedy = "nothing where the engine can pull them; behind a wall run scripts/base-images, see docs/BEHIND-A-WALL.md"
+	}
+	return []Finding{answers, images}
 }
 
 func (c checker) redis(ctx context.Context) Finding {

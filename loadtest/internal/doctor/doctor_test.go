@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"lab/loadtest/internal/engine/docker"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -20,7 +21,7 @@ func machine() (checker, map[string]string, map[string]string) {
 		"go version": "go version go1.26.8 linux/amd64", "node --version": "v20.20.2", "npm --version": "10.9.0",
 		"rustc --version": "rustc 1.96.0 (abc 2026-05-01)", "cargo --version": "cargo 1.96.0", "cc --version": "cc (Debian 12.2.0) 12.2.0\nCopyright",
 		"make --version": "GNU Make 4.3\nBuilt for", "locale -a": "C\nC.utf8\nPOSIX\n",
-		"docker version --format {{.Server.Version}}": "20.10.24\n", "redis-server --version": "Redis server v=7.0.15 sha=0",
+		"redis-server --version": "Redis server v=7.0.15 sha=0",
 	}
 	files := map[string]string{
 		"/repo/go.work": "go 1.26", "/repo/contract/limits.json": "{}",
@@ -52,6 +53,9 @@ func machine() (checker, map[string]string, map[string]string) {
 		cpus:      func() ([]int, error) { return []int{0, 1, 2, 3}, nil },
 		pin:       func([]int) error { return nil },
 		user:      func(string) (string, error) { return "postgres", nil },
+		survey: func(context.Context) (docker.Survey, error) {
+			return docker.Survey{Server: docker.Server{Address: "unix:///var/run/docker.sock", Version: "20.10.24", API: "1.41"}, Local: true, CgroupVersion: "1"}, nil
+		},
 	}
 	return c, programs, files
 }
@@ -111,8 +115,19 @@ func TestEachFaultIsFoundAndHasARemedy(t *testing.T) {
 			c.user = func(string) (string, error) { return "", errors.New("no user") }
 		}},
 		{"no locale", "locale C.UTF-8", Missing, "not among", func(_ *checker, p, _ map[string]string) { p["locale -a"] = "C\nPOSIX\n" }},
-		{"no container engine", "container engine", Warn, "not installed", func(_ *checker, p, _ map[string]string) {
-			delete(p, "docker version --format {{.Server.Version}}")
+		{"no container engine", "container engine", Warn, "nobody answers", func(c *checker, _, _ map[string]string) {
+			c.survey = func(context.Context) (docker.Survey, error) { return docker.Survey{}, errors.New("nobody answers") }
+		}},
+		{"an engine in a virtual machine", "container engine", Warn, "virtual", func(c *checker, _, _ map[string]string) {
+			c.survey = func(context.Context) (docker.Survey, error) { return docker.Survey{CgroupVersion: "2"}, nil }
+		}},
+		{"an engine without cgroups", "container engine", Warn, "cgroup version", func(c *checker, _, _ map[string]string) {
+			c.survey = func(context.Context) (docker.Survey, error) { return docker.Survey{Local: true}, nil }
+		}},
+		{"no base image", "base images", Warn, "golang:1.26-bookworm", func(c *checker, _, _ map[string]string) {
+			c.survey = func(context.Context) (docker.Survey, error) {
+				return docker.Survey{Local: true, CgroupVersion: "2", MissingImages: []string{"golang:1.26-bookworm"}}, nil
+			}
 		}},
 		{"no redis", "redis-server", Warn, "not installed", func(_ *checker, p, _ map[string]string) { delete(p, "redis-server --version") }},
 		{"one CPU", "CPUs", Warn, "share", func(c *checker, _, _ map[string]string) {

@@ -1,5 +1,6 @@
 // Package engine says what starts and stops things: databases, contenders, the stub service and the load generator.
-// Package native does it with processes of this machine; nothing here is particular to that.
+// Package native does it with processes of this machine, package docker with containers; nothing here is particular to
+// either.
 //
 // A caller makes one engine, asks it for a [Database], perhaps for the upstream [Service], starts contenders against them
 // with [Engine.Contender], and runs the load generator with [Engine.Agent]. Whatever is left when the engine is closed is
@@ -24,13 +25,21 @@ type Engine interface {
 	Database(ctx context.Context, spec DatabaseSpec) (Database, error)
 	// Upstream starts the stub of the quote service and returns when it answers.
 	Upstream(ctx context.Context, spec UpstreamSpec) (Service, error)
+	// Redis starts a cache in memory with a password of its own, which is in the service's URL (redis://…).
+	Redis(ctx context.Context) (Service, error)
 	// Contender starts an arm and returns when its /readyz answers 200. An error carries the last lines of its log.
 	Contender(ctx context.Context, spec ContenderSpec) (Contender, error)
 	// Version asks an arm's program for its own version and its libraries'.
 	Version(ctx context.Context, arm contender.Arm) (contender.Version, error)
-	// Agent runs the load generator (this program's hidden command "agent") on its CPUs: the job on standard input, the
-	// result on standard output. It returns when the agent ends; where ctx ends first, the agent is killed.
-	Agent(ctx context.Context, stdin []byte) (AgentResult, error)
+	// Identity names the program that an arm would be started as, beyond its sources: what a proof of it holds for.
+	Identity(ctx context.Context, arm contender.Arm) (string, error)
+	// Agent runs the load generator (this program's hidden command "agent") on its CPUs against a contender of this
+	// engine, which it reaches at [Contender.LoadURL]: the job on standard input, the result on standard output. It
+	// returns when the agent ends; where ctx ends first, the agent is killed.
+	Agent(ctx context.Context, against Contender, stdin []byte) (AgentResult, error)
+	// Loopback says at which address a helper of this program has to listen for contenders, and at which one they reach
+	// it: 127.0.0.1 where both are processes of one machine.
+	Loopback() (listen, dial string)
 	// Close stops what still runs and removes what was written. It may be called twice.
 	Close(ctx context.Context) error
 }
@@ -52,7 +61,8 @@ type UpstreamSpec struct {
 // ContenderSpec says what to start and what to join it to.
 type ContenderSpec struct {
 	Arm contender.Arm
-	// PrimaryURL and ReplicaURL are addresses of a [Database], or of a proxy before it.
+	// PrimaryURL and ReplicaURL are addresses of a [Database], or of a proxy before it that listens where
+	// [Engine.Loopback] says.
 	PrimaryURL, ReplicaURL string
 	// UpstreamURL is the address of the quote service, or empty.
 	UpstreamURL string
@@ -83,8 +93,13 @@ type Contender interface {
 	// GraphQLURL and MetricsURL are the addresses of /graphql and /metrics.
 	GraphQLURL() string
 	MetricsURL() string
-	// ColdStart is the time from starting the program to its first 200 at /readyz.
-	ColdStart() time.Duration
+	// LoadURL is the address of /graphql as the load generator reaches it, past whatever publishes it to others.
+	LoadURL() string
+	// Started is when the program was started; in an engine of containers, when the engine was asked to start one that
+	// had been made before.
+	Started() time.Time
+	// ReadyAfter is the time from then to its first 200 at /readyz.
+	ReadyAfter() time.Duration
 }
 
 // Meter tells what something costs.
@@ -101,6 +116,9 @@ type Meter interface {
 type Usage struct {
 	// CPU is user and system time together.
 	CPU time.Duration
+	// Throttled is for how long a quota kept it from running, Pressure for how long some of it was ready to run and had no
+	// CPU; nil where the engine cannot tell.
+	Throttled, Pressure *time.Duration
 	// VoluntarySwitches and InvoluntarySwitches count context switches of the threads that live now.
 	VoluntarySwitches, InvoluntarySwitches int64
 }
@@ -109,9 +127,31 @@ type Usage struct {
 func (u Usage) Sub(earlier Usage) Usage {
 	return Usage{
 		CPU:                 u.CPU - earlier.CPU,
+		Throttled:           both(u.Throttled, earlier.Throttled, func(a, b time.Duration) time.Duration { return a - b }),
+		Pressure:            both(u.Pressure, earlier.Pressure, func(a, b time.Duration) time.Duration { return a - b }),
 		VoluntarySwitches:   u.VoluntarySwitches - earlier.VoluntarySwitches,
 		InvoluntarySwitches: u.InvoluntarySwitches - earlier.InvoluntarySwitches,
 	}
+}
+
+// Add returns what two parts have used together.
+func (u Usage) Add(other Usage) Usage {
+	return Usage{
+		CPU:                 u.CPU + other.CPU,
+		Throttled:           both(u.Throttled, other.Throttled, func(a, b time.Duration) time.Duration { return a + b }),
+		Pressure:            both(u.Pressure, other.Pressure, func(a, b time.Duration) time.Duration { return a + b }),
+		VoluntarySwitches:   u.VoluntarySwitches + other.VoluntarySwitches,
+		InvoluntarySwitches: u.InvoluntarySwitches + other.InvoluntarySwitches,
+	}
+}
+
+// both computes with two figures where both are known.
+func both[T any](a, b *T, compute func(a, b T) T) *T {
+	if a == nil || b == nil {
+		return nil
+	}
+	result := compute(*a, *b)
+	return &result
 }
 
 // Memory is what a process tree holds at one moment. What an engine cannot tell is nil; [Description.Missing] says why.
@@ -120,6 +160,12 @@ type Memory struct {
 	PSSBytes *int64
 	// CgroupPeakBytes is the highest memory of the cgroup since it began.
 	CgroupPeakBytes *int64
+}
+
+// Add returns what two parts hold together, where both are known.
+func (m Memory) Add(other Memory) Memory {
+	add := func(a, b int64) int64 { return a + b }
+	return Memory{PSSBytes: both(m.PSSBytes, other.PSSBytes, add), CgroupPeakBytes: both(m.CgroupPeakBytes, other.CgroupPeakBytes, add)}
 }
 
 // Database is a primary and a streaming replica of it, or one database on such servers.
@@ -133,6 +179,9 @@ type Database interface {
 	AdminReplicaURL() string
 	// Size is the name of the data's size.
 	Size() string
+	// Primary and Replica are the meters of the two servers.
+	Primary() Meter
+	Replica() Meter
 	// Meter covers both servers with all their backends.
 	Meter
 	// Logs returns the last n lines of the servers' logs, the primary's before the replica's.
@@ -151,6 +200,8 @@ type Database interface {
 
 // AgentResult is what the load generator gave back.
 type AgentResult struct {
+	// MemoryCgroupPeakBytes is the highest memory of the agent's cgroup, other attacks on the same contender included.
+	MemoryCgroupPeakBytes *int64
 	// Stdout is the result as the agent printed it.
 	Stdout []byte
 	// Stderr is what it logged.
@@ -161,20 +212,24 @@ type AgentResult struct {
 
 // Description is the environment of a run.
 type Description struct {
-	Engine   string `json:"engine"`
-	OS       string `json:"os"`
-	Kernel   string `json:"kernel"`
-	Arch     string `json:"arch"`
-	CPUModel string `json:"cpu_model"`
+	Engine string `json:"engine"`
+	// EngineVersion is that of the container engine with what figures may depend on, or empty.
+	EngineVersion string `json:"engine_version"`
+	OS            string `json:"os"`
+	Kernel        string `json:"kernel"`
+	Arch          string `json:"arch"`
+	CPUModel      string `json:"cpu_model"`
 	// CPUs are those this program may use.
 	CPUs        []int     `json:"cpus"`
 	Placement   Placement `json:"placement"`
 	MemoryBytes int64     `json:"memory_bytes"`
-	// PostgreSQL is the server's version, such as "15.18"; PostgreSQLSource is "local" or the package it came from.
+	// PostgreSQL is the server's version, such as "15.18"; PostgreSQLSource is "local", or the package or image it came from.
 	PostgreSQL       string `json:"postgresql"`
 	PostgreSQLSource string `json:"postgresql_source"`
 	// PostgreSQLSettings are those that differ from the defaults and bear on speed.
 	PostgreSQLSettings map[string]string `json:"postgresql_settings"`
+	// ImageSizeBytes is the size of each contender's image; empty in an engine without images.
+	ImageSizeBytes map[string]int64 `json:"image_size_bytes"`
 	// Missing says, for each figure that this engine or kernel cannot tell, the reason.
 	Missing map[string]string `json:"missing"`
 }

@@ -22,7 +22,24 @@ type Subject struct {
 	Arm       contender.Arm
 	Contender engine.Contender
 	Database  engine.Database
+	// Upstream is the stub of the quote service, or nil.
+	Upstream  engine.Service
 	Placement engine.Placement
+	// ColdStart is the time from the program's start to its first right answer.
+	ColdStart time.Duration
+	// IdleMemory is what it held then.
+	IdleMemory engine.Memory
+}
+
+// meters are the parts whose account is read at a trial's start and end.
+func (s Subject) meters() map[string]engine.Meter {
+	meters := map[string]engine.Meter{
+		"contender": s.Contender, "database_primary": s.Database.Primary(), "database_replica": s.Database.Replica(),
+	}
+	if s.Upstream != nil {
+		meters["upstream"] = s.Upstream
+	}
+	return meters
 }
 
 // Spec says what one trial does.
@@ -61,7 +78,7 @@ func WarmUp(ctx context.Context, s Subject, spec Spec, d time.Duration) (*agent.
 
 func (spec Spec) job(s Subject) agent.Job {
 	return agent.Job{
-		URL: s.Contender.GraphQLURL(), Body: spec.Body, Expected: spec.Expected,
+		URL: s.Contender.LoadURL(), Body: spec.Body, Expected: spec.Expected,
 		RPS: spec.RPS, Duration: spec.Duration, Arrival: agent.Poisson, Seed: spec.Seed,
 		MaxInFlight: spec.MaxInFlight, Closed: spec.Closed, Timeout: spec.Timeout,
 	}
@@ -72,7 +89,7 @@ func attack(ctx context.Context, s Subject, job agent.Job) (*agent.Result, engin
 	if err != nil {
 		return nil, engine.AgentResult{}, err
 	}
-	out, err := s.Engine.Agent(ctx, in)
+	out, err := s.Engine.Agent(ctx, s.Contender, in)
 	if err != nil {
 		return nil, out, fmt.Errorf("load generator: %w", err)
 	}
@@ -90,7 +107,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 		Arm: s.Arm.Name, Contender: s.Arm.Contender, Tier: string(s.Arm.Tier),
 		Block: spec.Block, Position: spec.Position, Duplicate: spec.Duplicate, Seed: spec.Seed,
 		Arrival: string(agent.Poisson), DurationNS: int64(spec.Duration),
-		ColdStartNS: int64(s.Contender.ColdStart()), HDRLog: spec.ID + ".hlog",
+		ColdStartNS: int64(s.ColdStart), HDRLog: spec.ID + ".hlog",
 	}
 	if spec.Closed {
 		t.Arrival = "closed"
@@ -117,10 +134,16 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 		return t, nil, err
 	}
 	fill(&t, result)
-	used := after.contender.Sub(before.contender)
+	used := after.used["contender"].Sub(before.used["contender"])
+	t.MemoryPSSIdleBytes = s.IdleMemory.PSSBytes
 	t.CPUSeconds = used.CPU.Seconds()
 	t.VoluntarySwitches, t.InvoluntarySwitches = used.VoluntarySwitches, used.InvoluntarySwitches
-	t.DatabaseCPUSeconds = (after.database.CPU - before.database.CPU).Seconds()
+	t.Parts = parts(s, before, after, out)
+	t.Parts["contender"] = withPeaks(t.Parts["contender"], engine.Memory{PSSBytes: t.MemoryPSSPeakBytes, CgroupPeakBytes: t.MemoryCgroupPeakBytes})
+	for name, memory := range othersMemory(ctx, s) {
+		t.Parts[name] = withPeaks(t.Parts[name], memory)
+	}
+	t.DatabaseCPUSeconds = t.Parts["database_primary"].CPUSeconds + t.Parts["database_replica"].CPUSeconds
 	t.AgentCPUSeconds = out.CPU.Seconds()
 	if t.Sent > 0 {
 		perRequest := t.CPUSeconds * 1e6 / float64(t.Sent)
@@ -160,23 +183,60 @@ func fill(t *record.Trial, r *agent.Result) {
 }
 
 type counters struct {
-	contender, database engine.Usage
-	machine             machineTime
-	statements          int64
+	used       map[string]engine.Usage
+	machine    machineTime
+	statements int64
 }
 
 func readCounters(ctx context.Context, s Subject, statements *statementCounter) (c counters, err error) {
 	if c.statements, err = statements.read(ctx); err != nil {
 		return c, err
 	}
-	if c.database, err = s.Database.Usage(ctx); err != nil {
-		return c, fmt.Errorf("read the database's CPU time: %w", err)
-	}
-	if c.contender, err = s.Contender.Usage(ctx); err != nil {
-		return c, fmt.Errorf("read the CPU time of %s: %w", s.Arm.Name, err)
+	c.used = map[string]engine.Usage{}
+	for name, meter := range s.meters() {
+		if c.used[name], err = meter.Usage(ctx); err != nil {
+			return c, fmt.Errorf("read the CPU time of %s: %w", name, err)
+		}
 	}
 	c.machine, err = readMachine()
 	return c, err
+}
+
+// parts is what each part used between two readings, and the load generator in its attack.
+func parts(s Subject, before, after counters, agent engine.AgentResult) map[string]record.Part {
+	out := map[string]record.Part{"agent": {CPUSeconds: agent.CPU.Seconds(), MemoryCgroupPeakBytes: agent.MemoryCgroupPeakBytes}}
+	for name := range s.meters() {
+		used := after.used[name].Sub(before.used[name])
+		out[name] = record.Part{CPUSeconds: used.CPU.Seconds(), ThrottledSeconds: seconds(used.Throttled), PressureSeconds: seconds(used.Pressure)}
+	}
+	return out
+}
+
+func seconds(d *time.Duration) *float64 {
+	if d == nil {
+		return nil
+	}
+	s := d.Seconds()
+	return &s
+}
+
+// othersMemory reads what the parts beside the contender hold, once and after the trial: many processes take long to read.
+func othersMemory(ctx context.Context, s Subject) map[string]engine.Memory {
+	out := map[string]engine.Memory{}
+	for name, meter := range s.meters() {
+		if name == "contender" {
+			continue
+		}
+		if memory, err := meter.Memory(ctx); err == nil {
+			out[name] = memory
+		}
+	}
+	return out
+}
+
+func withPeaks(part record.Part, memory engine.Memory) record.Part {
+	part.MemoryPSSPeakBytes, part.MemoryCgroupPeakBytes = memory.PSSBytes, memory.CgroupPeakBytes
+	return part
 }
 
 // load is what a bottleneck is named from.

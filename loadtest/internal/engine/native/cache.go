@@ -4,14 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
+	"lab/loadtest/internal/engine/host"
 	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
-	"time"
 )
 
 const (
@@ -77,7 +76,7 @@ func makeCacheFolder(dir string) error {
 // cached returns the folder of that key in the cache. Where there is none, or a damaged one, build makes it in a folder
 // that is moved into place when complete. Several programs at once build it once.
 func cached(ctx context.Context, cacheDir, key string, build func(dir string) error) (string, error) {
-	release, err := lockCache(ctx, filepath.Join(cacheDir, key+".lock"))
+	release, err := host.LockFile(ctx, filepath.Join(cacheDir, key+".lock"))
 	if err != nil {
 		return "", err
 	}
@@ -152,28 +151,4 @@ func listingDigest(dir string) (string, error) {
 		return "", err
 	}
 	return hex.EncodeToString(hash.Sum(nil)), nil
-}
-
-// lockCache takes an exclusive lock on a file, waiting for whoever has it.
-func lockCache(ctx context.Context, path string) (func(), error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the cache: %w", err)
-	}
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { file.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			file.Close()
-			return nil, fmt.Errorf("lock the cache: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			file.Close()
-			return nil, fmt.Errorf("wait for another program to fill the cache: %w", ctx.Err())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }

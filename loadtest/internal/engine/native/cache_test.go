@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"lab/loadtest/internal/engine/host"
 	"os"
 	"path/filepath"
 	"sync"
@@ -112,7 +113,7 @@ func TestCachedLeavesNothingOfAFailedBuild(t *testing.T) {
 
 func TestCachedWaitsNoLongerThanItMay(t *testing.T) {
 	cache := t.TempDir()
-	release, err := lockCache(t.Context(), filepath.Join(cache, "key.lock"))
+	release, err := host.LockFile(t.Context(), filepath.Join(cache, "key.lock"))
 	require.NoError(t, err)
 	defer release()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

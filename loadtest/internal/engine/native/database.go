@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"sync"
 	"syscall"
-	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/engine/postgres"
 )
 
 // cluster is a primary and its replica.
@@ -21,7 +19,7 @@ type cluster struct {
 	engine           *Engine
 	dir              string
 	primary, replica *server
-	passwords        passwords
+	passwords        postgres.Passwords
 	size             string
 	stopOnce         sync.Once
 	stopErr          error
@@ -51,7 +49,7 @@ func (e *Engine) Database(ctx context.Context, spec engine.DatabaseSpec) (engine
 	if err != nil {
 		return nil, fmt.Errorf("make a database: %w", err)
 	}
-	c := &cluster{engine: e, dir: dir, passwords: newPasswords(), size: spec.Size}
+	c := &cluster{engine: e, dir: dir, passwords: postgres.NewPasswords(), size: spec.Size}
 	if err := c.build(ctx, pg, t); err != nil {
 		if stopErr := c.stop(context.WithoutCancel(ctx)); stopErr != nil {
 			e.log(stopErr.Error())
@@ -59,7 +57,7 @@ func (e *Engine) Database(ctx context.Context, spec engine.DatabaseSpec) (engine
 		return nil, fmt.Errorf("make a database: %w", err)
 	}
 	c.forget = e.keep(c.stop)
-	return &database{cluster: c, name: labDatabase}, nil
+	return &database{cluster: c, name: postgres.LabDatabase}, nil
 }
 
 // build copies the template twice and starts both.
@@ -85,17 +83,14 @@ func (c *cluster) build(ctx context.Context, pg binaries, t template) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := c.primary.startReady(ctx, superuser, t.passwords.Superuser); err != nil {
+	if err := c.primary.startReady(ctx, t.passwords.Superuser); err != nil {
 		return err
 	}
 	// The template is used by all runs; its passwords are not.
-	if err := c.changePasswords(ctx, t.passwords); err != nil {
+	if err := c.pair().ChangePasswords(ctx, t.passwords); err != nil {
 		return err
 	}
-	c.replica.settings = map[string]string{
-		"primary_conninfo": fmt.Sprintf("'host=127.0.0.1 port=%d user=%s password=%s sslmode=disable application_name=replica'",
-			c.primary.port, replicationRole, c.passwords.Replication),
-	}
+	c.replica.settings = postgres.FollowSettings(c.primary.address(), c.passwords.Replication)
 	standby := filepath.Join(c.replica.data, "standby.signal")
 	if err := os.WriteFile(standby, nil, 0o600); err != nil {
 		return err
@@ -107,91 +102,12 @@ func (c *cluster) build(ctx context.Context, pg binaries, t template) error {
 	if err := c.replica.start(ctx); err != nil {
 		return err
 	}
-	return c.waitStreaming(ctx)
+	return c.pair().WaitStreaming(ctx)
 }
 
-func (c *cluster) changePasswords(ctx context.Context, old passwords) error {
-	conn, err := pgconn.Connect(ctx, c.primary.url(superuser, old.Superuser, "postgres"))
-	if err != nil {
-		return fmt.Errorf("connect to the primary: %w", err)
-	}
-	defer conn.Close(ctx)
-	for role, password := range map[string]string{
-		superuser: c.passwords.Superuser, labRole: c.passwords.Lab, replicationRole: c.passwords.Replication,
-	} {
-		if _, err := execute(ctx, conn, "alter role "+role+" password '"+password+"'"); err != nil {
-			return fmt.Errorf("set the password of %s: %w", role, err)
-		}
-	}
-	return nil
-}
-
-// waitStreaming returns when the replica streams from the primary and has all that was written before.
-func (c *cluster) waitStreaming(ctx context.Context) error {
-	const patience = 60 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	conn, err := pgconn.Connect(ctx, c.primary.url(superuser, c.passwords.Superuser, "postgres"))
-	if err != nil {
-		return fmt.Errorf("connect to the primary: %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	for {
-		streaming, err := execute(ctx, conn, "select count(*) from pg_stat_replication where state = 'streaming'")
-		if err != nil {
-			return fmt.Errorf("ask the primary for its replica: %w", err)
-		}
-		if streaming == "1" {
-			break
-		}
-		select {
-		case <-c.replica.process.exited:
-			return fmt.Errorf("the replica ended%s", quoteLog(c.replica.logs(20)))
-		case <-ctx.Done():
-			return fmt.Errorf("the replica does not stream: %w%s", ctx.Err(), quoteLog(c.replica.logs(20)))
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	return c.waitReplica(ctx)
-}
-
-// waitReplica returns when the replica has replayed all that the primary has written until now.
-func (c *cluster) waitReplica(ctx context.Context) error {
-	const patience = 60 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	primary, err := pgconn.Connect(ctx, c.primary.url(superuser, c.passwords.Superuser, "postgres"))
-	if err != nil {
-		return fmt.Errorf("wait for the replica: connect to the primary: %w", err)
-	}
-	defer primary.Close(context.WithoutCancel(ctx))
-	// The insert position, since what is not yet flushed will be.
-	position, err := execute(ctx, primary, "select pg_current_wal_insert_lsn()")
-	if err != nil {
-		return fmt.Errorf("wait for the replica: %w", err)
-	}
-	if err := c.replica.waitReady(ctx, superuser, c.passwords.Superuser); err != nil {
-		return fmt.Errorf("wait for the replica: %w", err)
-	}
-	replica, err := pgconn.Connect(ctx, c.replica.url(superuser, c.passwords.Superuser, "postgres"))
-	if err != nil {
-		return fmt.Errorf("wait for the replica: connect to it: %w", err)
-	}
-	defer replica.Close(context.WithoutCancel(ctx))
-	for {
-		there, err := execute(ctx, replica, "select coalesce(pg_last_wal_replay_lsn() >= '"+position+"'::pg_lsn, false)")
-		if err != nil {
-			return fmt.Errorf("wait for the replica: %w", err)
-		}
-		if there == "t" {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the replica to reach %s: %w", position, ctx.Err())
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
+// pair is what package postgres needs to know of the two servers.
+func (c *cluster) pair() postgres.Pair {
+	return postgres.Pair{Primary: c.primary.known(), Replica: c.replica.known(), Passwords: c.passwords}
 }
 
 // stop ends both servers and deletes their data.
@@ -228,73 +144,81 @@ func (c *cluster) stop(ctx context.Context) error {
 func (c *cluster) roots() []int { return []int{c.primary.process.pid, c.replica.process.pid} }
 
 func (d *database) PrimaryURL() string {
-	return d.primary.url(labRole, d.passwords.Lab, d.name)
+	return d.primary.address().URL(postgres.LabRole, d.passwords.Lab, d.name)
 }
 
 func (d *database) ReplicaURL() string {
-	return d.replica.url(labRole, d.passwords.Lab, d.name)
+	return d.replica.address().URL(postgres.LabRole, d.passwords.Lab, d.name)
 }
 
 func (d *database) AdminPrimaryURL() string {
-	return d.primary.url(superuser, d.passwords.Superuser, d.name)
+	return d.primary.address().URL(postgres.Superuser, d.passwords.Superuser, d.name)
 }
 
 func (d *database) AdminReplicaURL() string {
-	return d.replica.url(superuser, d.passwords.Superuser, d.name)
+	return d.replica.address().URL(postgres.Superuser, d.passwords.Superuser, d.name)
 }
 
 func (d *database) Size() string { return d.size }
 
+// Primary and Replica are the meters of one server each.
+func (d *database) Primary() engine.Meter { return serverMeter{d.cluster, d.primary} }
+func (d *database) Replica() engine.Meter { return serverMeter{d.cluster, d.replica} }
+
+// serverMeter keeps away from a server that is being replaced.
+type serverMeter struct {
+	c *cluster
+	s *server
+}
+
+func (m serverMeter) Pids() []int {
+	m.c.restarting.RLock()
+	defer m.c.restarting.RUnlock()
+	return m.s.process.Pids()
+}
+
+func (m serverMeter) Usage(ctx context.Context) (engine.Usage, error) {
+	m.c.restarting.RLock()
+	defer m.c.restarting.RUnlock()
+	return m.s.process.Usage(ctx)
+}
+
+func (m serverMeter) Memory(ctx context.Context) (engine.Memory, error) {
+	m.c.restarting.RLock()
+	defer m.c.restarting.RUnlock()
+	return m.s.process.Memory(ctx)
+}
+
 func (d *database) Pids() []int {
 	d.restarting.RLock()
 	defer d.restarting.RUnlock()
-	return pidsOf(d.roots()...)
+	return host.PidsOf(d.roots()...)
 }
 
 func (d *database) Usage(context.Context) (engine.Usage, error) {
 	d.restarting.RLock()
 	defer d.restarting.RUnlock()
-	return treeUsage(d.roots()...)
+	return host.TreeUsage(d.roots()...)
 }
 
 func (d *database) Memory(context.Context) (engine.Memory, error) {
 	d.restarting.RLock()
 	defer d.restarting.RUnlock()
-	return treeMemory(d.roots()...)
+	return host.TreeMemory(d.roots()...)
 }
 
 func (d *database) Logs(n int) []string {
 	return append(d.primary.logs(n), d.replica.logs(n)...)
 }
 
-func (d *database) WaitReplica(ctx context.Context) error { return d.waitReplica(ctx) }
-
-// databaseName is what a fork may be called, so that no name needs quoting.
-var databaseName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
+func (d *database) WaitReplica(ctx context.Context) error { return d.pair().WaitReplica(ctx) }
 
 // Fork makes a further database out of the seeded template that both servers have.
 func (d *database) Fork(ctx context.Context, name string) (engine.Database, error) {
-	if !databaseName.MatchString(name) {
-		return nil, fmt.Errorf("fork a database: %q is not a name of lower-case letters, digits and _", name)
-	}
-	if err := d.administer(ctx, "create database "+name+" owner "+labRole+" template "+templateDatabase); err != nil {
-		return nil, fmt.Errorf("fork a database: %w", err)
-	}
-	if err := d.waitReplica(ctx); err != nil {
-		return nil, fmt.Errorf("fork a database: %w", err)
+	if err := d.pair().Fork(ctx, name); err != nil {
+		return nil, err
 	}
 	return &database{cluster: d.cluster, name: name, fork: true}, nil
-}
-
-// administer runs one statement as superuser, beside all databases that tests use.
-func (d *database) administer(ctx context.Context, statement string) error {
-	conn, err := pgconn.Connect(ctx, d.primary.url(superuser, d.passwords.Superuser, "postgres"))
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	_, err = execute(ctx, conn, statement)
-	return err
 }
 
 // Restart stops both servers cleanly, as an administrator would, and starts them at the ports they had.
@@ -310,11 +234,11 @@ func (d *database) Restart(ctx context.Context) error {
 		if err := s.start(ctx); err != nil {
 			return fmt.Errorf("restart the database: %w", err)
 		}
-		if err := s.waitReady(ctx, superuser, d.passwords.Superuser); err != nil {
+		if err := s.known().WaitReady(ctx, d.passwords.Superuser); err != nil {
 			return fmt.Errorf("restart the database: %w", err)
 		}
 	}
-	if err := d.waitStreaming(ctx); err != nil {
+	if err := d.pair().WaitStreaming(ctx); err != nil {
 		return fmt.Errorf("restart the database: %w", err)
 	}
 	return nil
@@ -324,8 +248,5 @@ func (d *database) Stop(ctx context.Context) error {
 	if !d.fork {
 		return d.stop(ctx)
 	}
-	if err := d.administer(ctx, "drop database if exists "+d.name+" with (force)"); err != nil {
-		return fmt.Errorf("drop a fork: %w", err)
-	}
-	return nil
+	return d.pair().DropFork(ctx, d.name)
 }

@@ -19,6 +19,7 @@ import (
 
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/host"
 )
 
 // Options say where things are.
@@ -98,7 +99,7 @@ func New(ctx context.Context, options Options) (*Engine, error) {
 	if e.cacheDir, err = cacheFolder(options.TempDir, e.user); err != nil {
 		return nil, fmt.Errorf("native engine: %w", err)
 	}
-	if e.cpus, err = orderedCPUs(); err != nil {
+	if e.cpus, err = host.CPUs(); err != nil {
 		e.unpinned = err
 	}
 	e.placement = engine.Place(e.cpus)

@@ -20,14 +20,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/enginetest"
+	"lab/loadtest/internal/engine/host"
 )
 
 // TestMain lets the test binary play the programs that an engine starts, and an orchestrator that is killed.
@@ -91,7 +91,7 @@ func playServer(how string) int {
 		_ = json.NewEncoder(w).Encode(os.Environ())
 	})
 	mux.HandleFunc("/cpus", func(w http.ResponseWriter, _ *http.Request) {
-		cpus, _ := allowedCPUs()
+		cpus, _ := host.AllowedCPUs()
 		_ = json.NewEncoder(w).Encode(cpus)
 	})
 	mux.HandleFunc("/burn", func(http.ResponseWriter, *http.Request) { burn(100 * time.Millisecond) })
@@ -122,9 +122,9 @@ func playServer(how string) int {
 
 // burn uses so much CPU time of this thread's process.
 func burn(amount time.Duration) {
-	begin, _ := cpuTime(os.Getpid())
+	begin, _ := host.CPUTime(os.Getpid())
 	for {
-		if now, _ := cpuTime(os.Getpid()); now-begin >= amount {
+		if now, _ := host.CPUTime(os.Getpid()); now-begin >= amount {
 			return
 		}
 	}
@@ -148,7 +148,7 @@ func playAgent() int {
 		return 2
 	}
 	burn(time.Duration(job.BurnMs) * time.Millisecond)
-	cpus, _ := allowedCPUs()
+	cpus, _ := host.AllowedCPUs()
 	_ = json.NewEncoder(os.Stdout).Encode(cpus)
 	return 0
 }
@@ -238,29 +238,6 @@ func testCache(t *testing.T) string {
 	return dir
 }
 
-func testDatabase(t *testing.T, e *Engine) engine.Database {
-	t.Helper()
-	d, err := e.Database(t.Context(), engine.DatabaseSpec{Size: "small"})
-	require.NoError(t, err)
-	return d
-}
-
-func connect(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return conn
-}
-
-// value returns the first value of a query.
-func value[T any](t *testing.T, conn *pgx.Conn, query string, args ...any) T {
-	t.Helper()
-	var v T
-	require.NoError(t, conn.QueryRow(t.Context(), query, args...).Scan(&v))
-	return v
-}
-
 func TestDatabase(t *testing.T) {
 	databaseKeepsItsPromises(t, testEngine(t))
 }
@@ -277,115 +254,12 @@ func TestDatabaseOfEmbeddedBinaries(t *testing.T) {
 }
 
 func databaseKeepsItsPromises(t *testing.T, e *Engine) {
-	d := testDatabase(t, e)
 	ctx := t.Context()
-	primary, replica := connect(t, d.PrimaryURL()), connect(t, d.ReplicaURL())
-
-	t.Run("holds the seed on both servers", func(t *testing.T) {
-		assert.Equal(t, "small", d.Size())
-		for _, conn := range []*pgx.Conn{primary, replica} {
-			assert.Equal(t, 1000, value[int](t, conn, "select count(*)::int from item"))
-			results, err := conn.PgConn().Exec(ctx, e.options.Contract.DigestSQL).ReadAll()
-			require.NoError(t, err)
-			assert.Equal(t, e.options.Contract.Digests["small"], string(results[len(results)-1].Rows[0][0]))
-		}
-		assert.False(t, value[bool](t, primary, "select pg_is_in_recovery()"))
-		assert.True(t, value[bool](t, replica, "select pg_is_in_recovery()"))
-	})
-	t.Run("sorts by code point, in UTC, in UTF-8", func(t *testing.T) {
-		assert.Equal(t, "UTF8", value[string](t, primary, "show server_encoding"))
-		assert.Equal(t, "UTC", value[string](t, primary, "show timezone"))
-		assert.Equal(t, "C.UTF-8", value[string](t, primary, "select datcollate from pg_database where datname = current_database()"))
-		assert.True(t, value[bool](t, primary, "select 'Z' < 'a' and 'z' < 'é'"))
-	})
-	t.Run("the role lab is the owner and no superuser", func(t *testing.T) {
-		assert.Equal(t, "lab", value[string](t, primary, "select current_user::text"))
-		assert.False(t, value[bool](t, primary, "select rolsuper or rolreplication or rolcreaterole from pg_roles where rolname = 'lab'"))
-		assert.Equal(t, "lab", value[string](t, primary, "select tableowner::text from pg_tables where tablename = 'review'"))
-	})
-	t.Run("the role lab may read and reset statement statistics on both servers", func(t *testing.T) {
-		for _, conn := range []*pgx.Conn{primary, replica} {
-			_, err := conn.Exec(ctx, "select name from area where id = $1", 1)
-			require.NoError(t, err)
-			const count = "select coalesce(sum(calls), 0)::int from pg_stat_statements where query = 'select name from area where id = $1'"
-			assert.Positive(t, value[int](t, conn, count))
-			_, err = conn.Exec(ctx, "select pg_stat_statements_reset()")
-			require.NoError(t, err)
-			assert.Zero(t, value[int](t, conn, count))
-			// Others' statements too, not only its own.
-			assert.True(t, value[bool](t, conn, "select pg_has_role('lab', 'pg_read_all_stats', 'member')"))
-		}
-	})
-	t.Run("the role lab may end another's backend", func(t *testing.T) {
-		other := connect(t, d.PrimaryURL())
-		assert.True(t, value[bool](t, primary, "select pg_terminate_backend($1)", int32(other.PgConn().PID())))
-	})
-	t.Run("a write reaches the replica", func(t *testing.T) {
-		_, err := primary.Exec(ctx, "update area set name = 'changed' where id = 1")
-		require.NoError(t, err)
-		require.NoError(t, d.WaitReplica(ctx))
-		assert.Equal(t, "changed", value[string](t, replica, "select name from area where id = 1"))
-	})
-	t.Run("the replica refuses writes", func(t *testing.T) {
-		_, err := replica.Exec(ctx, "update area set name = 'changed' where id = 1")
-		require.ErrorContains(t, err, "read-only")
-	})
-	t.Run("a fork is freshly seeded, also while the other is in use, and apart from it", func(t *testing.T) {
-		fork, err := d.Fork(ctx, "mutations_1")
-		require.NoError(t, err)
-		forkReplica := connect(t, fork.ReplicaURL())
-		assert.Equal(t, 1000, value[int](t, forkReplica, "select count(*)::int from item"))
-		assert.NotEqual(t, "changed", value[string](t, forkReplica, "select name from area where id = 1"))
-		forkPrimary := connect(t, fork.PrimaryURL())
-		_, err = forkPrimary.Exec(ctx, "delete from review")
-		require.NoError(t, err)
-		assert.Equal(t, 10000, value[int](t, primary, "select count(*)::int from review"))
-		_, err = forkPrimary.Exec(ctx, "select pg_stat_statements_reset()")
-		require.NoError(t, err, "grants come along")
-		_, err = d.Fork(ctx, "mutations_1")
-		require.Error(t, err, "a name is used once")
-		require.NoError(t, fork.Stop(ctx), "also while somebody is connected to it")
-		assert.Zero(t, value[int](t, primary, "select count(*)::int from pg_database where datname = 'mutations_1'"))
-	})
-	t.Run("a fork's name is no SQL", func(t *testing.T) {
-		_, err := d.Fork(ctx, "x; drop database lab")
-		require.ErrorContains(t, err, "not a name")
-	})
-	t.Run("nobody gets in without the password", func(t *testing.T) {
-		for _, address := range []string{d.PrimaryURL(), d.ReplicaURL(), d.AdminPrimaryURL()} {
-			u, err := url.Parse(address)
-			require.NoError(t, err)
-			assert.Equal(t, "127.0.0.1", u.Hostname())
-			password, _ := u.User.Password()
-			assert.Len(t, password, 32)
-			u.User = url.UserPassword(u.User.Username(), "guess")
-			_, err = pgconn.Connect(ctx, u.String())
-			require.ErrorContains(t, err, "password authentication failed")
-		}
-	})
-	t.Run("usage counts the backends of both servers, ended ones included", func(t *testing.T) {
-		for _, address := range []string{d.PrimaryURL(), d.ReplicaURL()} {
-			before, err := d.Usage(ctx)
-			require.NoError(t, err)
-			conn, err := pgx.Connect(ctx, address)
-			require.NoError(t, err)
-			var spent float64
-			require.NoError(t, conn.QueryRow(ctx, "select count(*) from generate_series(1, 2000000) n where n % 7 = 3").Scan(&spent))
-			during, err := d.Usage(ctx)
-			require.NoError(t, err)
-			require.NoError(t, conn.Close(ctx))
-			assert.Greater(t, during.CPU, before.CPU)
-			assert.Eventually(t, func() bool {
-				after, err := d.Usage(ctx)
-				// The backend's account goes over to the postmaster's, which is kept in hundredths of a second.
-				return err == nil && after.CPU >= during.CPU-30*time.Millisecond && len(d.Pids()) > 0
-			}, 10*time.Second, 10*time.Millisecond)
-		}
-	})
+	d := enginetest.Database(t, e, e.options.Contract)
 	t.Run("memory is known", func(t *testing.T) {
 		memory, err := d.Memory(ctx)
 		require.NoError(t, err)
-		if mayReadOthersMemory() || e.user.credential == nil {
+		if host.MayReadOthersMemory() || e.user.credential == nil {
 			require.NotNil(t, memory.PSSBytes)
 			assert.Greater(t, *memory.PSSBytes, int64(10<<20))
 		} else {
@@ -404,29 +278,6 @@ func databaseKeepsItsPromises(t *testing.T, e *Engine) {
 		}
 		assert.NotZero(t, e.user.uid)
 		assert.Equal(t, e.placement.Database, affinityOf(t, d.Pids()[0]))
-	})
-	t.Run("a restart cuts connections, keeps the addresses and the data", func(t *testing.T) {
-		require.NoError(t, d.Restart(ctx))
-		_, err := primary.Exec(ctx, "select 1")
-		require.Error(t, err, "the old connection is cut")
-		again, onReplica := connect(t, d.PrimaryURL()), connect(t, d.ReplicaURL())
-		assert.Equal(t, "changed", value[string](t, again, "select name from area where id = 1"))
-		_, err = again.Exec(ctx, "update area set name = 'after' where id = 1")
-		require.NoError(t, err)
-		require.NoError(t, d.WaitReplica(ctx))
-		assert.Equal(t, "after", value[string](t, onReplica, "select name from area where id = 1"))
-	})
-	t.Run("two have passwords and ports of their own", func(t *testing.T) {
-		other := testDatabase(t, e)
-		assert.NotEqual(t, d.PrimaryURL(), other.PrimaryURL())
-		assert.NotEqual(t, "after", value[string](t, connect(t, other.PrimaryURL()), "select name from area where id = 1"))
-		require.NoError(t, other.Stop(ctx))
-		assert.Empty(t, other.Pids())
-		require.NoError(t, other.Stop(ctx), "twice is as good")
-	})
-	t.Run("an unknown size lists what there is", func(t *testing.T) {
-		_, err := e.Database(ctx, engine.DatabaseSpec{Size: "huge"})
-		require.ErrorContains(t, err, "small, standard")
 	})
 }
 
@@ -459,7 +310,7 @@ func TestContender(t *testing.T) {
 		s := start(t, "ok", map[string]string{"LOADER": "off", "POOL_SIZE": "3"})
 		assert.Equal(t, s.URL()+"/graphql", s.GraphQLURL())
 		assert.Equal(t, s.URL()+"/metrics", s.MetricsURL())
-		assert.Positive(t, s.ColdStart())
+		assert.Positive(t, s.ReadyAfter())
 		var pairs []string
 		get(t, s.URL()+"/env", &pairs)
 		environment := map[string]string{}
@@ -494,7 +345,7 @@ func TestContender(t *testing.T) {
 			lines := s.Logs(2)
 			return len(lines) == 2 && lines[0] == "line 298" && lines[1] == "line 299"
 		}, 10*time.Second, 5*time.Millisecond)
-		assert.Len(t, s.Logs(1000), keptLogLines)
+		assert.Len(t, s.Logs(1000), host.KeptLines)
 		require.NoError(t, s.Stop(ctx))
 	})
 	t.Run("usage is its CPU time, ended children included", func(t *testing.T) {
@@ -583,22 +434,47 @@ func TestUpstreamAndAgent(t *testing.T) {
 	assert.ElementsMatch(t, e.placement.Database, cpus)
 	require.NoError(t, s.Stop(ctx))
 
-	result, err := e.Agent(ctx, []byte(`{"burn_ms":50}`))
+	result, err := e.Agent(ctx, nil, []byte(`{"burn_ms":50}`))
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(result.Stdout, &cpus))
 	assert.ElementsMatch(t, e.placement.Agent, cpus)
 	assert.Contains(t, string(result.Stderr), "agent here")
 	assert.GreaterOrEqual(t, result.CPU, 50*time.Millisecond)
 
-	_, err = e.Agent(ctx, []byte(`{"fail":true}`))
+	_, err = e.Agent(ctx, nil, []byte(`{"fail":true}`))
 	require.ErrorContains(t, err, "exit status 2")
 	require.ErrorContains(t, err, "agent here")
 
 	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 	defer cancel()
-	_, err = e.Agent(short, []byte(`{"hang":true}`))
+	_, err = e.Agent(short, nil, []byte(`{"hang":true}`))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Empty(t, e.run.processes)
+}
+
+func TestRedis(t *testing.T) {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		require.NotEqual(t, "true", os.Getenv("CI"), "in CI a skipped part is a failure: %v", err)
+		t.Skip(err)
+	}
+	e := testEngine(t)
+	s, err := e.Redis(t.Context())
+	require.NoError(t, err)
+	u, err := url.Parse(s.URL())
+	require.NoError(t, err)
+	assert.Equal(t, "127.0.0.1", u.Hostname())
+	password, _ := u.User.Password()
+	assert.Len(t, password, 32)
+	conn, err := net.Dial("tcp4", u.Host)
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "PING\r\n")
+	require.NoError(t, err)
+	answer := make([]byte, 7)
+	_, err = io.ReadFull(conn, answer)
+	require.NoError(t, err)
+	assert.Equal(t, "-NOAUTH", string(answer), "nobody gets in without the password")
+	require.NoError(t, s.Stop(t.Context()))
 }
 
 func TestDescribe(t *testing.T) {
@@ -618,8 +494,8 @@ func TestDescribe(t *testing.T) {
 
 // lives says whether a process is there and no zombie.
 func lives(pid int) bool {
-	stat, err := readProcStat("/proc", pid)
-	return err == nil && stat.state != 'Z' && stat.state != 'X'
+	stat, err := host.ReadProcStat("/proc", pid)
+	return err == nil && stat.State != 'Z' && stat.State != 'X'
 }
 
 func affinityOf(t *testing.T, pid int) []int {
@@ -703,7 +579,7 @@ func TestSweepDoesNotTouchAProcessThatOnlyHasTheId(t *testing.T) {
 		_ = bystander.Process.Kill()
 		_ = bystander.Wait()
 	})
-	stat, err := readProcStat("/proc", bystander.Process.Pid)
+	stat, err := host.ReadProcStat("/proc", bystander.Process.Pid)
 	require.NoError(t, err)
 	write := func(name string, m marker) string {
 		dir := filepath.Join(temp, runPrefix+name)
@@ -714,12 +590,12 @@ func TestSweepDoesNotTouchAProcessThatOnlyHasTheId(t *testing.T) {
 		return dir
 	}
 	// An orchestrator whose id another process has now, and a child likewise.
-	gone := processID{Pid: bystander.Process.Pid, StartTicks: stat.startTicks - 1}
-	reused := write("reused", marker{Kind: markerKind, ID: "a", BootID: bootID(), Orchestrator: gone, Processes: []processID{gone}})
+	gone := host.ProcessID{Pid: bystander.Process.Pid, StartTicks: stat.StartTicks - 1}
+	reused := write("reused", marker{Kind: markerKind, ID: "a", BootID: host.BootID(), Orchestrator: gone, Processes: []host.ProcessID{gone}})
 	// The same ids of another start of the machine.
-	same := processID{Pid: bystander.Process.Pid, StartTicks: stat.startTicks}
-	rebooted := write("rebooted", marker{Kind: markerKind, ID: "b", BootID: "another", Orchestrator: same, Processes: []processID{same}})
-	running := write("running", marker{Kind: markerKind, ID: "c", BootID: bootID(), Orchestrator: same})
+	same := host.ProcessID{Pid: bystander.Process.Pid, StartTicks: stat.StartTicks}
+	rebooted := write("rebooted", marker{Kind: markerKind, ID: "b", BootID: "another", Orchestrator: same, Processes: []host.ProcessID{same}})
+	running := write("running", marker{Kind: markerKind, ID: "c", BootID: host.BootID(), Orchestrator: same})
 	target := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(target, markerName), []byte(`{"kind":"`+markerKind+`","id":"d","orchestrator":{"pid":1}}`), 0o600))
 	require.NoError(t, os.Symlink(target, filepath.Join(temp, runPrefix+"link")))

@@ -8,19 +8,16 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/host"
 )
 
-const (
-	keptLogLines    = 200
-	longestLogBytes = 16 << 10
-)
+const longestLogBytes = 16 << 10
 
 // process is one started program with its process group.
 type process struct {
@@ -28,7 +25,7 @@ type process struct {
 	cmd     *exec.Cmd
 	pid     int
 	started time.Time
-	logs    ring
+	logs    host.Lines
 	// firstLine receives the first line on standard output, and is closed without one where that ends first.
 	firstLine chan string
 	exited    chan struct{}
@@ -134,7 +131,7 @@ func (p *process) readLines(stream *os.File, first chan string) {
 		for isPrefix && err == nil {
 			_, isPrefix, err = reader.ReadLine()
 		}
-		p.logs.add(text)
+		p.logs.Add(text)
 		if first != nil {
 			first <- text
 			close(first)
@@ -191,68 +188,23 @@ func (p *process) exitError() error {
 	} else if p.waitErr != nil {
 		status = p.waitErr.Error()
 	}
-	return fmt.Errorf("%s ended with %s%s", p.name, status, quoteLog(p.logs.last(20)))
-}
-
-func quoteLog(lines []string) string {
-	if len(lines) == 0 {
-		return "; it logged nothing"
-	}
-	text := "; its last lines:"
-	for _, line := range lines {
-		text += "\n  " + line
-	}
-	return text
+	return fmt.Errorf("%s ended with %s%s", p.name, status, host.QuoteLog(p.logs.Last(20)))
 }
 
 // Pids, Usage and Memory make a process an engine.Meter.
 
-func (p *process) Pids() []int { return pidsOf(p.pid) }
+func (p *process) Pids() []int { return host.PidsOf(p.pid) }
 
 func (p *process) Usage(context.Context) (engine.Usage, error) {
 	if !p.alive() {
 		return engine.Usage{}, fmt.Errorf("%s: %w", p.name, engine.ErrExited)
 	}
-	return treeUsage(p.pid)
+	return host.TreeUsage(p.pid)
 }
 
 func (p *process) Memory(context.Context) (engine.Memory, error) {
 	if !p.alive() {
 		return engine.Memory{}, fmt.Errorf("%s: %w", p.name, engine.ErrExited)
 	}
-	return treeMemory(p.pid)
-}
-
-func pidsOf(roots ...int) []int {
-	found, err := tree("/proc", roots...)
-	if err != nil {
-		return nil
-	}
-	pids := make([]int, len(found))
-	for i, stat := range found {
-		pids[i] = stat.pid
-	}
-	return pids
-}
-
-// ring keeps the last lines that were added.
-type ring struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (r *ring) add(line string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.lines) == 2*keptLogLines {
-		r.lines = append(r.lines[:0], r.lines[keptLogLines:]...)
-	}
-	r.lines = append(r.lines, line)
-}
-
-func (r *ring) last(n int) []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	kept := r.lines[max(0, len(r.lines)-min(n, keptLogLines)):]
-	return append([]string(nil), kept...)
+	return host.TreeMemory(p.pid)
 }

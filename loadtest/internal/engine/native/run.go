@@ -2,12 +2,11 @@ package native
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"lab/loadtest/internal/engine/host"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,23 +31,16 @@ type run struct {
 	dir string
 
 	mu        sync.Mutex
-	processes []processID
-}
-
-// processID names a process for good: process ids are used again, with a start time they are not.
-type processID struct {
-	Name       string `json:"name,omitempty"`
-	Pid        int    `json:"pid"`
-	StartTicks uint64 `json:"start_ticks"`
+	processes []host.ProcessID
 }
 
 // marker is the file in a run's folder that says whose it is.
 type marker struct {
-	Kind         string      `json:"kind"`
-	ID           string      `json:"id"`
-	BootID       string      `json:"boot_id"`
-	Orchestrator processID   `json:"orchestrator"`
-	Processes    []processID `json:"processes"`
+	Kind         string           `json:"kind"`
+	ID           string           `json:"id"`
+	BootID       string           `json:"boot_id"`
+	Orchestrator host.ProcessID   `json:"orchestrator"`
+	Processes    []host.ProcessID `json:"processes"`
 }
 
 // newRun makes the folder. Other users may pass through it (PostgreSQL's does) and read nothing in it.
@@ -57,7 +49,7 @@ func newRun(tempDir string) (*run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the run's folder: %w", err)
 	}
-	r := &run{id: randomHex(8), dir: dir}
+	r := &run{id: host.RandomHex(8), dir: dir}
 	if err := r.writeMarker(); err != nil {
 		os.RemoveAll(dir)
 		return nil, err
@@ -69,22 +61,15 @@ func newRun(tempDir string) (*run, error) {
 	return r, nil
 }
 
-func randomHex(bytes int) string {
-	random := make([]byte, bytes)
-	// It never fails: crypto/rand.Read ends the program rather than return an error.
-	_, _ = rand.Read(random)
-	return hex.EncodeToString(random)
-}
-
 // add enters a process that was just started.
 func (r *run) add(name string, pid int) {
-	stat, err := readProcStat("/proc", pid)
+	stat, err := host.ReadProcStat("/proc", pid)
 	if err != nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.processes = append(r.processes, processID{Name: name, Pid: pid, StartTicks: stat.startTicks})
+	r.processes = append(r.processes, host.ProcessID{Name: name, Pid: pid, StartTicks: stat.StartTicks})
 	// Without the entry the sweep still knows the process by its environment or its folder.
 	_ = r.writeMarker()
 }
@@ -104,13 +89,13 @@ func (r *run) remove(pid int) {
 
 // writeMarker replaces the marker in one step, so that a sweep never reads half of one.
 func (r *run) writeMarker() error {
-	self, err := readProcStat("/proc", os.Getpid())
+	self, err := host.ReadProcStat("/proc", os.Getpid())
 	if err != nil {
 		return fmt.Errorf("write the run's marker: %w", err)
 	}
 	text, err := json.Marshal(marker{
-		Kind: markerKind, ID: r.id, BootID: bootID(),
-		Orchestrator: processID{Pid: self.pid, StartTicks: self.startTicks}, Processes: r.processes,
+		Kind: markerKind, ID: r.id, BootID: host.BootID(),
+		Orchestrator: host.ProcessID{Pid: self.PID, StartTicks: self.StartTicks}, Processes: r.processes,
 	})
 	if err != nil {
 		return fmt.Errorf("write the run's marker: %w", err)
@@ -171,7 +156,7 @@ func Sweep(tempDir string) ([]Swept, error) {
 			continue
 		}
 		swept := Swept{Dir: dir}
-		if m.BootID == bootID() {
+		if m.BootID == host.BootID() {
 			swept.Pids = m.killProcesses(dir)
 		}
 		if err := deleteRun(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -208,13 +193,7 @@ func readMarker(dir string) (marker, bool) {
 }
 
 func (m marker) orchestratorLives() bool {
-	return m.BootID == bootID() && m.Orchestrator.lives()
-}
-
-// lives says whether this very process still runs.
-func (id processID) lives() bool {
-	stat, err := readProcStat("/proc", id.Pid)
-	return err == nil && stat.startTicks == id.StartTicks && stat.state != 'Z' && stat.state != 'X'
+	return m.BootID == host.BootID() && m.Orchestrator.Lives()
 }
 
 // killProcesses kills what still lives of the run, until nothing does: a process may start another while we look.
@@ -236,13 +215,13 @@ func (m marker) killProcesses(dir string) []int {
 
 // survivors returns the processes that belong to the run.
 func (m marker) survivors(dir string) []int {
-	all, err := processes("/proc")
+	all, err := host.Processes("/proc")
 	if err != nil {
 		return nil
 	}
 	var pids []int
 	for pid, stat := range all {
-		if stat.state != 'Z' && stat.state != 'X' && m.owns(dir, pid) {
+		if stat.State != 'Z' && stat.State != 'X' && m.owns(dir, pid) {
 			pids = append(pids, pid)
 		}
 	}
@@ -257,7 +236,7 @@ func (m marker) owns(dir string, pid int) bool {
 		return false
 	}
 	for _, id := range m.Processes {
-		if id.Pid == pid && id.lives() {
+		if id.Pid == pid && id.Lives() {
 			return true
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +21,9 @@ import (
 
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/engine/ready"
+	"lab/loadtest/internal/engine/redis"
 )
 
 // service is a started program that says on its first line where it listens.
@@ -35,7 +38,7 @@ type service struct {
 }
 
 func (s *service) URL() string             { return s.url }
-func (s *service) Logs(n int) []string     { return s.logs.last(n) }
+func (s *service) Logs(n int) []string     { return s.logs.Last(n) }
 func (s *service) Exited() <-chan struct{} { return s.exited }
 
 // Stop sends SIGTERM and waits for a graceful end.
@@ -56,14 +59,16 @@ func (s *service) Stop(ctx context.Context) error {
 // contenderService is an engine.Contender.
 type contenderService struct {
 	*service
-	arm       contender.Arm
-	coldStart time.Duration
+	arm        contender.Arm
+	readyAfter time.Duration
 }
 
-func (c *contenderService) Arm() contender.Arm       { return c.arm }
-func (c *contenderService) GraphQLURL() string       { return c.url + "/graphql" }
-func (c *contenderService) MetricsURL() string       { return c.url + "/metrics" }
-func (c *contenderService) ColdStart() time.Duration { return c.coldStart }
+func (c *contenderService) Arm() contender.Arm        { return c.arm }
+func (c *contenderService) GraphQLURL() string        { return c.url + "/graphql" }
+func (c *contenderService) MetricsURL() string        { return c.url + "/metrics" }
+func (c *contenderService) LoadURL() string           { return c.GraphQLURL() }
+func (c *contenderService) Started() time.Time        { return c.started }
+func (c *contenderService) ReadyAfter() time.Duration { return c.readyAfter }
 
 // command makes the command of an arm: a program named with a slash is the repository's own.
 func command(arm contender.Arm, words []string) (*exec.Cmd, error) {
@@ -142,7 +147,7 @@ func (e *Engine) Contender(ctx context.Context, spec engine.ContenderSpec) (engi
 	if err != nil {
 		return nil, err
 	}
-	return &contenderService{service: s.service, arm: spec.Arm, coldStart: s.coldStart}, nil
+	return &contenderService{service: s.service, arm: spec.Arm, readyAfter: s.readyAfter}, nil
 }
 
 // Upstream starts this program's hidden command of that name.
@@ -163,25 +168,25 @@ func (e *Engine) Upstream(ctx context.Context, spec engine.UpstreamSpec) (engine
 
 type startedService struct {
 	*service
-	coldStart time.Duration
+	readyAfter time.Duration
 }
 
-// startService starts a program, learns its address from its first line and waits until ready answers 200.
-func (e *Engine) startService(ctx context.Context, cpus *spawner, name string, cmd *exec.Cmd, patience time.Duration, ready string, stopPatience time.Duration) (startedService, error) {
+// startService starts a program, learns its address from its first line and waits until readyPath answers 200.
+func (e *Engine) startService(ctx context.Context, cpus *spawner, name string, cmd *exec.Cmd, patience time.Duration, readyPath string, stopPatience time.Duration) (startedService, error) {
 	p, err := e.start(cpus, cmd, startOptions{name: name, deathSignal: syscall.SIGKILL})
 	if err != nil {
 		return startedService{}, err
 	}
 	s := &service{process: p, patience: stopPatience}
 	s.forget = e.keep(s.Stop)
-	coldStart, err := s.waitReady(ctx, patience, ready)
+	readyAfter, err := s.waitReady(ctx, patience, readyPath)
 	if err != nil {
 		p.signal(syscall.SIGKILL)
 		<-p.exited
 		s.forget()
 		return startedService{}, err
 	}
-	return startedService{service: s, coldStart: coldStart}, nil
+	return startedService{service: s, readyAfter: readyAfter}, nil
 }
 
 // waitReady returns how long it took from the start to the first 200.
@@ -196,7 +201,7 @@ func (s *service) waitReady(ctx context.Context, patience time.Duration, path st
 			case <-s.exited:
 				return 0, s.exitError()
 			case <-ctx.Done():
-				return 0, fmt.Errorf("%s closed its output without saying where it listens%s", s.name, quoteLog(s.logs.last(20)))
+				return 0, fmt.Errorf("%s closed its output without saying where it listens%s", s.name, host.QuoteLog(s.logs.Last(20)))
 			}
 		}
 		url, err := addressOf(line)
@@ -207,54 +212,16 @@ func (s *service) waitReady(ctx context.Context, patience time.Duration, path st
 				return 0, s.exitError()
 			case <-time.After(200 * time.Millisecond):
 			}
-			return 0, fmt.Errorf("%s: the first line does not say where it listens: %w%s", s.name, err, quoteLog(s.logs.last(20)))
+			return 0, fmt.Errorf("%s: the first line does not say where it listens: %w%s", s.name, err, host.QuoteLog(s.logs.Last(20)))
 		}
 		s.url = url
 	case <-ctx.Done():
-		return 0, fmt.Errorf("%s did not say within %s where it listens%s", s.name, patience, quoteLog(s.logs.last(20)))
+		return 0, fmt.Errorf("%s did not say within %s where it listens%s", s.name, patience, host.QuoteLog(s.logs.Last(20)))
 	}
-	// No connection of ours stays behind in the server.
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
-	const shortest, longest, eager = 5 * time.Millisecond, 50 * time.Millisecond, 2 * time.Second
-	last := "no answer"
-	for {
-		status, err := probe(ctx, client, s.url+path)
-		now := time.Since(s.started)
-		switch {
-		case err == nil && status == http.StatusOK:
-			return now, nil
-		case err == nil:
-			last = "status " + strconv.Itoa(status)
-		case ctx.Err() == nil:
-			last = err.Error()
-		}
-		// Often at first, since the time to become ready is a figure; then seldom, since each question costs the server.
-		wait := shortest
-		if now > eager {
-			wait = longest
-		}
-		select {
-		case <-s.exited:
-			return 0, s.exitError()
-		case <-ctx.Done():
-			return 0, fmt.Errorf("%s was not ready within %s (%s: %s)%s", s.name, patience, path, last, quoteLog(s.logs.last(20)))
-		case <-time.After(wait):
-		}
-	}
-}
-
-func probe(ctx context.Context, client *http.Client, url string) (status int, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
-	return response.StatusCode, nil
+	return ready.Wait(ctx, ready.Program{
+		Name: s.name, URL: s.url + path, Started: s.started, Patience: patience,
+		Exited: s.exited, ExitError: s.exitError, Logs: s.logs.Last,
+	})
 }
 
 // addressOf reads the base address out of a line such as {"msg":"listening","port":40123,…}.
@@ -293,8 +260,14 @@ func (e *Engine) Version(ctx context.Context, arm contender.Arm) (contender.Vers
 	return version, nil
 }
 
+// Identity is empty: an arm is started as the program that is built of its sources here.
+func (e *Engine) Identity(context.Context, contender.Arm) (string, error) { return "", nil }
+
+// Loopback is the same for all processes of this machine.
+func (e *Engine) Loopback() (listen, dial string) { return "127.0.0.1", "127.0.0.1" }
+
 // Agent runs the load generator.
-func (e *Engine) Agent(ctx context.Context, stdin []byte) (engine.AgentResult, error) {
+func (e *Engine) Agent(ctx context.Context, _ engine.Contender, stdin []byte) (engine.AgentResult, error) {
 	cmd := exec.Command(e.options.Binary, "agent")
 	cmd.Env = e.baseEnvironment()
 	cmd.Dir = e.run.dir
@@ -307,7 +280,7 @@ func (e *Engine) Agent(ctx context.Context, stdin []byte) (engine.AgentResult, e
 	}
 	return engine.AgentResult{
 		Stdout: stdout,
-		Stderr: []byte(strings.Join(p.logs.last(keptLogLines), "\n")),
+		Stderr: []byte(strings.Join(p.logs.Last(host.KeptLines), "\n")),
 		CPU:    p.status.UserTime() + p.status.SystemTime(),
 	}, nil
 }
@@ -338,4 +311,36 @@ func (e *Engine) runToEnd(ctx context.Context, cpus *spawner, cmd *exec.Cmd, nam
 		return nil, nil, fmt.Errorf("%s: %w", name, ctx.Err())
 	}
 	return stdout.Bytes(), p, nil
+}
+
+// Redis starts this machine's redis-server beside the database.
+func (e *Engine) Redis(ctx context.Context) (engine.Service, error) {
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, errors.New("redis-server is not installed: on Debian `apt-get install redis-server`")
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	password, address := host.RandomHex(16), net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	// On standard input, so that the password is in nobody's arguments.
+	cmd := exec.Command(program, "-")
+	cmd.Env = e.baseEnvironment()
+	cmd.Dir = e.run.dir
+	p, err := e.start(e.databaseCPUs, cmd, startOptions{
+		name: "redis", deathSignal: syscall.SIGKILL, stdin: strings.NewReader(redis.Configuration("127.0.0.1", port, password)),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &service{process: p, url: redis.URL(address, password), patience: 5 * time.Second}
+	s.forget = e.keep(s.Stop)
+	if err := redis.WaitReady(ctx, address, password, p.exited, p.exitError, p.logs.Last); err != nil {
+		p.signal(syscall.SIGKILL)
+		<-p.exited
+		s.forget()
+		return nil, err
+	}
+	return s, nil
 }

@@ -80,22 +80,3 @@ func setAffinity(cpus []int) error {
 	}
 	return nil
 }
-
-// allowedCPUs returns the CPUs that this program may use, in numerical order.
-func allowedCPUs() ([]int, error) {
-	var set unix.CPUSet
-	// 0 is the calling thread; the spawners' threads alone have another mask than the program was given.
-	if err := unix.SchedGetaffinity(unix.Getpid(), &set); err != nil {
-		return nil, fmt.Errorf("ask for the CPU affinity: %w", err)
-	}
-	var cpus []int
-	for cpu := 0; cpu < len(set)*64; cpu++ {
-		if set.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
-	}
-	if len(cpus) == 0 {
-		return nil, errors.New("the CPU affinity is empty")
-	}
-	return cpus, nil
-}

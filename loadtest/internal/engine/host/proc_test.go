@@ -1,4 +1,4 @@
-package native
+package host
 
 import (
 	"os"
@@ -21,7 +21,7 @@ func TestParseProcStat(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := parseProcStat([]byte(test.line))
 			require.NoError(t, err)
-			assert.Equal(t, procStat{pid: 42, parent: 7, state: 'S', childCPU: 770 * time.Millisecond, startTicks: 98765}, got)
+			assert.Equal(t, ProcStat{PID: 42, Parent: 7, State: 'S', ChildCPU: 770 * time.Millisecond, StartTicks: 98765}, got)
 		})
 	}
 	for _, bad := range []string{"", "42", "42 (x", "42 (x) S 1", "x (x)" + rest, ") ("} {
@@ -64,11 +64,11 @@ func TestTree(t *testing.T) {
 		"self": "",
 	})
 	pids := func(roots ...int) []int {
-		found, err := tree(dir, roots...)
+		found, err := Tree(dir, roots...)
 		require.NoError(t, err)
 		var pids []int
 		for _, stat := range found {
-			pids = append(pids, stat.pid)
+			pids = append(pids, stat.PID)
 		}
 		return pids
 	}
@@ -81,50 +81,39 @@ func TestTree(t *testing.T) {
 
 func TestStatusNumber(t *testing.T) {
 	const rollup = "55d0-7ffe ---p 0 00:00 0 [rollup]\nRss:  2048 kB\nPss:   1536 kB\nPss_Dirty:  9 kB\n"
-	assert.Equal(t, int64(1536), statusNumber([]byte(rollup), "\nPss:"))
-	assert.Equal(t, int64(0), statusNumber([]byte(rollup), "\nSwap:"))
-	assert.Equal(t, int64(0), statusNumber([]byte("x\nPss:\n"), "\nPss:"))
+	assert.Equal(t, int64(1536), StatusNumber([]byte(rollup), "\nPss:"))
+	assert.Equal(t, int64(0), StatusNumber([]byte(rollup), "\nSwap:"))
+	assert.Equal(t, int64(0), StatusNumber([]byte("x\nPss:\n"), "\nPss:"))
 }
 
 func TestCPUTimeIsOfTheWholeProcess(t *testing.T) {
-	before, err := cpuTime(os.Getpid())
+	before, err := CPUTime(os.Getpid())
 	require.NoError(t, err)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		burn(20 * time.Millisecond)
+		for {
+			if now, err := CPUTime(os.Getpid()); err != nil || now-before >= 20*time.Millisecond {
+				return
+			}
+		}
 	}()
 	<-done
-	after, err := cpuTime(os.Getpid())
+	after, err := CPUTime(os.Getpid())
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, after-before, 20*time.Millisecond)
-	_, err = cpuTime(1 << 22)
+	_, err = CPUTime(1 << 22)
 	require.Error(t, err)
 }
 
 func TestRingKeepsTheLastLines(t *testing.T) {
-	var r ring
-	assert.Empty(t, r.last(5))
-	for i := range 3*keptLogLines + 7 {
-		r.add(string(rune('a' + i%26)))
+	var r Lines
+	assert.Empty(t, r.Last(5))
+	for i := range 3*KeptLines + 7 {
+		r.Add(string(rune('a' + i%26)))
 	}
-	assert.Len(t, r.last(keptLogLines*3), keptLogLines)
-	last := 3*keptLogLines + 6
-	assert.Equal(t, []string{string(rune('a' + (last-1)%26)), string(rune('a' + last%26))}, r.last(2))
-	assert.Empty(t, r.last(0))
-}
-
-func TestAddressOf(t *testing.T) {
-	got, err := addressOf(`{"time":"2026-01-01T00:00:00.000Z","level":"info","msg":"listening","url":"http://127.0.0.1:40123/graphql","port":40123,"pid":1}`)
-	require.NoError(t, err)
-	assert.Equal(t, "http://127.0.0.1:40123", got)
-	for name, line := range map[string]string{
-		"no JSON": "listening on 40123", "another message": `{"msg":"starting","port":1}`,
-		"no port": `{"msg":"listening"}`, "a port beyond": `{"msg":"listening","port":65536}`, "empty": "",
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := addressOf(line)
-			require.Error(t, err)
-		})
-	}
+	assert.Len(t, r.Last(KeptLines*3), KeptLines)
+	last := 3*KeptLines + 6
+	assert.Equal(t, []string{string(rune('a' + (last-1)%26)), string(rune('a' + last%26))}, r.Last(2))
+	assert.Empty(t, r.Last(0))
 }

@@ -1,4 +1,5 @@
-package native
+// Package host reads what this machine tells of itself and of its processes: /proc, CPUs, memory.
+package host
 
 import (
 	"bytes"
@@ -21,33 +22,33 @@ import (
 // userHz is the unit of times in /proc/PID/stat: USER_HZ, 100 on every architecture that Linux runs Go on.
 const userHz = 100
 
-// procStat holds the fields of /proc/PID/stat that are used here (see proc_pid_stat(5)).
-type procStat struct {
-	pid, parent int
-	state       byte
+// ProcStat holds the fields of /proc/PID/stat that are used here (see proc_pid_stat(5)).
+type ProcStat struct {
+	PID, Parent int
+	State       byte
 	// childCPU is the CPU time of children that have been waited for, and of theirs.
-	childCPU time.Duration
+	ChildCPU time.Duration
 	// startTicks is when the process started, in ticks since the machine did. With the pid it names a process for good.
-	startTicks uint64
+	StartTicks uint64
 }
 
-func readProcStat(procDir string, pid int) (procStat, error) {
+func ReadProcStat(procDir string, pid int) (ProcStat, error) {
 	text, err := os.ReadFile(filepath.Join(procDir, strconv.Itoa(pid), "stat"))
 	if err != nil {
-		return procStat{}, err
+		return ProcStat{}, err
 	}
 	return parseProcStat(text)
 }
 
-func parseProcStat(text []byte) (procStat, error) {
+func parseProcStat(text []byte) (ProcStat, error) {
 	// The second field is the program's name in parentheses, which may itself hold spaces and parentheses.
 	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
 	if open < 1 || end < open {
-		return procStat{}, fmt.Errorf("not a stat line: %q", text)
+		return ProcStat{}, fmt.Errorf("not a stat line: %q", text)
 	}
 	fields := strings.Fields(string(text[end+1:]))
 	if len(fields) < 20 {
-		return procStat{}, fmt.Errorf("a stat line of only %d fields", len(fields)+2)
+		return ProcStat{}, fmt.Errorf("a stat line of only %d fields", len(fields)+2)
 	}
 	// fields[0] is field 3 of the manual page.
 	number := func(field int) uint64 {
@@ -59,19 +60,19 @@ func parseProcStat(text []byte) (procStat, error) {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:open])))
 	if err != nil {
-		return procStat{}, fmt.Errorf("not a stat line: %q", text)
+		return ProcStat{}, fmt.Errorf("not a stat line: %q", text)
 	}
-	return procStat{
-		pid:        pid,
-		state:      fields[0][0],
-		parent:     int(number(4)),
-		childCPU:   time.Duration(number(16)+number(17)) * time.Second / userHz,
-		startTicks: number(22),
+	return ProcStat{
+		PID:        pid,
+		State:      fields[0][0],
+		Parent:     int(number(4)),
+		ChildCPU:   time.Duration(number(16)+number(17)) * time.Second / userHz,
+		StartTicks: number(22),
 	}, nil
 }
 
 // processes reads the stat line of every process there is. Processes that end meanwhile are left out.
-func processes(procDir string) (map[int]procStat, error) {
+func Processes(procDir string) (map[int]ProcStat, error) {
 	dir, err := os.Open(procDir)
 	if err != nil {
 		return nil, err
@@ -81,13 +82,13 @@ func processes(procDir string) (map[int]procStat, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[int]procStat, len(names))
+	all := make(map[int]ProcStat, len(names))
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
 		if err != nil {
 			continue
 		}
-		if stat, err := readProcStat(procDir, pid); err == nil {
+		if stat, err := ReadProcStat(procDir, pid); err == nil {
 			all[pid] = stat
 		}
 	}
@@ -95,26 +96,26 @@ func processes(procDir string) (map[int]procStat, error) {
 }
 
 // tree returns those of the roots that live, and their descendants, each before its children.
-func tree(procDir string, roots ...int) ([]procStat, error) {
-	all, err := processes(procDir)
+func Tree(procDir string, roots ...int) ([]ProcStat, error) {
+	all, err := Processes(procDir)
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
 	children := map[int][]int{}
 	for pid, stat := range all {
-		children[stat.parent] = append(children[stat.parent], pid)
+		children[stat.Parent] = append(children[stat.Parent], pid)
 	}
 	for _, pids := range children {
 		sort.Ints(pids)
 	}
-	var found []procStat
+	var found []ProcStat
 	seen := map[int]bool{}
 	queue := append([]int(nil), roots...)
 	for len(queue) > 0 {
 		pid := queue[0]
 		queue = queue[1:]
 		stat, lives := all[pid]
-		if !lives || stat.state == 'Z' || stat.state == 'X' || seen[pid] {
+		if !lives || stat.State == 'Z' || stat.State == 'X' || seen[pid] {
 			continue
 		}
 		seen[pid] = true
@@ -126,7 +127,7 @@ func tree(procDir string, roots ...int) ([]procStat, error) {
 
 // cpuTime reads a process's CPU clock: user and system time of all its threads, ended ones included, in nanoseconds.
 // The counters in /proc/PID/stat are the same account cut to hundredths of a second.
-func cpuTime(pid int) (time.Duration, error) {
+func CPUTime(pid int) (time.Duration, error) {
 	// A process's clock has the id ~pid << 3 | CPUCLOCK_SCHED, as clock_getcpuclockid(3) makes it.
 	const cpuClockSched = 2
 	var ts unix.Timespec
@@ -136,9 +137,9 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// treeUsage adds up what the trees under the roots have used.
-func treeUsage(roots ...int) (engine.Usage, error) {
-	found, err := tree("/proc", roots...)
+// TreeUsage adds up what the trees under the roots have used.
+func TreeUsage(roots ...int) (engine.Usage, error) {
+	found, err := Tree("/proc", roots...)
 	if err != nil {
 		return engine.Usage{}, err
 	}
@@ -147,17 +148,26 @@ func treeUsage(roots ...int) (engine.Usage, error) {
 	}
 	var usage engine.Usage
 	for _, stat := range found {
-		own, err := cpuTime(stat.pid)
+		own, err := CPUTime(stat.PID)
 		if err != nil {
 			// It ended since; its parent's account has it by the next reading.
 			continue
 		}
-		usage.CPU += own + stat.childCPU
-		voluntary, involuntary := contextSwitches(stat.pid)
+		usage.CPU += own + stat.ChildCPU
+		voluntary, involuntary := contextSwitches(stat.PID)
 		usage.VoluntarySwitches += voluntary
 		usage.InvoluntarySwitches += involuntary
 	}
 	return usage, nil
+}
+
+// Switches adds up the context switches of the processes' living threads.
+func Switches(pids []int) (voluntary, involuntary int64) {
+	for _, pid := range pids {
+		v, i := contextSwitches(pid)
+		voluntary, involuntary = voluntary+v, involuntary+i
+	}
+	return voluntary, involuntary
 }
 
 // contextSwitches adds up those of a process's living threads.
@@ -168,14 +178,14 @@ func contextSwitches(pid int) (voluntary, involuntary int64) {
 		if err != nil {
 			continue
 		}
-		voluntary += statusNumber(text, "\nvoluntary_ctxt_switches:")
-		involuntary += statusNumber(text, "\nnonvoluntary_ctxt_switches:")
+		voluntary += StatusNumber(text, "\nvoluntary_ctxt_switches:")
+		involuntary += StatusNumber(text, "\nnonvoluntary_ctxt_switches:")
 	}
 	return voluntary, involuntary
 }
 
-// statusNumber returns the number after a key of a /proc file of "key: number" lines, or 0.
-func statusNumber(text []byte, key string) int64 {
+// StatusNumber returns the number after a key of a /proc file of "key: number" lines, or 0.
+func StatusNumber(text []byte, key string) int64 {
 	_, rest, found := bytes.Cut(text, []byte(key))
 	if !found {
 		return 0
@@ -192,16 +202,16 @@ func statusNumber(text []byte, key string) int64 {
 	return n
 }
 
-// treeMemory adds up the proportional set sizes of the trees under the roots.
-func treeMemory(roots ...int) (engine.Memory, error) {
-	found, err := tree("/proc", roots...)
+// TreeMemory adds up the proportional set sizes of the trees under the roots.
+func TreeMemory(roots ...int) (engine.Memory, error) {
+	found, err := Tree("/proc", roots...)
 	if err != nil {
 		return engine.Memory{}, err
 	}
 	var sum int64
 	var read int
 	for _, stat := range found {
-		text, err := os.ReadFile("/proc/" + strconv.Itoa(stat.pid) + "/smaps_rollup")
+		text, err := os.ReadFile("/proc/" + strconv.Itoa(stat.PID) + "/smaps_rollup")
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH):
 			continue
@@ -209,7 +219,7 @@ func treeMemory(roots ...int) (engine.Memory, error) {
 			// Another user's process, or a kernel without the file: no figure is better than a part of one.
 			return engine.Memory{}, nil
 		}
-		sum += statusNumber(text, "\nPss:") * 1024
+		sum += StatusNumber(text, "\nPss:") * 1024
 		read++
 	}
 	if read == 0 {
@@ -218,11 +228,15 @@ func treeMemory(roots ...int) (engine.Memory, error) {
 	return engine.Memory{PSSBytes: &sum}, nil
 }
 
-// bootID tells one start of the machine from another: process ids and start times begin anew.
-func bootID() string {
-	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+// PidsOf returns the processes of the trees under the roots that live now, each before its children.
+func PidsOf(roots ...int) []int {
+	found, err := Tree("/proc", roots...)
 	if err != nil {
-		return ""
+		return nil
 	}
-	return strings.TrimSpace(string(text))
+	pids := make([]int, len(found))
+	for i, stat := range found {
+		pids[i] = stat.PID
+	}
+	return pids
 }

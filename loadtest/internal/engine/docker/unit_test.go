@@ -1,0 +1,129 @@
+package docker
+
+import (
+	"bytes"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/engine/host"
+)
+
+// newServerAt serves at an address of this machine for as long as the test runs.
+func newServerAt(t *testing.T, listen string, handler http.Handler) string {
+	t.Helper()
+	listener, err := net.Listen("tcp4", net.JoinHostPort(listen, "0"))
+	require.NoError(t, err)
+	server := &http.Server{Handler: handler}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { server.Close() })
+	return "http://" + listener.Addr().String()
+}
+
+func TestOnlyEnginesOfThisMachine(t *testing.T) {
+	for address, fine := range map[string]bool{
+		"unix:///var/run/docker.sock": true, "tcp://127.0.0.1:2375": true, "tcp://localhost:2375": true, "tcp://[::1]:2375": true,
+		"tcp://192.0.2.1:2376": false, "ssh://me@build.example": false, "tcp://build.example:2376": false,
+	} {
+		err := checkAddress(address)
+		if fine {
+			require.NoError(t, err, address)
+		} else {
+			require.ErrorContains(t, err, address)
+		}
+	}
+}
+
+func TestWhatIsLeft(t *testing.T) {
+	me, err := newOwner()
+	require.NoError(t, err)
+	labels := me.labels("contender")
+	assert.False(t, isLeft(labels), "this program lives")
+	assert.True(t, isLeft(withLabels(labels, labelStart, "1")), "another program with the same process id")
+	assert.True(t, isLeft(withLabels(labels, labelBoot, "another")), "the machine was started since")
+	assert.True(t, isLeft(withLabels(labels, labelPid, strconv.Itoa(1<<22+1))), "no such process")
+	assert.False(t, isLeft(withLabels(labels, labelHost, "another", labelBoot, "another")), "another machine's runs cannot be told")
+	assert.False(t, isLeft(withLabels(labels, labelPid, "nonsense")), "a label that is not ours")
+	assert.False(t, isLeft(map[string]string{labelCache: "seed-small"}), "what is kept")
+	assert.NotEqual(t, me.run, host.RandomHex(6))
+}
+
+func TestBuildArguments(t *testing.T) {
+	const dockerfile = "# ARG COMMENT_IMAGE=x\nARG GO_IMAGE=golang:1.26-bookworm\nARG DEBIAN_IMAGE=\"debian:bookworm-slim\"\nARG VERSION=1\nFROM ${GO_IMAGE} AS build\nFROM ${DEBIAN_IMAGE}\n"
+	t.Setenv("GO_IMAGE", "")
+	t.Setenv("DEBIAN_IMAGE", "mirror.example/debian:12")
+	arguments, bases := buildArguments(dockerfile, map[string]string{"PROFILE": "slow"})
+	assert.Equal(t, []string{"golang:1.26-bookworm", "mirror.example/debian:12"}, bases)
+	assert.Equal(t, map[string]string{"GO_IMAGE": "golang:1.26-bookworm", "DEBIAN_IMAGE": "mirror.example/debian:12", "PROFILE": "slow"}, arguments)
+}
+
+func TestContextFiles(t *testing.T) {
+	root := t.TempDir()
+	for name, mode := range map[string]os.FileMode{
+		"contract/limits.json": 0o600, "contract/notes.md": 0o644,
+		"go-server/main.go": 0o664, "go-server/run": 0o700, "go-server/main_test.go": 0o644, "go-server/Dockerfile": 0o644,
+		"go-server/node_modules/x/index.js": 0o644, "go-server/node_modules/keep/index.js": 0o644,
+		"rust-server/main.rs": 0o644, "results/secret": 0o644,
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(root, name), []byte(name), mode))
+	}
+	ignore := "*\n!contract\n!go-server\n!rust-server\n**/*.md\n**/*_test.go\n**/Dockerfile\n**/node_modules\n!go-server/node_modules/keep\n"
+	require.NoError(t, os.WriteFile(filepath.Join(root, ".dockerignore"), []byte(ignore), 0o644))
+	files, err := contextFiles(root, "go-server")
+	require.NoError(t, err)
+	modes := map[string]os.FileMode{}
+	for _, f := range files {
+		modes[f.name] = f.mode
+		assert.Equal(t, f.name, string(f.content))
+	}
+	assert.Equal(t, map[string]os.FileMode{
+		"contract/limits.json": 0o644, "go-server/main.go": 0o644, "go-server/run": 0o755, "go-server/node_modules/keep/index.js": 0o644,
+	}, modes)
+
+	var one, other bytes.Buffer
+	require.NoError(t, writeTar(&one, files))
+	now, err := contextFiles(root, "go-server")
+	require.NoError(t, err)
+	require.NoError(t, writeTar(&other, now))
+	assert.Equal(t, one.Bytes(), other.Bytes(), "the same files are the same bytes")
+
+	require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(root, "go-server", "link")))
+	_, err = contextFiles(root, "go-server")
+	require.ErrorContains(t, err, "go-server/link")
+}
+
+func TestInside(t *testing.T) {
+	e := &Engine{inner: map[string]string{}, network: runNetwork{listen: "172.18.0.1"}}
+	e.publish("127.0.0.1:40123", "primary-1:5432")
+	for address, want := range map[string]string{
+		"postgres://lab:secret@127.0.0.1:40123/lab?sslmode=disable": "postgres://lab:secret@primary-1:5432/lab?sslmode=disable",
+		"http://172.18.0.1:4000":                                    "http://172.18.0.1:4000",
+		"http://service.example:80/x":                               "http://service.example:80/x",
+	} {
+		got, err := e.inside(address)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	for _, address := range []string{"http://127.0.0.1:1", "http://localhost:80", "http://[::1]:80"} {
+		_, err := e.inside(address)
+		require.ErrorContains(t, err, "listen at 172.18.0.1", address)
+	}
+}
+
+// withLabels adds labels to a copy.
+func withLabels(labels map[string]string, more ...string) map[string]string {
+	out := maps.Clone(labels)
+	for pair := range slices.Chunk(more, 2) {
+		out[pair[0]] = pair[1]
+	}
+	return out
+}

@@ -1,0 +1,73 @@
+// Package redis is what a Redis of the lab is in every engine: a cache in memory that is never on disk, behind a password.
+package redis
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"lab/loadtest/internal/engine/host"
+)
+
+// Configuration is what redis-server reads, on standard input or from a file. The directory is one that it may write to.
+func Configuration(bind string, port int, password string) string {
+	return fmt.Sprintf("bind %s\nport %d\nrequirepass %s\nsave \"\"\nappendonly no\nmaxmemory 256mb\nmaxmemory-policy allkeys-lru\n", bind, port, password)
+}
+
+// URL is the server's address with its password.
+func URL(address, password string) string {
+	u := url.URL{Scheme: "redis", User: url.UserPassword("default", password), Host: address}
+	return u.String()
+}
+
+// WaitReady returns when the server takes the password and answers.
+func WaitReady(ctx context.Context, address, password string, exited <-chan struct{}, exitError func() error, logs func(int) []string) error {
+	const patience = 30 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		err := ping(ctx, address, password)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-exited:
+			return exitError()
+		case <-ctx.Done():
+			return fmt.Errorf("redis does not answer: %w%s", err, host.QuoteLog(logs(20)))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// ping speaks the few words of the protocol that this needs.
+func ping(ctx context.Context, address, password string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	if _, err := fmt.Fprintf(conn, "AUTH %s\r\nPING\r\n", password); err != nil {
+		return err
+	}
+	reader := bufio.NewReader(conn)
+	for _, want := range []string{"+OK", "+PONG"} {
+		line, err := reader.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if got := strings.TrimSpace(line); got != want {
+			return fmt.Errorf("expected %s, got %s", want, got)
+		}
+	}
+	return nil
+}
