@@ -98,7 +98,8 @@ lint: need-go need-node need-rust build-node lint-scripts ## Check style and typ
 	cargo fmt --manifest-path rust-server/Cargo.toml --check
 	cargo clippy --manifest-path rust-server/Cargo.toml --locked --all-targets -- -D warnings
 
-SCRIPTS := .ci/run $(filter-out %/tools %/graphiql %/postgres %/stand-ins,$(wildcard scripts/*)) $(wildcard scripts/postgres/* scripts/stand-ins/*)
+# Folders that hold a module or a package have no scripts of the shell.
+SCRIPTS := .ci/run $(shell find scripts -maxdepth 1 -type f) $(wildcard scripts/postgres/* scripts/stand-ins/*)
 .PHONY: lint-scripts
 lint-scripts: need-go
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
