@@ -2,6 +2,7 @@ package summary
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 
@@ -165,7 +166,7 @@ func (a Arm) Bottleneck() (name string, trials int) {
 	for _, t := range a.Throughput {
 		counts[t.Bottleneck]++
 	}
-	for _, k := range slices.Sorted(mapsKeys(counts)) {
+	for _, k := range slices.Sorted(maps.Keys(counts)) {
 		if counts[k] > trials {
 			name, trials = k, counts[k]
 		}
@@ -300,7 +301,7 @@ func (g *Group) sort() {
 	})
 }
 
-// Mainstream has the arms that headlines compare, the cheapest first.
+// Mainstream has the arms that headlines compare, the cheapest first, and last those without a figure.
 func (g Group) Mainstream() []Arm {
 	var out []Arm
 	for _, a := range g.Arms {
@@ -308,6 +309,15 @@ func (g Group) Mainstream() []Arm {
 			out = append(out, a)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Arm) int { return cmp.Compare(a.CPU().Median, b.CPU().Median) })
+	slices.SortStableFunc(out, func(a, b Arm) int { return cheaper(a.CPU(), b.CPU()) })
 	return out
+}
+
+// cheaper sorts by the median; what has none comes last, where cmp.Compare would put it first.
+func cheaper(a, b Quantity) int {
+	x, y := a.Median, b.Median
+	if math.IsNaN(x) || math.IsNaN(y) {
+		return cmp.Compare(y, x)
+	}
+	return cmp.Compare(x, y)
 }
