@@ -594,7 +594,7 @@ func (b *build) memory(g summary.Group) *section {
 	for i, a := range g.Arms {
 		t.Rows[i] = append(t.Rows[i], quantityCells(a.ColdStart(), whole)...)
 	}
-	return &section{b.id(g, "memory"), "Memory and start", readRows + " Sampled once a second, so a short peak may be missed.", &f, t}
+	return &section{b.id(g, "memory"), "Memory and start", readRows + " One number a block, the larger of its trials, which share a process. Sampled once a second, so a short peak may be missed.", &f, t}
 }
 
 // parts says where the CPU time of a request went, where the engine tells.

@@ -128,9 +128,9 @@ func Percentiles() []Percentile {
 	}
 }
 
-// Memory is megabytes (10⁶ bytes) of what a record has under a name: the trials that have it.
+// Memory is megabytes (10⁶ bytes) of what a record has under a name, of one process a block.
 func (a Arm) Memory(of func(record.Trial) *int64) Quantity {
-	return Of(append(slices.Clone(a.Rate), a.Throughput...), func(t record.Trial) (float64, bool) {
+	return a.ofProcesses(func(t record.Trial) (float64, bool) {
 		if v := of(t); v != nil {
 			return float64(*v) / 1e6, true
 		}
@@ -138,16 +138,32 @@ func (a Arm) Memory(of func(record.Trial) *int64) Quantity {
 	})
 }
 
-// ColdStart is milliseconds from the start of the process to its first right answer, once for each process.
+// ColdStart is milliseconds from the start of the process to its first right answer.
 func (a Arm) ColdStart() Quantity {
-	seen := map[int64]bool{}
-	return Of(append(slices.Clone(a.Rate), a.Throughput...), func(t record.Trial) (float64, bool) {
-		if t.ColdStartNS <= 0 || seen[t.ColdStartNS] { // the trials of one process share its start
-			return 0, false
+	return a.ofProcesses(func(t record.Trial) (float64, bool) { return float64(t.ColdStartNS) / 1e6, t.ColdStartNS > 0 })
+}
+
+// ofProcesses takes one number from each block, the larger of its trials: they share a process, so two numbers of it
+// would feign twice the evidence.
+func (a Arm) ofProcesses(value func(record.Trial) (float64, bool)) Quantity {
+	largest := map[int]record.Trial{}
+	for _, t := range append(slices.Clone(a.Rate), a.Throughput...) {
+		v, ok := value(t)
+		if !ok {
+			continue
 		}
-		seen[t.ColdStartNS] = true
-		return float64(t.ColdStartNS) / 1e6, true
-	})
+		if other, had := largest[t.Block]; had {
+			if w, _ := value(other); w >= v {
+				continue
+			}
+		}
+		largest[t.Block] = t
+	}
+	var trials []record.Trial
+	for _, block := range slices.Sorted(maps.Keys(largest)) {
+		trials = append(trials, largest[block])
+	}
+	return Of(trials, value)
 }
 
 // Statements is how many SQL statements a request took.
