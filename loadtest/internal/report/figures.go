@@ -97,7 +97,11 @@ func cell(a summary.Arm, q summary.Quantity, format func(float64) string, unit s
 		return c
 	}
 	c.Text = format(q.Median)
-	c.Tip = []string{label(a), "median " + format(q.Median) + " " + unit}
+	middle := "median "
+	if q.Geometric {
+		middle = "geometric mean "
+	}
+	c.Tip = []string{label(a), middle + format(q.Median) + " " + unit}
 	if q.HasInterval() {
 		c.Low, c.High = q.Low, q.High
 		c.Small = format(q.Low) + "–" + format(q.High)
@@ -306,9 +310,13 @@ func (b *build) throughput(g summary.Group) section {
 			finding = append(finding, fmt.Sprintf("%s %s, held back by %s", a.Name, quantityWords(q, whole, "a second"), heldBy(bottleneck)))
 		}
 	}
+	title, load := "Highest throughput", "where more is offered than the arm bears"
+	if g.Closed {
+		title, load = "Throughput of a closed loop", "where each client waits for its answer"
+	}
 	f := chart.Rows{
-		ID: b.id(g, "throughput"), Title: "Highest throughput, " + operation(g), Subtitle: "Right answers a second where more is offered than the arm bears. Longer is more. Below each name: what held it back. " + b.count(g, summary.Arm.Answers),
-		Finding: "Highest throughput: " + list(finding) + ".",
+		ID: b.id(g, "throughput"), Title: title + ", " + operation(g), Subtitle: "Right answers a second " + load + ". Longer is more. Below each name: what held it back. " + b.count(g, summary.Arm.Answers),
+		Finding: title + ": " + list(finding) + ".",
 		Panels:  []chart.Panel{{Axis: "right answers a second", Format: "number"}},
 		Rows: b.rows(g, func(a summary.Arm) []chart.Cell {
 			return []chart.Cell{cell(a, a.Answers(), whole, "answers a second")}
@@ -329,7 +337,7 @@ func (b *build) throughput(g summary.Group) section {
 	if g.Closed {
 		lead = readRows + " A closed loop: each client waits for its answer, so these are no limits that an open world would meet."
 	}
-	return section{b.id(g, "throughput"), "Highest throughput", lead, &f, t}
+	return section{b.id(g, "throughput"), title, lead, &f, t}
 }
 
 // told are the arms that a chart's words are about: the mainstream ones, or all where there are none. The table has all.

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -396,4 +397,12 @@ func TestClosedLoopHasNoLatency(t *testing.T) {
 	}
 	assert.Equal(t, []string{"cpu", "floor", "throughput", "memory"}, ids)
 	assert.Contains(t, strings.Join(b.limits(), " "), "hides queueing")
+	throughput := sectionOf(t, b, "throughput")
+	assert.Equal(t, "Throughput of a closed loop", throughput.Title, "it is not the highest: nothing more was offered")
+	assert.NotContains(t, throughput.Figure.Title+throughput.Figure.Subtitle+throughput.Figure.Finding, "Highest")
+	assert.NotContains(t, throughput.Figure.Subtitle, "offered")
+	option, err := json.Marshal(sectionOf(t, b, "floor").Figure.Wide().Option)
+	require.NoError(t, err)
+	assert.Contains(t, string(option), `"geometric mean `)
+	assert.NotContains(t, string(option), `"median `, "ratios have no median here")
 }

@@ -37,6 +37,7 @@ type Quantity struct {
 	Values    []float64
 	Trials    []record.Trial // the trial of each value
 	Median    float64        // NaN of nothing
+	Geometric bool           // Median is the geometric mean, of ratios
 	Low, High float64        // 95 %, exact, of the median; infinite where the trials are too few
 }
 
@@ -236,7 +237,7 @@ func Ratio(a, b Arm) Quantity {
 	if len(logs) == 0 {
 		return q
 	}
-	q.Median = math.Exp(stats.Mean(logs))
+	q.Median, q.Geometric = math.Exp(stats.Mean(logs)), true
 	q.Low, q.High = math.Inf(-1), math.Inf(1)
 	if low, high, err := stats.Interval(logs, 0.95); err == nil {
 		q.Low, q.High = math.Exp(low), math.Exp(high)
