@@ -92,6 +92,17 @@ func TestARunThatIsEvidenceHasPicturesInBothThemes(t *testing.T) {
 	assert.NotContains(t, readme, "no evidence")
 }
 
+// Only a whole run's pictures look like a whole run's.
+func TestPicturesOfAnInterruptedRunSaySo(t *testing.T) {
+	m := quick()
+	m.blocks = 2
+	b, err := open(opened(t, m.write(t)))
+	require.NoError(t, err)
+	assert.NotContains(t, b.source(), "INTERRUPTED")
+	b.run.Complete = false
+	assert.Contains(t, b.source(), "INTERRUPTED")
+}
+
 // The numbers of the tables are those of the records: p99 is p99, and nanoseconds become milliseconds.
 func TestTablesHaveTheRecordsNumbers(t *testing.T) {
 	dir := quick().write(t)
