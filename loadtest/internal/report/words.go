@@ -290,7 +290,7 @@ func (b *build) limits() []string {
 			}
 		}
 		if len(held) > 0 {
-			out = append(out, fmt.Sprintf("How much %s could do at most: in most of their throughput trials something else held them back.", list(held)))
+			out = append(out, fmt.Sprintf("How much %s could do at most: in their throughput trials it was mostly not the server itself that was seen to hold them back.", list(held)))
 		}
 	}
 	for _, v := range r.Verdicts {
