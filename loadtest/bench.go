@@ -107,9 +107,7 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	err = b.bench(ctx, arms, *size, *rounds, *connections, *warm, *duration)
 	b.progress.end()
 	if len(b.run.Trials) > 0 {
-		if writeErr := b.finish(err == nil); writeErr != nil && err == nil {
-			err = writeErr
-		}
+		err = b.finish(err, s)
 		figures := benchFigures(b.run.Trials)
 		if *asJSON {
 			e := json.NewEncoder(s.Out)
