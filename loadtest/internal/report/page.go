@@ -12,6 +12,7 @@ import (
 	"html/template"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/summary"
@@ -26,7 +27,10 @@ var pageCSS string
 //go:embed page.js
 var pageJS string
 
-var pageTemplate = template.Must(template.New("page").Parse(pageText))
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"long": long}).Parse(pageText))
+
+// long text of a cell is wrapped: on one line it would run into the next cell.
+func long(cell string) bool { return utf8.RuneCountInString(cell) > 48 }
 
 // pageData is what page.html shows.
 type pageData struct {
