@@ -107,10 +107,10 @@ func cell(a summary.Arm, q summary.Quantity, format func(float64) string, unit s
 		c.Small = format(q.Low) + "–" + format(q.High)
 		c.Tip = append(c.Tip, "95 % interval "+c.Small+" "+unit)
 	} else {
-		c.Small = plural(len(q.Values), "trial")
-		c.Tip = append(c.Tip, fmt.Sprintf("%s: too few for a 95 %% interval", plural(len(q.Values), "trial")))
+		c.Small = summary.Plural(len(q.Values), "trial")
+		c.Tip = append(c.Tip, fmt.Sprintf("%s: too few for a 95 %% interval", summary.Plural(len(q.Values), "trial")))
 	}
-	c.Tip = append(c.Tip, fmt.Sprintf("%s, %s requests", plural(len(q.Values), "trial"), count(q.Requests())))
+	c.Tip = append(c.Tip, fmt.Sprintf("%s, %s requests", summary.Plural(len(q.Values), "trial"), count(q.Requests())))
 	for i, v := range q.Values {
 		t := q.Trials[i]
 		c.Dots = append(c.Dots, chart.Dot{Value: v, Tip: []string{fmt.Sprintf("%s · block %d, place %d", label(a), t.Block, t.Position), format(v) + " " + unit, count(t.Sent) + " requests · bottleneck: " + chart.Clean(t.Bottleneck, labelRunes)}})
@@ -550,7 +550,7 @@ func (b *build) latencyTime(g summary.Group) *section {
 	f := chart.Curves{
 		ID: b.id(g, "latency-time"), Title: fmt.Sprintf("Latency over time at %s requests a second, %s", whole(b.run.Plan.RateRPS), operation(g)),
 		Subtitle: "By the second of the intended send, the trials of an arm together; small marks: single trials. Lower is faster.",
-		Finding:  fmt.Sprintf("Latency in each of %s of a trial at the common rate, by arm; the numbers are in the table.", plural(longest, "second")), Axis: "time in the trial", Height: 300, Panels: panels,
+		Finding:  fmt.Sprintf("Latency in each of %s of a trial at the common rate, by arm; the numbers are in the table.", summary.Plural(longest, "second")), Axis: "time in the trial", Height: 300, Panels: panels,
 	}.Figure()
 	return &section{b.id(g, "latency-time"), "Latency over time", "A line that falls shows an arm that was not yet warm; one that rises, a queue that grows. Full line: mainstream; long dashes: compiled; dots: floor. The last second may be a part of one. A single trial's p99 is left out where its second has fewer than 459 requests.", &f, t}
 }

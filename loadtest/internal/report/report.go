@@ -222,7 +222,7 @@ func (b *build) source() string {
 		interrupted = "INTERRUPTED · "
 	}
 	return chart.Clean(interrupted+fmt.Sprintf("Run %s · %s · %s, server on %s of %d · %s · seed %d", r.ID, r.Began.UTC().Format("2006-01-02"), r.Environment.CPUModel,
-		plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), engineWords(r.Environment.Engine), r.Seed), 170)
+		summary.Plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), engineWords(r.Environment.Engine), r.Seed), 170)
 }
 
 func engineWords(name string) string {

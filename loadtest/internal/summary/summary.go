@@ -71,10 +71,18 @@ func number(x float64, digits int) string {
 // What says in one sentence what was measured.
 func What(r record.Run, g Group) string {
 	if g.Closed {
-		return fmt.Sprintf("%s, closed loop, each arm always busy; %d rounds in random order, seed %d; data %s.", strings.ToUpper(g.Operation), r.Plan.Blocks, r.Seed, r.Environment.DataSize)
+		return fmt.Sprintf("%s, closed loop, each arm always busy; %s in random order, seed %d; data %s.", strings.ToUpper(g.Operation), Plural(r.Plan.Blocks, "round"), r.Seed, r.Environment.DataSize)
 	}
-	return fmt.Sprintf("%s, open loop with Poisson arrivals at %.0f requests a second; %d blocks in random order (floors %d), seed %d; data %s.",
-		strings.ToUpper(g.Operation), r.Plan.RateRPS, r.Plan.Blocks, r.Plan.FloorBlocks, r.Seed, r.Environment.DataSize)
+	return fmt.Sprintf("%s, open loop with Poisson arrivals at %.0f requests a second; %s in random order (floors %d), seed %d; data %s.",
+		strings.ToUpper(g.Operation), r.Plan.RateRPS, Plural(r.Plan.Blocks, "block"), r.Plan.FloorBlocks, r.Seed, r.Environment.DataSize)
+}
+
+// Plural is a number of things.
+func Plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 const legend = `CPU: median of the blocks (least–most), user and system time of the contender. ÷ floor: against the same answer by hand

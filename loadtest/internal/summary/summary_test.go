@@ -43,6 +43,8 @@ func TestSmokeAndInterruptedRunsSaySo(t *testing.T) {
 	text := Text(r)
 	assert.Contains(t, text, "no evidence")
 	assert.Contains(t, text, "interrupted")
+	r.Plan.Blocks = 1
+	assert.Contains(t, Text(r), "; 1 block in random order")
 }
 
 func TestNonconformantFiguresAreMarked(t *testing.T) {
