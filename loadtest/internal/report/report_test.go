@@ -160,6 +160,19 @@ func TestTablesHaveTheRecordsNumbers(t *testing.T) {
 	assert.Equal(t, milli(float64(all.ValueAtQuantile(99))/1e6), cell("latency-percentiles", "node", "p99 ms"))
 	assert.Equal(t, "–", cell("latency-percentiles", "go-floor", "p99.9 ms"), "2,880 requests do not carry p99.9")
 	assert.Equal(t, 7, len(sectionOf(t, b, "cpu").Table.Rows))
+	assertRequestsAreNamed(t, b)
+}
+
+// A picture says of how many requests it is, where a picture of this width has room.
+func assertRequestsAreNamed(t *testing.T, b *build) {
+	t.Helper()
+	for _, s := range b.sections() {
+		if s.Figure == nil {
+			continue
+		}
+		assert.Regexp(t, `[0-9] requests an arm\.$`, s.Figure.Subtitle, s.ID)
+		assert.LessOrEqual(t, len([]rune(s.Figure.Subtitle)), 150, s.ID)
+	}
 }
 
 // A percentile that a trial's requests cannot carry is in no table.
@@ -412,6 +425,7 @@ func TestClosedLoopHasNoLatency(t *testing.T) {
 	assert.Equal(t, "Throughput of a closed loop", throughput.Title, "it is not the highest: nothing more was offered")
 	assert.NotContains(t, throughput.Figure.Title+throughput.Figure.Subtitle+throughput.Figure.Finding, "Highest")
 	assert.NotContains(t, throughput.Figure.Subtitle, "offered")
+	assertRequestsAreNamed(t, b)
 	option, err := json.Marshal(sectionOf(t, b, "floor").Figure.Wide().Option)
 	require.NoError(t, err)
 	assert.Contains(t, string(option), `"geometric mean `)
