@@ -139,7 +139,7 @@ func (b *build) page(ctx context.Context, sections []section) ([]byte, error) {
 	if err := pageTemplate.Execute(&body, d); err != nil {
 		return nil, fmt.Errorf("page: %w", err)
 	}
-	return body.Bytes(), nil
+	return bytes.Map(chart.Upright, body.Bytes()), nil
 }
 
 // noEvidenceOnPaper says it in the margin of every sheet.

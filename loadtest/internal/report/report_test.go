@@ -241,6 +241,19 @@ func TestPageRefersToNothingOutside(t *testing.T) {
 	assert.NotContains(t, page, "unsafe-")
 }
 
+// A name must not turn around the numbers after it.
+func TestNoTextOfARecordTurnsThePage(t *testing.T) {
+	needsAssets(t)
+	b, err := open(opened(t, hostile().write(t))) // one arm's name has U+202E in it
+	require.NoError(t, err)
+	page, err := b.page(t.Context(), b.sections())
+	require.NoError(t, err)
+	for name, text := range map[string]string{"report.html": string(page), "README.md": b.markdown(b.sections())} {
+		assert.Contains(t, text, "evil", name)
+		assert.NotContains(t, text, "\u202e", name)
+	}
+}
+
 func TestHostileTextStaysTextInMarkdown(t *testing.T) {
 	b, err := open(opened(t, hostile().write(t)))
 	require.NoError(t, err)
