@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -225,6 +226,8 @@ func (t *Trial) Check() error {
 		return fmt.Errorf("trial %s: sent %d is not ok %d + failed %d", t.ID, t.Sent, t.OK, t.Failed)
 	case t.LatencyP50NS > t.LatencyP90NS || t.LatencyP90NS > t.LatencyP99NS || t.LatencyP99NS > t.LatencyP999NS:
 		return fmt.Errorf("trial %s: percentiles go down", t.ID)
+	case t.CPUUsPerRequest != nil && math.Abs(*t.CPUUsPerRequest*float64(t.Sent)-t.CPUSeconds*1e6) > 1e-6*t.CPUSeconds*1e6:
+		return fmt.Errorf("trial %s: cpu_us_per_request %g is not cpu_seconds %g over sent %d", t.ID, *t.CPUUsPerRequest, t.CPUSeconds, t.Sent)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ func sample() (Run, Trial) {
 	trial := Trial{
 		ID: "t1", Scenario: "library", Operation: "q2", Load: LoadRate, Arm: "go", Contender: "go", Tier: "mainstream", Block: 1,
 		Arrival: "poisson", Offered: 10, Sent: 9, Unsent: 1, OK: 7, Failed: 2, FailedBy: Failed{Timeout: 1, WrongAnswer: 1},
-		LatencyP50NS: 1, LatencyP90NS: 2, LatencyP99NS: 3, LatencyP999NS: 3, CPUUsPerRequest: &cpu, Bottleneck: "none", HDRLog: "t1.hlog",
+		LatencyP50NS: 1, LatencyP90NS: 2, LatencyP99NS: 3, LatencyP999NS: 3, CPUSeconds: 9 * cpu / 1e6, CPUUsPerRequest: &cpu, Bottleneck: "none", HDRLog: "t1.hlog",
 	}
 	return Run{Format: Format, ID: "r", Profile: "quick", Command: []string{"loadtest"}, Trials: []Trial{trial}}, trial
 }
@@ -80,6 +80,10 @@ func TestTrialsThatContradictThemselvesAreNotWritten(t *testing.T) {
 		"failed_by":   func(t *Trial) { t.FailedBy.Reset++ },
 		"ok":          func(t *Trial) { t.OK++ },
 		"percentiles": func(t *Trial) { t.LatencyP90NS = 0 },
+		"cpu_us_per_request": func(t *Trial) {
+			better := *t.CPUUsPerRequest * 0.9
+			t.CPUUsPerRequest = &better
+		},
 	} {
 		_, trial := sample()
 		change(&trial)
