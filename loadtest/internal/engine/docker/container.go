@@ -114,7 +114,9 @@ func (e *Engine) create(ctx context.Context, s spec) (*unit, error) {
 			h.PortBindings = network.PortMap{port: {{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: hostPort}}}
 		}
 	}
-	made, err := e.c.provider.CreateContainer(ctx, request)
+	making, cancel := whole(ctx)
+	defer cancel()
+	made, err := e.c.provider.CreateContainer(making, request)
 	if err != nil {
 		if made != nil && made.GetContainerID() != "" {
 			_ = e.c.removeContainer(context.WithoutCancel(ctx), made.GetContainerID())

@@ -129,7 +129,9 @@ func (c *cluster) build(ctx context.Context, image image, seed postgres.Seed) er
 // makeVolume makes a volume that lives as long as the run.
 func (e *Engine) makeVolume(ctx context.Context, role string) (string, error) {
 	name := namePrefix + e.owner.run + "-" + role + "-" + host.RandomHex(3)
-	_, err := e.c.api.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: e.owner.labels(role)})
+	making, cancel := whole(ctx)
+	defer cancel()
+	_, err := e.c.api.VolumeCreate(making, client.VolumeCreateOptions{Name: name, Labels: e.owner.labels(role)})
 	if err != nil {
 		return "", fmt.Errorf("make a volume: %w", explain(err))
 	}

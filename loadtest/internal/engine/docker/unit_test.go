@@ -2,6 +2,10 @@ package docker
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -11,6 +15,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/moby/moby/client"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -117,6 +122,85 @@ func TestInside(t *testing.T) {
 		_, err := e.inside(address)
 		require.ErrorContains(t, err, "listen at 172.18.0.1", address)
 	}
+}
+
+// fakeEngine answers what a test lets it.
+type fakeEngine struct {
+	client.APIClient
+	info     error
+	inspect  error
+	networks map[string]bool
+}
+
+func (f *fakeEngine) Close() error { return nil }
+
+func (f *fakeEngine) Info(context.Context, client.InfoOptions) (client.SystemInfoResult, error) {
+	return client.SystemInfoResult{}, f.info
+}
+
+func (f *fakeEngine) ContainerList(context.Context, client.ContainerListOptions) (client.ContainerListResult, error) {
+	return client.ContainerListResult{}, nil
+}
+
+func (f *fakeEngine) NetworkList(context.Context, client.NetworkListOptions) (client.NetworkListResult, error) {
+	return client.NetworkListResult{}, nil
+}
+
+func (f *fakeEngine) VolumeList(context.Context, client.VolumeListOptions) (client.VolumeListResult, error) {
+	return client.VolumeListResult{}, nil
+}
+
+func (f *fakeEngine) NetworkCreate(ctx context.Context, name string, _ client.NetworkCreateOptions) (client.NetworkCreateResult, error) {
+	f.networks[name] = true
+	return client.NetworkCreateResult{ID: name}, ctx.Err()
+}
+
+func (f *fakeEngine) NetworkInspect(context.Context, string, client.NetworkInspectOptions) (client.NetworkInspectResult, error) {
+	return client.NetworkInspectResult{}, f.inspect
+}
+
+func (f *fakeEngine) NetworkRemove(_ context.Context, id string, _ client.NetworkRemoveOptions) (client.NetworkRemoveResult, error) {
+	delete(f.networks, id)
+	return client.NetworkRemoveResult{}, nil
+}
+
+func TestASetUpThatFailsLeavesNothing(t *testing.T) {
+	t.Setenv("LAB_CACHE_DIR", t.TempDir())
+	fake := &fakeEngine{networks: map[string]bool{}, inspect: errors.New("no such driver")}
+	me, err := newOwner()
+	require.NoError(t, err)
+	e := &Engine{
+		options: Options{Log: func(line string) { t.Log(line) }}, c: &connection{api: fake}, owner: me,
+		stops: map[int]func(context.Context) error{},
+	}
+	require.ErrorContains(t, e.setUp(t.Context()), "no such driver")
+	assert.Empty(t, fake.networks)
+}
+
+func TestMakingIsNotCutShort(t *testing.T) {
+	interrupted, interrupt := context.WithCancel(t.Context())
+	making, cancel := whole(interrupted)
+	defer cancel()
+	interrupt()
+	require.NoError(t, making.Err(), "the engine would finish what nobody learns of")
+	_, bounded := making.Deadline()
+	assert.True(t, bounded)
+	late, cancelLate := whole(interrupted)
+	defer cancelLate()
+	require.ErrorIs(t, late.Err(), context.Canceled, "nothing is begun after an interrupt")
+}
+
+func TestErrorsOfTheEngineSayWhatToDo(t *testing.T) {
+	require.NoError(t, explain(nil))
+	for _, cause := range []error{io.EOF, io.ErrUnexpectedEOF, fmt.Errorf("read: %w", io.EOF)} {
+		require.ErrorIs(t, explain(cause), ErrGone, "an answer that breaks off")
+		require.ErrorIs(t, explain(cause), cause)
+	}
+	full := explain(errors.New("write /var/lib/x: no space left on device"))
+	require.ErrorContains(t, full, "docker system df")
+	require.NotErrorIs(t, full, ErrGone)
+	other := errors.New("conflict")
+	assert.Equal(t, other, explain(other))
 }
 
 // withLabels adds labels to a copy.
