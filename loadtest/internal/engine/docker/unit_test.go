@@ -13,7 +13,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/client"
 	"github.com/stretchr/testify/assert"
@@ -130,6 +132,8 @@ type fakeEngine struct {
 	info     error
 	inspect  error
 	networks map[string]bool
+	// stats is the engine's own account of a container.
+	stats string
 }
 
 func (f *fakeEngine) Close() error { return nil }
@@ -175,6 +179,28 @@ func TestASetUpThatFailsLeavesNothing(t *testing.T) {
 	}
 	require.ErrorContains(t, e.setUp(t.Context()), "no such driver")
 	assert.Empty(t, fake.networks)
+}
+
+func (f *fakeEngine) ContainerStats(context.Context, string, client.ContainerStatsOptions) (client.ContainerStatsResult, error) {
+	return client.ContainerStatsResult{Body: io.NopCloser(strings.NewReader(f.stats))}, nil
+}
+
+func TestUsageOfAnotherMachinesContainer(t *testing.T) {
+	fake := &fakeEngine{}
+	u := &unit{c: &connection{api: fake}, spec: spec{role: "contender"}, exited: make(chan struct{})}
+	fake.stats = `{"cpu_stats":{"cpu_usage":{"total_usage":2000000},"throttling_data":{"throttled_time":3}},"memory_stats":{"max_usage":7}}`
+	usage, err := u.Usage(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, 2*time.Millisecond, usage.CPU)
+	assert.Equal(t, 3*time.Nanosecond, *usage.Throttled)
+	assert.Nil(t, usage.Pressure)
+	memory, err := u.Memory(t.Context())
+	require.NoError(t, err)
+	assert.EqualValues(t, 7, *memory.CgroupPeakBytes)
+	assert.Nil(t, memory.PSSBytes)
+	fake.stats = `{"cpu_stats":{"cpu_usage":{"total_usage":0}}}`
+	_, err = u.Usage(t.Context())
+	require.ErrorContains(t, err, "no account", "no figure rather than a wrong one")
 }
 
 func TestMakingIsNotCutShort(t *testing.T) {
