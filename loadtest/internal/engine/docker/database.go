@@ -123,7 +123,11 @@ func (c *cluster) build(ctx context.Context, image image, seed postgres.Seed) er
 	if c.replica, err = e.startServer(ctx, image, "database_replica", names[1], c.volumes[1]); err != nil {
 		return err
 	}
-	return c.pair().WaitStreaming(ctx)
+	if err := c.pair().WaitStreaming(ctx); err != nil {
+		return err
+	}
+	e.learn(ctx, c.primary.unit)
+	return nil
 }
 
 // makeVolume makes a volume that lives as long as the run.

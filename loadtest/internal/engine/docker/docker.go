@@ -58,6 +58,8 @@ type Engine struct {
 	// inner are addresses in the run's network, by the published ones.
 	inner map[string]string
 	names map[string]int
+	// told is what the account of a container that runs has, once there was one.
+	told *account
 }
 
 var _ engine.Engine = (*Engine)(nil)

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
 )
 
@@ -201,6 +202,24 @@ func TestUsageOfAnotherMachinesContainer(t *testing.T) {
 	fake.stats = `{"cpu_stats":{"cpu_usage":{"total_usage":0}}}`
 	_, err = u.Usage(t.Context())
 	require.ErrorContains(t, err, "no account", "no figure rather than a wrong one")
+}
+
+func TestEachFigureThatCannotBeToldHasItsReason(t *testing.T) {
+	fake := &fakeEngine{stats: `{"cpu_stats":{"cpu_usage":{"total_usage":2000000}}}`}
+	e := &Engine{}
+	e.learn(t.Context(), &unit{c: &connection{api: fake}, exited: make(chan struct{})})
+	require.NotNil(t, e.told)
+	assert.ElementsMatch(t, []string{
+		"memory_pss_peak_bytes", "memory_pss_end_bytes", "memory_pss_idle_bytes", "voluntary_switches", "involuntary_switches",
+		"memory_cgroup_peak_bytes", "pressure_seconds",
+	}, slices.Collect(maps.Keys(e.told.missing())))
+
+	figure, while := int64(1), time.Second
+	all := account{
+		processes: true, usage: engine.Usage{Throttled: &while, Pressure: &while},
+		memory: engine.Memory{PSSBytes: &figure, CgroupPeakBytes: &figure},
+	}
+	assert.Empty(t, all.missing())
 }
 
 func TestMakingIsNotCutShort(t *testing.T) {
