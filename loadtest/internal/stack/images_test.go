@@ -145,10 +145,11 @@ func TestBuildSettings(t *testing.T) {
 		assert.Equal(t, "machine packages.example login me password secret\n", file(folder, "netrc"))
 	})
 	machine("proxies, and a word on those that a build cannot reach", func(t *testing.T) {
-		folder, got := settings("https_proxy=http://127.0.0.1:3128", "NO_PROXY=localhost,127.0.0.1")
+		folder, got := settings("https_proxy=http://me:secret@127.0.0.1:3128", "NO_PROXY=localhost,127.0.0.1")
 		require.Zero(t, got.code, got.stderr)
-		assert.Equal(t, "http://127.0.0.1:3128", sourced(folder, "https_proxy"))
+		assert.Equal(t, "http://me:secret@127.0.0.1:3128", sourced(folder, "https_proxy"))
 		assert.Contains(t, got.stderr, "https_proxy=http://127.0.0.1:3128")
+		assert.NotContains(t, got.stderr, "secret")
 		assert.NotContains(t, got.stderr, "NO_PROXY")
 	})
 	machine("certificates beside the system's", func(t *testing.T) {

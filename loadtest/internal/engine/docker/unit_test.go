@@ -109,6 +109,25 @@ func TestContextFiles(t *testing.T) {
 	require.ErrorContains(t, err, "go-server/link")
 }
 
+func TestPackageSettings(t *testing.T) {
+	root := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(root, settingsFolder), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(root, settingsFolder, "README.md"), []byte("settings"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(root, settingsFolder, "env"), []byte("of another build"), 0o644))
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "scripts"), 0o755))
+	script := filepath.Join(root, "scripts", "build-settings")
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\necho A=1 >\"$1/env\"\necho 'that proxy cannot be reached' >&2\n"), 0o755))
+	var log []string
+	files, err := packageSettings(t.Context(), root, func(line string) { log = append(log, line) })
+	require.NoError(t, err)
+	assert.Equal(t, []file{{".lab-build/README.md", 0o644, []byte("settings")}, {".lab-build/env", 0o644, []byte("A=1\n")}}, files)
+	assert.Equal(t, []string{"that proxy cannot be reached"}, log)
+
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\necho 'no such certificates' >&2\nexit 2\n"), 0o755))
+	_, err = packageSettings(t.Context(), root, func(string) {})
+	require.ErrorContains(t, err, "no such certificates")
+}
+
 func TestInside(t *testing.T) {
 	e := &Engine{inner: map[string]string{}, network: runNetwork{listen: "172.18.0.1"}}
 	e.publish("127.0.0.1:40123", "primary-1:5432")
