@@ -73,6 +73,15 @@ func TestBaseImagesCheck(t *testing.T) {
 	assert.Equal(t, "polyglot-lab-test/none:1 missing\n", got.stdout)
 }
 
+func TestStackRefusesASizeThatIsNone(t *testing.T) {
+	needEngine(t)
+	for _, size := range []string{"a/b", "huge", "small|standard"} {
+		got := run(t, []string{"STACK_ENV=" + filepath.Join(t.TempDir(), "env")}, "scripts/stack", "up", "--size", size)
+		assert.Equal(t, 2, got.code, size)
+		assert.Contains(t, got.stderr, "--size "+size+": there are: small standard")
+	}
+}
+
 func TestStackLeavesOthersSettingsAlone(t *testing.T) {
 	needEngine(t)
 	file := filepath.Join(t.TempDir(), "env")
