@@ -228,7 +228,11 @@ func (t *Trial) Check() error {
 }
 
 // Folder is a run's folder.
-type Folder struct{ path string }
+type Folder struct {
+	path string
+	// made says that it was not there before.
+	made bool
+}
 
 // ErrNotEmpty says that a folder for a new run holds something.
 var ErrNotEmpty = errors.New("folder is not empty")
@@ -250,10 +254,20 @@ func Create(path string) (Folder, error) {
 	if err := CheckFree(path); err != nil {
 		return Folder{}, err
 	}
+	_, err := os.Stat(path)
+	made := errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(filepath.Join(path, "trials"), 0o755); err != nil {
 		return Folder{}, fmt.Errorf("make the run's folder: %w", err)
 	}
-	return Folder{path}, nil
+	return Folder{path, made}, nil
+}
+
+// RemoveUnused removes the folder of a run that came to nothing; what holds anything stays.
+func (f Folder) RemoveUnused() {
+	_ = os.Remove(filepath.Join(f.path, "trials"))
+	if f.made {
+		_ = os.Remove(f.path)
+	}
 }
 
 // Path is where the folder is.
