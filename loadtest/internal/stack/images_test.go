@@ -73,6 +73,20 @@ func TestBaseImagesCheck(t *testing.T) {
 	assert.Equal(t, "polyglot-lab-test/none:1 missing\n", got.stdout)
 }
 
+// What is left to auto would all run in containers, since an engine answers there.
+func TestCINamesTheEngine(t *testing.T) {
+	engines := map[string][]string{}
+	for _, match := range regexp.MustCompile(`(?m)^make (test|test-conformance|compare)\b(.*)$`).FindAllStringSubmatch(read(t, ".ci/run"), -1) {
+		_, engine, named := strings.Cut(match[2], "ENGINE=")
+		require.True(t, named, match[0])
+		target := strings.TrimSuffix(match[1], "-conformance") // make test proves conformance too
+		engines[target] = append(engines[target], engine)
+	}
+	for _, target := range []string{"test", "compare"} {
+		assert.ElementsMatch(t, []string{"native", "docker"}, engines[target], target)
+	}
+}
+
 func TestStackRefusesASizeThatIsNone(t *testing.T) {
 	needEngine(t)
 	for _, size := range []string{"a/b", "huge", "small|standard"} {
