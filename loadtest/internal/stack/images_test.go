@@ -73,6 +73,14 @@ func TestBaseImagesCheck(t *testing.T) {
 	assert.Equal(t, "polyglot-lab-test/none:1 missing\n", got.stdout)
 }
 
+// Images are built of one module each: what the workspace's own sums make up for here is missing there.
+func TestModulesAreWholeWithoutTheWorkspace(t *testing.T) {
+	for _, module := range []string{"go-server", "loadtest"} {
+		got := run(t, []string{"GOWORK=off", "GOFLAGS=-mod=readonly"}, "go", "-C", module, "list", "-deps", ".")
+		assert.Zero(t, got.code, "%s: %s", module, got.stderr)
+	}
+}
+
 // What is left to auto would all run in containers, since an engine answers there.
 func TestCINamesTheEngine(t *testing.T) {
 	engines := map[string][]string{}
