@@ -169,8 +169,10 @@ type Trial struct {
 
 // Part is what one part of a run used during a trial. What the engine cannot tell is not there.
 type Part struct {
-	CPUSeconds         float64 `json:"cpu_seconds"`
-	MemoryPSSPeakBytes *int64  `json:"memory_pss_peak_bytes,omitempty"`
+	CPUSeconds float64 `json:"cpu_seconds"`
+	// MemoryPSSPeakBytes is the highest of a reading each second for the contender, and one reading right after the trial
+	// for the others, whose many processes take long to read.
+	MemoryPSSPeakBytes *int64 `json:"memory_pss_peak_bytes,omitempty"`
 	// MemoryCgroupPeakBytes is the highest since the part began, page cache included.
 	MemoryCgroupPeakBytes *int64 `json:"memory_cgroup_peak_bytes,omitempty"`
 	// ThrottledSeconds is for how long a quota kept it from running; the lab sets none.

@@ -599,7 +599,7 @@ func (b *build) memory(g summary.Group) *section {
 
 // parts says where the CPU time of a request went, where the engine tells.
 func (b *build) parts(g summary.Group) *section {
-	t := table{Caption: "Each part of the run, medians of the trials, " + operation(g), Heads: []string{"arm", "part", "CPU per request, µs", "PSS peak, MB", "cgroup peak, MB", "trials", "requests"}}
+	t := table{Caption: "Each part of the run, medians of the trials, " + operation(g), Heads: []string{"arm", "part", "CPU per request, µs", "PSS, MB", "cgroup peak, MB", "trials", "requests"}}
 	for _, a := range g.Arms {
 		names := map[string]bool{}
 		for _, x := range a.Costed() {
@@ -629,7 +629,7 @@ func (b *build) parts(g summary.Group) *section {
 	if len(t.Rows) == 0 {
 		return nil
 	}
-	return &section{b.id(g, "parts"), "Where the CPU time went", "What server, database, generator and the other parts used for one request, in the trials that CPU per request is told of. A cgroup's peak counts the page cache and is since the part began.", nil, t}
+	return &section{b.id(g, "parts"), "Where the CPU time went", "What server, database, generator and the other parts used for one request, in the trials that CPU per request is told of. PSS is the server's highest in a trial, and what the other parts held right after it. A cgroup's peak counts the page cache and is since the part began.", nil, t}
 }
 
 // bench is CPU per request and its ratio to the floor, of all operations beside each other.
