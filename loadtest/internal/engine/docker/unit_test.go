@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -152,6 +153,7 @@ type fakeEngine struct {
 	info     error
 	inspect  error
 	networks map[string]bool
+	signals  []string
 	// stats is the engine's own account of a container.
 	stats string
 }
@@ -239,6 +241,20 @@ func TestEachFigureThatCannotBeToldHasItsReason(t *testing.T) {
 		memory: engine.Memory{PSSBytes: &figure, CgroupPeakBytes: &figure},
 	}
 	assert.Empty(t, all.missing())
+}
+
+func (f *fakeEngine) ContainerKill(_ context.Context, _ string, options client.ContainerKillOptions) (client.ContainerKillResult, error) {
+	f.signals = append(f.signals, options.Signal)
+	return client.ContainerKillResult{}, nil
+}
+
+func TestAStopEndsWhateverTheEngineDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &fakeEngine{}
+		u := &unit{c: &connection{api: fake}, spec: spec{role: "contender"}, exited: make(chan struct{})}
+		require.ErrorContains(t, u.stop(t.Context(), "SIGTERM", time.Second), "contender does not end")
+		assert.Equal(t, []string{"SIGTERM", "SIGKILL"}, fake.signals)
+	})
 }
 
 func TestMakingIsNotCutShort(t *testing.T) {
