@@ -98,19 +98,17 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	b := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}}
 	b.run = record.Run{
 		Format: record.Format, ID: filepath.Base(*out), Profile: "bench", Evidence: *rounds >= benchRounds, Seed: *seed, Began: began,
-		Command: []string{"loadtest", "bench-servers", "--engine", *engineName, "--seed", fmt.Sprint(*seed), "--rounds", fmt.Sprint(*rounds), "--connections", fmt.Sprint(*connections)},
 	}
 	if b.engine, err = l.engine(ctx, *engineName, func(line string) { b.progress.say("%s", line) }); err != nil {
 		return fail(ctx, s, "bench-servers", err)
 	}
 	defer closeEngine(b.engine, s)
-	b.run.Command[3] = b.engine.Name() // what auto took
+	// What auto took is named, as in compare.
+	b.run.Command = repeatBench(*contenders, b.engine.Name(), *size, *seed, *rounds, *connections, *warm, *duration)
 	err = b.bench(ctx, arms, *size, *rounds, *connections, *warm, *duration)
 	b.progress.end()
 	if len(b.run.Trials) > 0 {
-		if writeErr := b.finish(err == nil); writeErr != nil && err == nil {
-			err = writeErr
-		}
+		err = b.finish(err, s)
 		figures := benchFigures(b.run.Trials)
 		if *asJSON {
 			e := json.NewEncoder(s.Out)
@@ -132,6 +130,16 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	return exitOK
 }
 
+// repeatBench names whatever changes what is measured.
+func repeatBench(contenders, engineName, size string, seed uint64, rounds int, connections uint64, warm, duration time.Duration) []string {
+	c := []string{"loadtest", "bench-servers", "--engine", engineName, "--seed", fmt.Sprint(seed), "--rounds", fmt.Sprint(rounds), "--connections", fmt.Sprint(connections),
+		"--size", size, "--warm", warm.String(), "--duration", duration.String()}
+	if contenders != "" {
+		c = append(c, "--contender", contenders)
+	}
+	return c
+}
+
 // benchMarkdown is the table of benchText for a page, with the command that made it.
 func benchMarkdown(figures []benchFigure, r record.Run, rounds int, connections uint64) string {
 	var b strings.Builder
@@ -141,15 +149,25 @@ func benchMarkdown(figures []benchFigure, r record.Run, rounds int, connections 
 	b.WriteString("| arm | tier | Q1 | Q2 | Q3 | ÷ floor Q1 | Q2 | Q3 |\n|---|---|---|---|---|---|---|---|\n")
 	for i := 0; i < len(figures); {
 		arm, tier := figures[i].Arm, figures[i].Tier
-		var cells, ratios []string
-		for ; i < len(figures) && figures[i].Arm == arm; i++ {
-			cells = append(cells, spreadText(figures[i].CPUUs, 0))
-			ratios = append(ratios, spreadText(figures[i].FloorRatio, 2))
-		}
+		cells, ratios := benchCells(figures, &i, 2)
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", arm, tier, strings.Join(cells, " | "), strings.Join(ratios, " | "))
 	}
 	fmt.Fprintf(&b, "\nMade by `%s`.\n", strings.Join(r.Command, " "))
 	return b.String()
+}
+
+// benchCells are the figures of the arm at i, one for each operation in the order of the heads, and moves i behind the
+// arm. An operation whose trials are all void has a dash, so that no figure slips under another's head.
+func benchCells(figures []benchFigure, i *int, ratioDigits int) (cells, ratios []string) {
+	of := map[string]benchFigure{}
+	for arm := figures[*i].Arm; *i < len(figures) && figures[*i].Arm == arm; *i++ {
+		of[figures[*i].Operation] = figures[*i]
+	}
+	for _, operation := range benchQuestions {
+		cells = append(cells, spreadText(of[operation].CPUUs, 0))
+		ratios = append(ratios, spreadText(of[operation].FloorRatio, ratioDigits))
+	}
+	return cells, ratios
 }
 
 func spreadText(x []float64, digits int) string {
@@ -250,12 +268,7 @@ func benchText(figures []benchFigure, rounds int, connections uint64) string {
 	for i := 0; i < len(figures); {
 		arm := figures[i].Arm
 		tier := figures[i].Tier
-		cells, ratios := []string{}, []string{}
-		for ; i < len(figures) && figures[i].Arm == arm; i++ {
-			f := figures[i]
-			cells = append(cells, spreadText(f.CPUUs, 0))
-			ratios = append(ratios, spreadText(f.FloorRatio, 1))
-		}
+		cells, ratios := benchCells(figures, &i, 1)
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", arm, tier, strings.Join(cells, "\t"), strings.Join(ratios, " / "))
 	}
 	_ = w.Flush()

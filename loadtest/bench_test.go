@@ -3,7 +3,9 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -27,7 +29,10 @@ func TestRatiosAreTakenWithinARound(t *testing.T) {
 	assert.Equal(t, []float64{3, 4}, figures[0].FloorRatio)
 	assert.Equal(t, []float64{1, 1}, figures[1].FloorRatio)
 	assert.Empty(t, figures[2].FloorRatio, "no floor of its own language was measured")
+	figures[0].Operation = "q2" // q1 all void, say
 	text := benchText(figures, 2, 16)
+	assert.Regexp(t, `(?m)^go +mainstream +– +550 \(300–800\) +–`, text)
+	assert.Contains(t, benchMarkdown(figures, record.Run{}, 2, 16), "| go | mainstream | – | 550 (300–800) | – | – | 3.50 (3.00–4.00) | – |")
 	assert.Contains(t, text, "3.5 (3.0–4.0)")
 	assert.Contains(t, text, "550 (300–800)")
 }
@@ -45,4 +50,10 @@ func TestTablesAreSplicedBetweenMarkers(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("no markers"), 0o600))
 	_, err = openPages(file, benchCommand)
 	require.ErrorContains(t, err, file)
+}
+
+// The command in a record gives the same measurement again, whatever the defaults of another version are.
+func TestBenchCommandRepeatsTheRun(t *testing.T) {
+	assert.Equal(t, "loadtest bench-servers --engine native --seed 7 --rounds 5 --connections 8 --size small --warm 1s --duration 500ms --contender go,rust",
+		strings.Join(repeatBench("go,rust", "native", "small", 7, 5, 8, time.Second, 500*time.Millisecond), " "))
 }

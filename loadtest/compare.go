@@ -145,9 +145,7 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 	session.progress.end()
 	if len(session.run.Trials) > 0 {
 		session.run.Verdicts = claims.Library(session.run.Trials)
-		if writeErr := session.finish(err == nil); writeErr != nil && err == nil {
-			err = writeErr
-		}
+		err = session.finish(err, s)
 		session.print(s, *asJSON)
 		fmt.Fprintf(s.Err, "records: %s\n", folder.Path())
 		if err == nil {

@@ -116,8 +116,12 @@ func publishable(r record.Run) error {
 	case r.ID != filepath.Base(r.ID) || strings.HasPrefix(r.ID, ".") || r.ID == "local":
 		return fmt.Errorf("its id %q is no name for a folder of results/", r.ID)
 	}
+	proven := map[string]bool{}
+	for _, c := range r.Conformance {
+		proven[c.Arm] = c.Conformant
+	}
 	for _, t := range r.Trials {
-		if t.Nonconformant {
+		if t.Nonconformant || !proven[t.Arm] { // bench-servers proves nothing
 			return fmt.Errorf("%s was not proven to answer as the contract asks, so the run is not published", t.Arm)
 		}
 	}

@@ -147,6 +147,8 @@ func TestPublishing(t *testing.T) {
 		"an odd id":         {evidence(t, func(r *record.Run) { r.ID = "../x" }), "no name for a folder"},
 		"a private folder":  {evidence(t, func(r *record.Run) { r.ID = "c"; r.Warnings = append(r.Warnings, "see "+root) }), root},
 		"an arm not proven": {evidence(t, func(r *record.Run) { r.ID = "d"; r.Trials[0].Nonconformant = true }), "was not proven"},
+		"without a proof":   {evidence(t, func(r *record.Run) { r.ID = "e"; r.Conformance = []record.Conformity{} }), "was not proven"},
+		"an arm disproven":  {evidence(t, func(r *record.Run) { r.ID = "f"; r.Conformance[0].Conformant = false }), "was not proven"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := publish(t.Context(), root, c.dir, p)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -171,10 +172,15 @@ func fileName(arm string) string {
 	return string(out)
 }
 
-// finish puts run.json on disk.
-func (s *session) finish(complete bool) error {
-	s.run.Ended, s.run.Complete = time.Now().UTC(), complete
-	return s.folder.WriteRun(s.run)
+// finish puts run.json on disk, whatever ended the run, and adds to that error. A run.json that could not be written is
+// told at once: of an interrupted run nobody shows the error.
+func (s *session) finish(err error, out streams) error {
+	s.run.Ended, s.run.Complete = time.Now().UTC(), err == nil
+	writeErr := s.folder.WriteRun(s.run)
+	if writeErr != nil {
+		fmt.Fprintf(out.Err, "no run.json, only trials: %v\n", writeErr)
+	}
+	return errors.Join(err, writeErr)
 }
 
 // seeds of trials, from the run's.

@@ -67,14 +67,23 @@ func lineOf(tier string, variant int) any {
 // Clean makes a name from a record fit for a label: one line, no control characters, not without end.
 func Clean(name string, most int) string {
 	name = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) || (r >= 0x200b && r <= 0x200f) || (r >= 0x2028 && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) || r == 0xfeff {
+		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) {
 			return ' '
 		}
-		return r
+		return Upright(r)
 	}, name)
 	runes := []rune(name)
 	if len(runes) > most {
 		return string(runes[:most-1]) + "…"
 	}
 	return name
+}
+
+// Upright gives a space for a character that is not seen and turns or breaks the text around it: a name with one could
+// have numbers read backwards.
+func Upright(r rune) rune {
+	if r == 0x61c || (r >= 0x200b && r <= 0x200f) || (r >= 0x2028 && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) || r == 0xfeff {
+		return ' '
+	}
+	return r
 }

@@ -4,7 +4,9 @@ package claims
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
@@ -139,9 +141,9 @@ func cpuByBlock(trials []record.Trial) map[string]map[int]float64 {
 // pairs gives the log-ratios of the blocks that both have.
 func pairs(x, y map[int]float64) ([]float64, error) {
 	var xs, ys []float64
-	for block, v := range x {
+	for _, block := range slices.Sorted(maps.Keys(x)) { // a sum in another order is another number
 		if w, ok := y[block]; ok {
-			xs, ys = append(xs, v), append(ys, w)
+			xs, ys = append(xs, x[block]), append(ys, w)
 		}
 	}
 	return stats.LogRatios(xs, ys)

@@ -83,3 +83,12 @@ func TestVoidTrialsAreInNoVerdict(t *testing.T) {
 	assert.Equal(t, 8, v[0].Blocks)
 	assert.Equal(t, 9, v[2].Blocks)
 }
+
+// Who repeats the verdicts from the records must get the same numbers, to the last digit.
+func TestVerdictsAreTheSameEachTime(t *testing.T) {
+	trials := records(rand.New(rand.NewPCG(11, 13)), 16, 0.1, map[string]float64{"go": 2, "node": 1, "rust": 0.5})
+	first := Library(trials)
+	for range 50 {
+		require.Equal(t, first, Library(trials))
+	}
+}

@@ -109,7 +109,7 @@ type Trial struct {
 	Contender string `json:"contender"`
 	Tier      string `json:"tier"`
 	Block     int    `json:"block"`
-	Position  int    `json:"position"` // in the block, from 0
+	Position  int    `json:"position"` // in the block, from 1
 	// Duplicate marks the second trial of the block's A/A arm.
 	Duplicate bool      `json:"duplicate"`
 	Seed      uint64    `json:"seed"`

@@ -156,6 +156,7 @@ func TestPageInChromium(t *testing.T) {
 					w.on(tab, fileURL(file))
 					var drawn, figures int
 					var overflow, pwned bool
+					var spilt string
 					var findings string
 					require.NoError(t, chromedp.Run(tab,
 						log.Enable(), network.Enable(),
@@ -166,6 +167,7 @@ func TestPageInChromium(t *testing.T) {
 						chromedp.Evaluate(`document.querySelectorAll('.live svg').length`, &drawn),
 						chromedp.Evaluate(`document.querySelectorAll('figure').length`, &figures),
 						chromedp.Evaluate(`document.documentElement.scrollWidth > window.innerWidth`, &overflow),
+						chromedp.Evaluate(`([...document.querySelectorAll('th, td')].find(c => c.scrollWidth > c.clientWidth + 1) || {textContent: ''}).textContent`, &spilt),
 						chromedp.Evaluate(`document.pwned !== undefined || document.querySelector('[onerror]') !== null`, &pwned),
 						chromedp.Evaluate(string(axe)+";0", nil),
 						chromedp.Evaluate(`axe.run(document, {resultTypes: ['violations']}).then(r => JSON.stringify(r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.target.join(' ') + ' ' + n.failureSummary).join(' | '))))`, &findings,
@@ -174,6 +176,7 @@ func TestPageInChromium(t *testing.T) {
 					assert.Positive(t, figures)
 					assert.Equal(t, figures, drawn, "every figure is drawn")
 					assert.False(t, overflow, "the page is wider than the screen")
+					assert.Empty(t, spilt, "this text runs out of its cell into the next")
 					assert.False(t, pwned, "a name became markup")
 					assert.Equal(t, "[]", findings, "axe-core")
 					assert.Empty(t, w.findings(), "console, policy and network")

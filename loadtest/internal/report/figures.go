@@ -97,16 +97,20 @@ func cell(a summary.Arm, q summary.Quantity, format func(float64) string, unit s
 		return c
 	}
 	c.Text = format(q.Median)
-	c.Tip = []string{label(a), "median " + format(q.Median) + " " + unit}
+	middle := "median "
+	if q.Geometric {
+		middle = "geometric mean "
+	}
+	c.Tip = []string{label(a), middle + format(q.Median) + " " + unit}
 	if q.HasInterval() {
 		c.Low, c.High = q.Low, q.High
 		c.Small = format(q.Low) + "–" + format(q.High)
 		c.Tip = append(c.Tip, "95 % interval "+c.Small+" "+unit)
 	} else {
-		c.Small = plural(len(q.Values), "trial")
-		c.Tip = append(c.Tip, fmt.Sprintf("%s: too few for a 95 %% interval", plural(len(q.Values), "trial")))
+		c.Small = summary.Plural(len(q.Values), "trial")
+		c.Tip = append(c.Tip, fmt.Sprintf("%s: too few for a 95 %% interval", summary.Plural(len(q.Values), "trial")))
 	}
-	c.Tip = append(c.Tip, fmt.Sprintf("%s, %s requests", plural(len(q.Values), "trial"), count(q.Requests())))
+	c.Tip = append(c.Tip, fmt.Sprintf("%s, %s requests", summary.Plural(len(q.Values), "trial"), count(q.Requests())))
 	for i, v := range q.Values {
 		t := q.Trials[i]
 		c.Dots = append(c.Dots, chart.Dot{Value: v, Tip: []string{fmt.Sprintf("%s · block %d, place %d", label(a), t.Block, t.Position), format(v) + " " + unit, count(t.Sent) + " requests · bottleneck: " + chart.Clean(t.Bottleneck, labelRunes)}})
@@ -219,6 +223,7 @@ func (b *build) pairs() *section {
 	}
 	var rows []chart.Row
 	var finding []string
+	var compared summary.Group
 	panel := chart.Panel{Axis: "ratio of CPU per request", Format: "ratio", Log: true, Line: 1}
 	t := table{Caption: "Verdicts", Heads: []string{"pair", "verdict", "ratio", "95 %", "blocks", "p", "p (Holm)", "identical arms differ by up to", "why"}}
 	for _, v := range b.run.Verdicts {
@@ -238,6 +243,7 @@ func (b *build) pairs() *section {
 				c.Small = two(c.Low) + "–" + two(c.High)
 			}
 			if ok {
+				compared.Arms = append(compared.Arms, first, second)
 				style = b.styles[first.Contender]
 				q := summary.Ratio(first, second)
 				for i, x := range q.Values {
@@ -250,7 +256,7 @@ func (b *build) pairs() *section {
 		t.Rows = append(t.Rows, []string{v.Arms[0] + " ÷ " + v.Arms[1], v.Verdict, optional(v.Ratio, two), intervalText(v), fmt.Sprint(v.Blocks), optional(v.P, three), optional(v.PHolm, three), percentOver(v.NoiseFloor), v.Reason})
 	}
 	f := chart.Rows{
-		ID: "pairs", Title: "How many times the CPU per request", Subtitle: "Each pair of mainstream arms: geometric mean of the blocks' ratios, 95 % interval by the exact sign-flip test; marks: single blocks.",
+		ID: "pairs", Title: "How many times the CPU per request", Subtitle: "Mainstream arms: geometric mean of the blocks' ratios, 95 % interval (exact sign-flip test); marks: single blocks. " + b.count(compared, summary.Arm.CPU),
 		Finding: sentences(finding), Panels: []chart.Panel{panel}, Rows: rows,
 	}.Figure()
 	return &section{"pairs", "Do these two differ?", "A pair differs where the exact sign-flip test over the blocks, corrected by Holm, is below 0.05 and the ratio is beyond what identical arms differ by. Line: no difference. Whisker: the 95 % interval that inverts the test. Marks below: single blocks.", &f, t}
@@ -306,9 +312,13 @@ func (b *build) throughput(g summary.Group) section {
 			finding = append(finding, fmt.Sprintf("%s %s, held back by %s", a.Name, quantityWords(q, whole, "a second"), heldBy(bottleneck)))
 		}
 	}
+	title, load := "Highest throughput", "where more is offered than the arm bears"
+	if g.Closed {
+		title, load = "Throughput of a closed loop", "where each client waits for its answer"
+	}
 	f := chart.Rows{
-		ID: b.id(g, "throughput"), Title: "Highest throughput, " + operation(g), Subtitle: "Right answers a second where more is offered than the arm bears. Longer is more. Below each name: what held it back. " + b.count(g, summary.Arm.Answers),
-		Finding: "Highest throughput: " + list(finding) + ".",
+		ID: b.id(g, "throughput"), Title: title + ", " + operation(g), Subtitle: "Right answers a second " + load + ". Longer is more. Below each name: what held it back. " + b.count(g, summary.Arm.Answers),
+		Finding: title + ": " + list(finding) + ".",
 		Panels:  []chart.Panel{{Axis: "right answers a second", Format: "number"}},
 		Rows: b.rows(g, func(a summary.Arm) []chart.Cell {
 			return []chart.Cell{cell(a, a.Answers(), whole, "answers a second")}
@@ -329,7 +339,7 @@ func (b *build) throughput(g summary.Group) section {
 	if g.Closed {
 		lead = readRows + " A closed loop: each client waits for its answer, so these are no limits that an open world would meet."
 	}
-	return section{b.id(g, "throughput"), "Highest throughput", lead, &f, t}
+	return section{b.id(g, "throughput"), title, lead, &f, t}
 }
 
 // told are the arms that a chart's words are about: the mainstream ones, or all where there are none. The table has all.
@@ -467,7 +477,7 @@ func (b *build) latencyPercentiles(g summary.Group) *section {
 	}
 	f := chart.Curves{
 		ID: b.id(g, "latency-percentiles"), Title: fmt.Sprintf("Latency by percentile at %s requests a second, %s", whole(b.run.Plan.RateRPS), operation(g)),
-		Subtitle: "From the intended send, both axes logarithmic. Lower is faster. All trials of an arm together, as far as their requests carry a percentile.",
+		Subtitle: "From the intended send, both axes logarithmic. Lower is faster. All trials of an arm together. " + b.count(g, atRate),
 		Finding:  "All trials together: " + list(finding) + ".", Percentile: true, Axis: "percentile", Height: 330, Panels: []chart.CurvePanel{{Axis: "latency", Lines: lines}},
 	}.Figure()
 	return &section{b.id(g, "latency-percentiles"), "Latency by percentile", "The histograms of all trials of an arm, merged without loss. A line ends where its requests no longer carry the percentile. Marks stand at p50, p90, p99 and p99.9. Full line: mainstream; long dashes: compiled; dots: floor.", &f, t}
@@ -541,8 +551,8 @@ func (b *build) latencyTime(g summary.Group) *section {
 	}
 	f := chart.Curves{
 		ID: b.id(g, "latency-time"), Title: fmt.Sprintf("Latency over time at %s requests a second, %s", whole(b.run.Plan.RateRPS), operation(g)),
-		Subtitle: "By the second of the intended send, the trials of an arm together; small marks: single trials. Lower is faster.",
-		Finding:  fmt.Sprintf("Latency in each of %s of a trial at the common rate, by arm; the numbers are in the table.", plural(longest, "second")), Axis: "time in the trial", Height: 300, Panels: panels,
+		Subtitle: "By the second of the intended send, the trials of an arm together; small marks: single trials. Lower is faster. " + b.count(g, atRate),
+		Finding:  fmt.Sprintf("Latency in each of %s of a trial at the common rate, by arm; the numbers are in the table.", summary.Plural(longest, "second")), Axis: "time in the trial", Height: 300, Panels: panels,
 	}.Figure()
 	return &section{b.id(g, "latency-time"), "Latency over time", "A line that falls shows an arm that was not yet warm; one that rises, a queue that grows. Full line: mainstream; long dashes: compiled; dots: floor. The last second may be a part of one. A single trial's p99 is left out where its second has fewer than 459 requests.", &f, t}
 }
@@ -579,7 +589,7 @@ func (b *build) memory(g summary.Group) *section {
 		}
 	}
 	f := chart.Rows{
-		ID: b.id(g, "memory"), Title: "Memory of the server, " + operation(g), Subtitle: "Proportional set size (PSS) of the process tree, MB. Shorter is less.",
+		ID: b.id(g, "memory"), Title: "Memory of the server, " + operation(g), Subtitle: "Proportional set size (PSS) of the process tree, MB. Shorter is less. " + b.count(g, func(a summary.Arm) summary.Quantity { return a.Memory(last.of) }),
 		Finding: "Memory, " + last.title + ": " + list(finding) + ".", Panels: panels,
 		Rows: b.rows(g, func(a summary.Arm) []chart.Cell {
 			var out []chart.Cell
@@ -594,7 +604,7 @@ func (b *build) memory(g summary.Group) *section {
 	for i, a := range g.Arms {
 		t.Rows[i] = append(t.Rows[i], quantityCells(a.ColdStart(), whole)...)
 	}
-	return &section{b.id(g, "memory"), "Memory and start", readRows + " Sampled once a second, so a short peak may be missed.", &f, t}
+	return &section{b.id(g, "memory"), "Memory and start", readRows + " One number a block, the larger of its trials, which share a process. Sampled once a second, so a short peak may be missed.", &f, t}
 }
 
 // parts says where the CPU time of a request went, where the engine tells.
@@ -646,7 +656,9 @@ func (b *build) bench() []section {
 	var cpu, floor []chart.Panel
 	cpuTable := table{Caption: "CPU per request, µs", Heads: []string{"arm", "tier", "operation", "µs", "95 %", "least–most", "trials", "requests"}}
 	floorTable := table{Caption: "CPU per request ÷ that of the floor, within the same round", Heads: []string{"arm", "tier", "operation", "÷ floor", "95 %", "rounds"}}
+	var every summary.Group // the arms of all operations
 	for _, g := range b.groups {
+		every.Arms = append(every.Arms, g.Arms...)
 		cpu = append(cpu, chart.Panel{Title: operation(g), Axis: "CPU per request, µs", Format: "number"})
 		floor = append(floor, chart.Panel{Title: operation(g), Axis: "CPU per request ÷ floor", Format: "ratio", Line: 1})
 		for _, a := range g.Arms {
@@ -658,7 +670,7 @@ func (b *build) bench() []section {
 		}
 	}
 	cpuFigure := chart.Rows{
-		ID: "cpu", Title: "CPU per request, each arm always busy", Subtitle: "µs of user and system time, closed loop. Shorter is cheaper. Hollow: the floor, by hand without a GraphQL library.",
+		ID: "cpu", Title: "CPU per request, each arm always busy", Subtitle: "µs of user and system time, closed loop. Shorter is cheaper. Hollow: the floor, by hand without a GraphQL library. " + b.count(every, summary.Arm.CPU),
 		Finding: b.benchWords(), Panels: cpu,
 		Rows: b.rows(first, func(a summary.Arm) []chart.Cell {
 			var out []chart.Cell
@@ -676,7 +688,7 @@ func (b *build) bench() []section {
 	without := first
 	without.Arms = slices.DeleteFunc(slices.Clone(first.Arms), func(a summary.Arm) bool { return a.Tier == "floor" })
 	floorFigure := chart.Rows{
-		ID: "floor", Title: "What a library costs", Subtitle: "CPU per request ÷ that of the floor in the same round. Line: the floor. Geometric mean, 95 % interval by the exact sign-flip test; marks: single rounds.",
+		ID: "floor", Title: "What a library costs", Subtitle: "Line: the floor in the same round. Geometric mean, 95 % interval (exact sign-flip test); marks: single rounds. " + b.count(every, summary.Arm.CPU),
 		Finding: b.benchWords(), Panels: floor,
 		Rows: b.rows(without, func(a summary.Arm) []chart.Cell {
 			var out []chart.Cell
@@ -710,6 +722,11 @@ func fileName(s string) string {
 func groupKey(g summary.Group) string { return g.Scenario + " " + g.Operation }
 
 func operation(g summary.Group) string { return chart.Clean(strings.ToUpper(g.Operation), 24) }
+
+// atRate stands for the trials that latencies are of.
+func atRate(a summary.Arm) summary.Quantity {
+	return summary.Of(a.Rate, func(record.Trial) (float64, bool) { return 0, true })
+}
 
 // count says how many requests the figures rest on.
 func (b *build) count(g summary.Group, of func(summary.Arm) summary.Quantity) string {

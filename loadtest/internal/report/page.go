@@ -12,6 +12,7 @@ import (
 	"html/template"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/summary"
@@ -26,7 +27,10 @@ var pageCSS string
 //go:embed page.js
 var pageJS string
 
-var pageTemplate = template.Must(template.New("page").Parse(pageText))
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"long": long}).Parse(pageText))
+
+// long text of a cell is wrapped: on one line it would run into the next cell.
+func long(cell string) bool { return utf8.RuneCountInString(cell) > 48 }
 
 // pageData is what page.html shows.
 type pageData struct {
@@ -73,7 +77,7 @@ func (b *build) page(ctx context.Context, sections []section) ([]byte, error) {
 	d := pageData{
 		Title: b.headline(), ID: r.ID, Measured: r.Began.UTC().Format("2006-01-02 15:04 UTC"), Answer: b.answer(), Limits: b.limits(), Warnings: r.Warnings,
 		Conforming: b.conformanceTable(), Environ: b.environment(), Trials: b.trialTable(), Voids: b.voids(), Order: b.order(), Command: command(r.Command), Seed: r.Seed,
-		Machine: fmt.Sprintf("%s, server on %s of %d, %s", r.Environment.CPUModel, plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), engineWords(r.Environment.Engine)),
+		Machine: fmt.Sprintf("%s, server on %s of %d, %s", r.Environment.CPUModel, summary.Plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), engineWords(r.Environment.Engine)),
 	}
 	for line := range strings.Lines(summary.Caution(r)) {
 		d.Cautions = append(d.Cautions, strings.TrimSpace(line))
@@ -135,7 +139,7 @@ func (b *build) page(ctx context.Context, sections []section) ([]byte, error) {
 	if err := pageTemplate.Execute(&body, d); err != nil {
 		return nil, fmt.Errorf("page: %w", err)
 	}
-	return body.Bytes(), nil
+	return bytes.Map(chart.Upright, body.Bytes()), nil
 }
 
 // noEvidenceOnPaper says it in the margin of every sheet.

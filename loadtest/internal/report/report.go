@@ -217,8 +217,12 @@ func (b *build) named(sections []section) []section {
 // source is the line under a picture: where its numbers come from.
 func (b *build) source() string {
 	r := b.run
-	return chart.Clean(fmt.Sprintf("Run %s · %s · %s, server on %s of %d · %s · seed %d", r.ID, r.Began.UTC().Format("2006-01-02"), r.Environment.CPUModel,
-		plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), engineWords(r.Environment.Engine), r.Seed), 170)
+	interrupted := ""
+	if !r.Complete { // pictures travel without the page that says so
+		interrupted = "INTERRUPTED · "
+	}
+	return chart.Clean(interrupted+fmt.Sprintf("Run %s · %s · %s, server on %s of %d · %s · seed %d", r.ID, r.Began.UTC().Format("2006-01-02"), r.Environment.CPUModel,
+		summary.Plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), engineWords(r.Environment.Engine), r.Seed), 170)
 }
 
 func engineWords(name string) string {

@@ -1,7 +1,9 @@
 package report
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -90,19 +92,31 @@ func TestARunThatIsEvidenceHasPicturesInBothThemes(t *testing.T) {
 	assert.NotContains(t, readme, "no evidence")
 }
 
+// Only a whole run's pictures look like a whole run's.
+func TestPicturesOfAnInterruptedRunSaySo(t *testing.T) {
+	m := quick()
+	m.blocks = 2
+	b, err := open(opened(t, m.write(t)))
+	require.NoError(t, err)
+	assert.NotContains(t, b.source(), "INTERRUPTED")
+	b.run.Complete = false
+	assert.Contains(t, b.source(), "INTERRUPTED")
+}
+
 // The numbers of the tables are those of the records: p99 is p99, and nanoseconds become milliseconds.
 func TestTablesHaveTheRecordsNumbers(t *testing.T) {
 	dir := quick().write(t)
 	b, err := open(opened(t, dir))
 	require.NoError(t, err)
 	want := map[string][]float64{}
-	var cpu, rps, peak []float64
+	var cpu, rps []float64
+	peakOf := map[int]float64{} // block → the larger of its trials
 	requests := uint64(0)
 	for _, x := range b.run.Trials {
 		if x.Arm != "node" || x.Duplicate {
 			continue
 		}
-		peak = append(peak, float64(*x.MemoryPSSPeakBytes)/1e6)
+		peakOf[x.Block] = max(peakOf[x.Block], float64(*x.MemoryPSSPeakBytes)/1e6)
 		if x.Load == record.LoadThroughput {
 			rps = append(rps, x.AchievedRPS)
 			continue
@@ -137,13 +151,28 @@ func TestTablesHaveTheRecordsNumbers(t *testing.T) {
 	assert.Equal(t, "8", cell("cpu", "node", "trials"))
 	assert.Equal(t, "too few", cell("cpu", "go-floor", "95 %"), "four trials have no 95 % interval")
 	assert.Equal(t, whole(stats.Median(rps)), cell("throughput", "node", "answers /s"))
-	assert.Equal(t, one(stats.Median(peak)), cell("memory", "node", "peak MB"))
+	assert.Equal(t, one(stats.Median(slices.Collect(maps.Values(peakOf)))), cell("memory", "node", "peak MB"))
+	assert.Equal(t, "8", cell("memory", "node", "trials"), "the two trials of a process are one number")
+	assert.Equal(t, "too few", cell("memory", "go-floor", "95 %"), "four processes have no 95 % interval")
 	// All trials together: merged, not averaged.
 	all := b.logs["library q2"]["node"].all
 	assert.Equal(t, int64(requests), all.TotalCount())
 	assert.Equal(t, milli(float64(all.ValueAtQuantile(99))/1e6), cell("latency-percentiles", "node", "p99 ms"))
 	assert.Equal(t, "–", cell("latency-percentiles", "go-floor", "p99.9 ms"), "2,880 requests do not carry p99.9")
 	assert.Equal(t, 7, len(sectionOf(t, b, "cpu").Table.Rows))
+	assertRequestsAreNamed(t, b)
+}
+
+// A picture says of how many requests it is, where a picture of this width has room.
+func assertRequestsAreNamed(t *testing.T, b *build) {
+	t.Helper()
+	for _, s := range b.sections() {
+		if s.Figure == nil {
+			continue
+		}
+		assert.Regexp(t, `[0-9] requests an arm\.$`, s.Figure.Subtitle, s.ID)
+		assert.LessOrEqual(t, len([]rune(s.Figure.Subtitle)), 150, s.ID)
+	}
 }
 
 // A percentile that a trial's requests cannot carry is in no table.
@@ -210,6 +239,19 @@ func TestPageRefersToNothingOutside(t *testing.T) {
 	}
 	assert.Regexp(t, `Content-Security-Policy" content="default-src &#39;none&#39;; script-src &#39;sha256-[^ ]+&#39;; style-src &#39;sha256-[^ ]+&#39;; img-src data:; font-src data:; base-uri &#39;none&#39;; form-action &#39;none&#39;"`, page)
 	assert.NotContains(t, page, "unsafe-")
+}
+
+// A name must not turn around the numbers after it.
+func TestNoTextOfARecordTurnsThePage(t *testing.T) {
+	needsAssets(t)
+	b, err := open(opened(t, hostile().write(t))) // one arm's name has U+202E in it
+	require.NoError(t, err)
+	page, err := b.page(t.Context(), b.sections())
+	require.NoError(t, err)
+	for name, text := range map[string]string{"report.html": string(page), "README.md": b.markdown(b.sections())} {
+		assert.Contains(t, text, "evil", name)
+		assert.NotContains(t, text, "\u202e", name)
+	}
 }
 
 func TestHostileTextStaysTextInMarkdown(t *testing.T) {
@@ -393,4 +435,13 @@ func TestClosedLoopHasNoLatency(t *testing.T) {
 	}
 	assert.Equal(t, []string{"cpu", "floor", "throughput", "memory"}, ids)
 	assert.Contains(t, strings.Join(b.limits(), " "), "hides queueing")
+	throughput := sectionOf(t, b, "throughput")
+	assert.Equal(t, "Throughput of a closed loop", throughput.Title, "it is not the highest: nothing more was offered")
+	assert.NotContains(t, throughput.Figure.Title+throughput.Figure.Subtitle+throughput.Figure.Finding, "Highest")
+	assert.NotContains(t, throughput.Figure.Subtitle, "offered")
+	assertRequestsAreNamed(t, b)
+	option, err := json.Marshal(sectionOf(t, b, "floor").Figure.Wide().Option)
+	require.NoError(t, err)
+	assert.Contains(t, string(option), `"geometric mean `)
+	assert.NotContains(t, string(option), `"median `, "ratios have no median here")
 }

@@ -73,13 +73,6 @@ func percentOver(ratio *float64) string {
 	return one(100*(*ratio-1)) + " %"
 }
 
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
 func list(items []string) string {
 	switch len(items) {
 	case 0:
@@ -112,7 +105,7 @@ func quantityWords(q summary.Quantity, format func(float64) string, unit string)
 	if len(q.Values) == 1 {
 		return format(q.Median) + " " + unit
 	}
-	return fmt.Sprintf("%s %s (%s, least–most %s–%s)", format(q.Median), unit, plural(len(q.Values), "trial"), format(q.Least()), format(q.Most()))
+	return fmt.Sprintf("%s %s (%s, least–most %s–%s)", format(q.Median), unit, summary.Plural(len(q.Values), "trial"), format(q.Least()), format(q.Most()))
 }
 
 func (b *build) costWords(a summary.Arm) string { return quantityWords(a.CPU(), whole, "µs") }
@@ -246,7 +239,7 @@ func (b *build) answer() []string {
 		if m := g.Mainstream(); len(m) > 0 && len(m[0].CPU().Values) > 0 {
 			q := m[0].CPU()
 			out = append(out, fmt.Sprintf("Of the mainstream arms %s took the least CPU for %s: %s; %s, %s requests.",
-				m[0].Name, operation(g), b.costWords(m[0]), plural(len(q.Values), "trial"), count(q.Requests())))
+				m[0].Name, operation(g), b.costWords(m[0]), summary.Plural(len(q.Values), "trial"), count(q.Requests())))
 		}
 		if words := strings.TrimSpace(b.floorWords(g)); words != "" {
 			out = append(out, words)
@@ -271,7 +264,7 @@ func (b *build) limits() []string {
 	for _, g := range b.groups {
 		operations = append(operations, operation(g))
 	}
-	where := fmt.Sprintf("Other machines, data and queries: this is %s over the data set “%s” on one machine, with the server on %s of its %s.", list(operations), chart.Clean(e.DataSize, labelRunes), plural(len(e.Placement["contender"]), "CPU"), plural(len(e.CPUs), "CPU"))
+	where := fmt.Sprintf("Other machines, data and queries: this is %s over the data set “%s” on one machine, with the server on %s of its %s.", list(operations), chart.Clean(e.DataSize, labelRunes), summary.Plural(len(e.Placement["contender"]), "CPU"), summary.Plural(len(e.CPUs), "CPU"))
 	out = append(out, where)
 	if e.CPUsShared {
 		out = append(out, "Server, database and generator shared CPUs here, so latency and throughput are of all three together.")
@@ -290,7 +283,7 @@ func (b *build) limits() []string {
 			}
 		}
 		if len(held) > 0 {
-			out = append(out, fmt.Sprintf("How much %s could do at most: in most of their throughput trials something else held them back.", list(held)))
+			out = append(out, fmt.Sprintf("How much %s could do at most: in their throughput trials it was mostly not the server itself that was seen to hold them back.", list(held)))
 		}
 	}
 	for _, v := range r.Verdicts {

@@ -2,6 +2,7 @@ package summary
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 
@@ -36,6 +37,7 @@ type Quantity struct {
 	Values    []float64
 	Trials    []record.Trial // the trial of each value
 	Median    float64        // NaN of nothing
+	Geometric bool           // Median is the geometric mean, of ratios
 	Low, High float64        // 95 %, exact, of the median; infinite where the trials are too few
 }
 
@@ -127,9 +129,9 @@ func Percentiles() []Percentile {
 	}
 }
 
-// Memory is megabytes (10⁶ bytes) of what a record has under a name: the trials that have it.
+// Memory is megabytes (10⁶ bytes) of what a record has under a name, of one process a block.
 func (a Arm) Memory(of func(record.Trial) *int64) Quantity {
-	return Of(append(slices.Clone(a.Rate), a.Throughput...), func(t record.Trial) (float64, bool) {
+	return a.ofProcesses(func(t record.Trial) (float64, bool) {
 		if v := of(t); v != nil {
 			return float64(*v) / 1e6, true
 		}
@@ -137,16 +139,32 @@ func (a Arm) Memory(of func(record.Trial) *int64) Quantity {
 	})
 }
 
-// ColdStart is milliseconds from the start of the process to its first right answer, once for each process.
+// ColdStart is milliseconds from the start of the process to its first right answer.
 func (a Arm) ColdStart() Quantity {
-	seen := map[int64]bool{}
-	return Of(append(slices.Clone(a.Rate), a.Throughput...), func(t record.Trial) (float64, bool) {
-		if t.ColdStartNS <= 0 || seen[t.ColdStartNS] { // the trials of one process share its start
-			return 0, false
+	return a.ofProcesses(func(t record.Trial) (float64, bool) { return float64(t.ColdStartNS) / 1e6, t.ColdStartNS > 0 })
+}
+
+// ofProcesses takes one number from each block, the larger of its trials: they share a process, so two numbers of it
+// would feign twice the evidence.
+func (a Arm) ofProcesses(value func(record.Trial) (float64, bool)) Quantity {
+	largest := map[int]record.Trial{}
+	for _, t := range append(slices.Clone(a.Rate), a.Throughput...) {
+		v, ok := value(t)
+		if !ok {
+			continue
 		}
-		seen[t.ColdStartNS] = true
-		return float64(t.ColdStartNS) / 1e6, true
-	})
+		if other, had := largest[t.Block]; had {
+			if w, _ := value(other); w >= v {
+				continue
+			}
+		}
+		largest[t.Block] = t
+	}
+	var trials []record.Trial
+	for _, block := range slices.Sorted(maps.Keys(largest)) {
+		trials = append(trials, largest[block])
+	}
+	return Of(trials, value)
 }
 
 // Statements is how many SQL statements a request took.
@@ -165,7 +183,7 @@ func (a Arm) Bottleneck() (name string, trials int) {
 	for _, t := range a.Throughput {
 		counts[t.Bottleneck]++
 	}
-	for _, k := range slices.Sorted(mapsKeys(counts)) {
+	for _, k := range slices.Sorted(maps.Keys(counts)) {
 		if counts[k] > trials {
 			name, trials = k, counts[k]
 		}
@@ -219,7 +237,7 @@ func Ratio(a, b Arm) Quantity {
 	if len(logs) == 0 {
 		return q
 	}
-	q.Median = math.Exp(stats.Mean(logs))
+	q.Median, q.Geometric = math.Exp(stats.Mean(logs)), true
 	q.Low, q.High = math.Inf(-1), math.Inf(1)
 	if low, high, err := stats.Interval(logs, 0.95); err == nil {
 		q.Low, q.High = math.Exp(low), math.Exp(high)
@@ -300,7 +318,7 @@ func (g *Group) sort() {
 	})
 }
 
-// Mainstream has the arms that headlines compare, the cheapest first.
+// Mainstream has the arms that headlines compare, the cheapest first, and last those without a figure.
 func (g Group) Mainstream() []Arm {
 	var out []Arm
 	for _, a := range g.Arms {
@@ -308,6 +326,15 @@ func (g Group) Mainstream() []Arm {
 			out = append(out, a)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Arm) int { return cmp.Compare(a.CPU().Median, b.CPU().Median) })
+	slices.SortStableFunc(out, func(a, b Arm) int { return cheaper(a.CPU(), b.CPU()) })
 	return out
+}
+
+// cheaper sorts by the median; what has none comes last, where cmp.Compare would put it first.
+func cheaper(a, b Quantity) int {
+	x, y := a.Median, b.Median
+	if math.IsNaN(x) || math.IsNaN(y) {
+		return cmp.Compare(y, x)
+	}
+	return cmp.Compare(x, y)
 }

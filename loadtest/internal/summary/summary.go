@@ -2,7 +2,6 @@
 package summary
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -16,7 +15,7 @@ import (
 type row struct {
 	arm        Arm
 	cpu        Quantity
-	floor      float64 // cpu ÷ that of the contender's floor; NaN without one
+	floor      float64 // cpu ÷ that of the contender's floor, as in the report; NaN without one
 	latency    []Quantity
 	throughput Quantity
 	pss        float64 // MB, the most of all blocks
@@ -30,33 +29,16 @@ func rows(g Group) []row {
 		if a.Tier == "floor" {
 			x.floor = 1
 		}
-		if f := g.Floor(a); f != nil {
-			x.floor = x.cpu.Median / f.CPU().Median
+		if q := g.OverFloor(a); len(q.Values) > 0 {
+			x.floor = q.Median
 		}
 		for _, p := range Percentiles()[:3] {
 			x.latency = append(x.latency, a.Latency(p))
 		}
 		out = append(out, x)
 	}
-	slices.SortStableFunc(out, func(a, b row) int {
-		x, y := a.cpu.Median, b.cpu.Median
-		switch {
-		case math.IsNaN(x) || math.IsNaN(y):
-			return cmp.Compare(y, x) // those without a figure last
-		}
-		return cmp.Compare(x, y)
-	})
+	slices.SortStableFunc(out, func(a, b row) int { return cheaper(a.cpu, b.cpu) })
 	return out
-}
-
-func mapsKeys(m map[string]int) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 var heads = []string{"arm", "tier", "CPU µs/request", "÷ floor", "p50 ms", "p90 ms", "p99 ms", "requests", "throughput /s", "held back by", "PSS MB", "SQL/request", "void"}
@@ -89,14 +71,22 @@ func number(x float64, digits int) string {
 // What says in one sentence what was measured.
 func What(r record.Run, g Group) string {
 	if g.Closed {
-		return fmt.Sprintf("%s, closed loop, each arm always busy; %d rounds in random order, seed %d; data %s.", strings.ToUpper(g.Operation), r.Plan.Blocks, r.Seed, r.Environment.DataSize)
+		return fmt.Sprintf("%s, closed loop, each arm always busy; %s in random order, seed %d; data %s.", strings.ToUpper(g.Operation), Plural(r.Plan.Blocks, "round"), r.Seed, r.Environment.DataSize)
 	}
-	return fmt.Sprintf("%s, open loop with Poisson arrivals at %.0f requests a second; %d blocks in random order (floors %d), seed %d; data %s.",
-		strings.ToUpper(g.Operation), r.Plan.RateRPS, r.Plan.Blocks, r.Plan.FloorBlocks, r.Seed, r.Environment.DataSize)
+	return fmt.Sprintf("%s, open loop with Poisson arrivals at %.0f requests a second; %s in random order (floors %d), seed %d; data %s.",
+		strings.ToUpper(g.Operation), r.Plan.RateRPS, Plural(r.Plan.Blocks, "block"), r.Plan.FloorBlocks, r.Seed, r.Environment.DataSize)
+}
+
+// Plural is a number of things.
+func Plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 const legend = `CPU: median of the blocks (least–most), user and system time of the contender. ÷ floor: against the same answer by hand
-in the same language. Latency counts from the intended send; medians of the blocks' percentiles, where the requests of a
+in the same language, geometric mean of the blocks that have both. Latency counts from the intended send; medians of the blocks' percentiles, where the requests of a
 trial carry them. Throughput: answers a second when offered 1.3 times what the pilot bore, and what held the arm back there.`
 
 // Caution is what must stand on every page of a run that proves nothing or is not whole.

@@ -2,6 +2,7 @@ package summary
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +43,8 @@ func TestSmokeAndInterruptedRunsSaySo(t *testing.T) {
 	text := Text(r)
 	assert.Contains(t, text, "no evidence")
 	assert.Contains(t, text, "interrupted")
+	r.Plan.Blocks = 1
+	assert.Contains(t, Text(r), "; 1 block in random order")
 }
 
 func TestNonconformantFiguresAreMarked(t *testing.T) {
@@ -63,4 +66,32 @@ func TestVoidTrialsAreInNoFigure(t *testing.T) {
 	}
 	assert.Contains(t, Text(r), "2002 (2002–2002)")
 	assert.Contains(t, Text(r), "4 of 6")
+}
+
+// What the machine did to the blocks without a floor must not look like the price of the library.
+func TestOverFloorIsTakenWithinBlocks(t *testing.T) {
+	r := run()
+	r.Trials = slices.DeleteFunc(r.Trials, func(x record.Trial) bool { return x.Arm == "go-floor" && x.Block > 1 })
+	slow := 20000.0
+	for i := range r.Trials {
+		if r.Trials[i].Arm == "go" && r.Trials[i].Block > 1 && r.Trials[i].Load == record.LoadRate {
+			r.Trials[i].CPUUsPerRequest = &slow
+		}
+	}
+	assert.Regexp(t, fmt.Sprintf(`(?m)^go +mainstream.* %.2f `, 2001.0/401), Text(r))
+}
+
+func TestAnArmWithoutFiguresIsNotTheCheapest(t *testing.T) {
+	r := run()
+	why := "late"
+	for _, x := range r.Trials {
+		x.Arm = "void"
+		x.Void, x.Tier = &why, "mainstream"
+		r.Trials = append(r.Trials, x)
+	}
+	var names []string
+	for _, a := range Groups(r)[0].Mainstream() {
+		names = append(names, a.Name)
+	}
+	assert.Equal(t, []string{"go", "void"}, names)
 }
