@@ -94,6 +94,7 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	if err != nil {
 		return fail(ctx, s, "bench-servers", fmt.Errorf("--out: %w", err))
 	}
+	defer folder.RemoveUnused()
 	b := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}}
 	b.run = record.Run{
 		Format: record.Format, ID: filepath.Base(*out), Profile: "bench", Evidence: *rounds >= benchRounds, Seed: *seed, Began: began,

@@ -119,6 +119,7 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 	if err != nil {
 		return fail(ctx, s, "compare", fmt.Errorf("--out: %w", err))
 	}
+	defer folder.RemoveUnused()
 	session := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}}
 	if err := chart.Ready(); err != nil {
 		session.progress.say("there will be records, but no report: %v", err)

@@ -71,6 +71,15 @@ func TestAnOccupiedFolderIsLeftAlone(t *testing.T) {
 	assert.Equal(t, "precious", string(b))
 }
 
+func TestARunThatCannotBeginLeavesNoFolder(t *testing.T) {
+	for _, command := range []string{"compare", "bench-servers"} {
+		out := filepath.Join(t.TempDir(), "run")
+		code, _, _ := runCommand(t, command, "--engine", "vm", "--contender", "go", "--out", out)
+		assert.Equal(t, exitCannot, code)
+		assert.NoDirExists(t, out, command)
+	}
+}
+
 func TestHelpGoesToStdout(t *testing.T) {
 	for _, args := range [][]string{{"help"}, {"--help"}, {"compare", "--help"}, {"serve", "-h"}, {"doctor", "--help"}} {
 		code, out, errs := runCommand(t, args...)
@@ -96,7 +105,7 @@ func TestPagesNameTargetsThatExist(t *testing.T) {
 	require.NoError(t, err)
 	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
 	require.NoError(t, err)
-	for _, page := range []string{"README.md", "docs/METHODOLOGY.md", "docs/BIAS.md", "go-server/README.md", "node-server/README.md", "rust-server/README.md"} {
+	for _, page := range []string{"README.md", "docs/METHODOLOGY.md", "docs/BIAS.md", "docs/ENGINES.md", "docs/BEHIND-A-WALL.md", "go-server/README.md", "node-server/README.md", "rust-server/README.md"} {
 		text, err := os.ReadFile(filepath.Join(root, page))
 		require.NoError(t, err)
 		for _, m := range regexp.MustCompile("(?m)(?:`|^)make ([a-z-]+)").FindAllStringSubmatch(string(text), -1) {
@@ -109,7 +118,7 @@ func TestPagesNameTargetsThatExist(t *testing.T) {
 func TestPagesLinkToFilesThatExist(t *testing.T) {
 	root, err := findRoot()
 	require.NoError(t, err)
-	for _, page := range []string{"README.md", "docs/METHODOLOGY.md", "docs/BIAS.md", "contract/README.md", "results/README.md"} {
+	for _, page := range []string{"README.md", "docs/METHODOLOGY.md", "docs/BIAS.md", "docs/ENGINES.md", "docs/BEHIND-A-WALL.md", "contract/README.md", "results/README.md"} {
 		text, err := os.ReadFile(filepath.Join(root, page))
 		require.NoError(t, err)
 		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(string(text), -1) {

@@ -66,9 +66,9 @@ func (s *session) open(ctx context.Context, size string, arms []contender.Arm) e
 			return err
 		}
 	}
-	// Asking for versions has built the images.
+	// Asking for versions has built the images, and the database's containers show what can be told of one.
 	if d, err := s.engine.Describe(ctx); err == nil {
-		s.run.Environment.ImageSizeBytes = d.ImageSizeBytes
+		s.run.Environment.ImageSizeBytes, s.run.Environment.Missing = d.ImageSizeBytes, d.Missing
 	}
 	return nil
 }

@@ -171,8 +171,8 @@ type Trial struct {
 // Part is what one part of a run used during a trial. What the engine cannot tell is not there.
 type Part struct {
 	CPUSeconds float64 `json:"cpu_seconds"`
-	// MemoryPSSPeakBytes is the highest of one reading a second for the contender, and one reading after the trial for
-	// the others.
+	// MemoryPSSPeakBytes is the highest of a reading each second for the contender, and one reading right after the trial
+	// for the others, whose many processes take long to read.
 	MemoryPSSPeakBytes *int64 `json:"memory_pss_peak_bytes,omitempty"`
 	// MemoryCgroupPeakBytes is the highest since the part began, page cache included.
 	MemoryCgroupPeakBytes *int64 `json:"memory_cgroup_peak_bytes,omitempty"`
@@ -233,7 +233,11 @@ func (t *Trial) Check() error {
 }
 
 // Folder is a run's folder.
-type Folder struct{ path string }
+type Folder struct {
+	path string
+	// made says that it was not there before.
+	made bool
+}
 
 // ErrNotEmpty says that a folder for a new run holds something.
 var ErrNotEmpty = errors.New("folder is not empty")
@@ -255,10 +259,20 @@ func Create(path string) (Folder, error) {
 	if err := CheckFree(path); err != nil {
 		return Folder{}, err
 	}
+	_, err := os.Stat(path)
+	made := errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(filepath.Join(path, "trials"), 0o755); err != nil {
 		return Folder{}, fmt.Errorf("make the run's folder: %w", err)
 	}
-	return Folder{path}, nil
+	return Folder{path, made}, nil
+}
+
+// RemoveUnused removes the folder of a run that came to nothing; what holds anything stays.
+func (f Folder) RemoveUnused() {
+	_ = os.Remove(filepath.Join(f.path, "trials"))
+	if f.made {
+		_ = os.Remove(f.path)
+	}
 }
 
 // Path is where the folder is.

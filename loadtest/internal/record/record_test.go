@@ -45,6 +45,30 @@ func TestARunNeverOverwritesAnother(t *testing.T) {
 	require.ErrorContains(t, err, dir)
 }
 
+func TestAFolderThatWasNotUsedGoes(t *testing.T) {
+	run, trial := sample()
+	dir := filepath.Join(t.TempDir(), "run")
+	f, err := Create(dir)
+	require.NoError(t, err)
+	f.RemoveUnused()
+	assert.NoDirExists(t, dir)
+
+	theirs := t.TempDir()
+	f, err = Create(theirs)
+	require.NoError(t, err)
+	f.RemoveUnused()
+	assert.DirExists(t, theirs, "it was there before")
+	assert.NoDirExists(t, filepath.Join(theirs, "trials"))
+
+	f, err = Create(dir)
+	require.NoError(t, err)
+	require.NoError(t, f.WriteTrial(trial, []byte("log")))
+	require.NoError(t, f.WriteRun(run))
+	f.RemoveUnused()
+	_, err = ReadRun(dir)
+	require.NoError(t, err, "what was measured stays")
+}
+
 func TestDamageIsNamed(t *testing.T) {
 	run, _ := sample()
 	whole, err := encode(run)

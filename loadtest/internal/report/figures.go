@@ -639,7 +639,7 @@ func (b *build) parts(g summary.Group) *section {
 	if len(t.Rows) == 0 {
 		return nil
 	}
-	return &section{b.id(g, "parts"), "Where the CPU time went", "What server, database, generator and the other parts used for one request, in the trials that CPU per request is told of. PSS of the contender is its peak, of the others what they held after the trial. A cgroup's peak counts the page cache and is since the part began.", nil, t}
+	return &section{b.id(g, "parts"), "Where the CPU time went", "What server, database, generator and the other parts used for one request, in the trials that CPU per request is told of. PSS is the server's highest in a trial, and what the other parts held right after it. A cgroup's peak counts the page cache and is since the part began.", nil, t}
 }
 
 // bench is CPU per request and its ratio to the floor, of all operations beside each other.

@@ -402,7 +402,7 @@ func TestPartsAreShownWhereTheyAre(t *testing.T) {
 	require.NoError(t, err)
 	parts := sectionOf(t, b, "parts")
 	assert.Equal(t, []string{"rust-floor", "database_replica", "250", "77.0", "–", "1", "200"}, parts.Table.Rows[0])
-	assert.NotContains(t, parts.Table.Heads, "PSS peak, MB", "one reading after the trial is no peak")
+	assert.NotContains(t, parts.Table.Heads, "PSS peak, MB", "of a database there is one reading, not a highest one")
 	memory := sectionOf(t, b, "memory")
 	assert.Equal(t, "55.0", memory.Table.Rows[0][slices.Index(memory.Table.Heads, "idle MB")])
 	assert.Contains(t, fmt.Sprint(b.environment()), "12.3 MB")

@@ -73,6 +73,37 @@ func TestBaseImagesCheck(t *testing.T) {
 	assert.Equal(t, "polyglot-lab-test/none:1 missing\n", got.stdout)
 }
 
+// Images are built of one module each: what the workspace's own sums make up for here is missing there.
+func TestModulesAreWholeWithoutTheWorkspace(t *testing.T) {
+	for _, module := range []string{"go-server", "loadtest"} {
+		got := run(t, []string{"GOWORK=off", "GOFLAGS=-mod=readonly"}, "go", "-C", module, "list", "-deps", ".")
+		assert.Zero(t, got.code, "%s: %s", module, got.stderr)
+	}
+}
+
+// What is left to auto would all run in containers, since an engine answers there.
+func TestCINamesTheEngine(t *testing.T) {
+	engines := map[string][]string{}
+	for _, match := range regexp.MustCompile(`(?m)^make (test|test-conformance|compare)\b(.*)$`).FindAllStringSubmatch(read(t, ".ci/run"), -1) {
+		_, engine, named := strings.Cut(match[2], "ENGINE=")
+		require.True(t, named, match[0])
+		target := strings.TrimSuffix(match[1], "-conformance") // make test proves conformance too
+		engines[target] = append(engines[target], engine)
+	}
+	for _, target := range []string{"test", "compare"} {
+		assert.ElementsMatch(t, []string{"native", "docker"}, engines[target], target)
+	}
+}
+
+func TestStackRefusesASizeThatIsNone(t *testing.T) {
+	needEngine(t)
+	for _, size := range []string{"a/b", "huge", "small|standard"} {
+		got := run(t, []string{"STACK_ENV=" + filepath.Join(t.TempDir(), "env")}, "scripts/stack", "up", "--size", size)
+		assert.Equal(t, 2, got.code, size)
+		assert.Contains(t, got.stderr, "--size "+size+": there are: small standard")
+	}
+}
+
 func TestStackLeavesOthersSettingsAlone(t *testing.T) {
 	needEngine(t)
 	file := filepath.Join(t.TempDir(), "env")
@@ -145,10 +176,11 @@ func TestBuildSettings(t *testing.T) {
 		assert.Equal(t, "machine packages.example login me password secret\n", file(folder, "netrc"))
 	})
 	machine("proxies, and a word on those that a build cannot reach", func(t *testing.T) {
-		folder, got := settings("https_proxy=http://127.0.0.1:3128", "NO_PROXY=localhost,127.0.0.1")
+		folder, got := settings("https_proxy=http://me:secret@127.0.0.1:3128", "NO_PROXY=localhost,127.0.0.1")
 		require.Zero(t, got.code, got.stderr)
-		assert.Equal(t, "http://127.0.0.1:3128", sourced(folder, "https_proxy"))
+		assert.Equal(t, "http://me:secret@127.0.0.1:3128", sourced(folder, "https_proxy"))
 		assert.Contains(t, got.stderr, "https_proxy=http://127.0.0.1:3128")
+		assert.NotContains(t, got.stderr, "secret")
 		assert.NotContains(t, got.stderr, "NO_PROXY")
 	})
 	machine("certificates beside the system's", func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"net/url"
 	"os"
@@ -124,7 +125,18 @@ func Answers(ctx context.Context) (Server, error) {
 	if err != nil {
 		return Server{}, err
 	}
+	defer c.api.Close()
 	return c.server, nil
+}
+
+// whole is the context for making something in the engine: an interrupt in the middle would leave the engine to finish
+// what nobody here learns of, perhaps after the last sweep. What was made is removed as usual.
+func whole(ctx context.Context) (context.Context, context.CancelFunc) {
+	const patience = time.Minute
+	if ctx.Err() != nil {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), patience)
 }
 
 // ErrGone says that the container engine has ended or can no longer be reached.
@@ -135,7 +147,8 @@ func explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case client.IsErrConnectionFailed(err):
+	case client.IsErrConnectionFailed(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		// An answer that breaks off is one of an engine that has ended in the middle of it.
 		return fmt.Errorf("%w: %w", ErrGone, err)
 	case strings.Contains(err.Error(), "no space left on device"):
 		return fmt.Errorf("the container engine's disk is full (docker system df shows what takes it): %w", err)

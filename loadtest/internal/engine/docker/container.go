@@ -114,7 +114,9 @@ func (e *Engine) create(ctx context.Context, s spec) (*unit, error) {
 			h.PortBindings = network.PortMap{port: {{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: hostPort}}}
 		}
 	}
-	made, err := e.c.provider.CreateContainer(ctx, request)
+	making, cancel := whole(ctx)
+	defer cancel()
+	made, err := e.c.provider.CreateContainer(making, request)
 	if err != nil {
 		if made != nil && made.GetContainerID() != "" {
 			_ = e.c.removeContainer(context.WithoutCancel(ctx), made.GetContainerID())
@@ -290,7 +292,13 @@ func (u *unit) stop(ctx context.Context, signal string, patience time.Duration) 
 	if _, err := u.c.api.ContainerKill(context.WithoutCancel(ctx), u.id, client.ContainerKillOptions{Signal: "SIGKILL"}); err != nil && u.alive() {
 		return fmt.Errorf("kill %s: %w", u.spec.role, explain(err))
 	}
-	<-u.Exited()
+	// An engine that hangs must not keep whoever is being interrupted.
+	const lastPatience = 10 * time.Second
+	select {
+	case <-u.Exited():
+	case <-time.After(lastPatience):
+		return fmt.Errorf("%s does not end: the engine says nothing of it %s after SIGKILL", u.spec.role, lastPatience)
+	}
 	return fmt.Errorf("%s had to be killed: it did not end within %s of %s", u.spec.role, patience, signal)
 }
 

@@ -123,13 +123,19 @@ func (c *cluster) build(ctx context.Context, image image, seed postgres.Seed) er
 	if c.replica, err = e.startServer(ctx, image, "database_replica", names[1], c.volumes[1]); err != nil {
 		return err
 	}
-	return c.pair().WaitStreaming(ctx)
+	if err := c.pair().WaitStreaming(ctx); err != nil {
+		return err
+	}
+	e.learn(ctx, c.primary.unit)
+	return nil
 }
 
 // makeVolume makes a volume that lives as long as the run.
 func (e *Engine) makeVolume(ctx context.Context, role string) (string, error) {
 	name := namePrefix + e.owner.run + "-" + role + "-" + host.RandomHex(3)
-	_, err := e.c.api.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: e.owner.labels(role)})
+	making, cancel := whole(ctx)
+	defer cancel()
+	_, err := e.c.api.VolumeCreate(making, client.VolumeCreateOptions{Name: name, Labels: e.owner.labels(role)})
 	if err != nil {
 		return "", fmt.Errorf("make a volume: %w", explain(err))
 	}
@@ -147,7 +153,7 @@ func (e *Engine) removeVolume(ctx context.Context, name string) error {
 // again. Its user needs no capability at all.
 func (e *Engine) startServer(ctx context.Context, image image, role, alias, volume string) (*server, error) {
 	for try := 1; ; try++ {
-		port, err := freePort()
+		port, err := host.FreePort()
 		if err != nil {
 			return nil, err
 		}
@@ -169,20 +175,6 @@ func (e *Engine) startServer(ctx context.Context, image image, role, alias, volu
 		e.publish(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), net.JoinHostPort(alias, strconv.Itoa(postgresPort)))
 		return &server{unit: u, port: port}, nil
 	}
-}
-
-// freePort returns a port on loopback that nobody has at the moment.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer listener.Close()
-	address, ok := listener.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, fmt.Errorf("find a free port: got %v", listener.Addr())
-	}
-	return address.Port, nil
 }
 
 // copyScript fills two volumes from the seeded one. It runs as root, which owns a new volume; what it copies keeps its

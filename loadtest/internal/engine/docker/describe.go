@@ -47,7 +47,74 @@ func (e *Engine) Describe(ctx context.Context) (engine.Description, error) {
 			d.Missing[field] = reason
 		}
 	}
+	e.mu.Lock()
+	told := e.told
+	e.mu.Unlock()
+	if told != nil {
+		for field, reason := range told.missing() {
+			if _, said := d.Missing[field]; !said {
+				d.Missing[field] = reason
+			}
+		}
+	}
 	return d, nil
+}
+
+// account is what was to be had of a container that ran.
+type account struct {
+	// processes says that they are this machine's, as this program sees it.
+	processes bool
+	usage     engine.Usage
+	memory    engine.Memory
+}
+
+// missing has a reason for each figure that the account has not: which those are depends on kernel, engine and on where
+// this program itself runs, and is best seen.
+func (a account) missing() map[string]string {
+	reasons := map[string]string{}
+	say := func(reason string, fields ...string) {
+		for _, field := range fields {
+			reasons[field] = reason
+		}
+	}
+	if a.memory.PSSBytes == nil {
+		say("the memory of the containers' processes cannot be read from here", "memory_pss_peak_bytes", "memory_pss_end_bytes", "memory_pss_idle_bytes")
+	}
+	if !a.processes {
+		say("the containers' processes cannot be seen from here", "voluntary_switches", "involuntary_switches")
+	}
+	if a.memory.CgroupPeakBytes == nil {
+		say("no peak is kept of this control group: version 2 tells it from Linux 5.19 on, and container engines pass on that of version 1 only", "memory_cgroup_peak_bytes")
+	}
+	if a.usage.Pressure == nil {
+		say("no account of pressure is kept of this control group, or the container engine does not pass it on", "pressure_seconds")
+	}
+	if a.usage.Throttled == nil {
+		say("no account of quotas is kept of this control group", "throttled_seconds")
+	}
+	return reasons
+}
+
+// learn keeps what the account of the first container that can be asked has.
+func (e *Engine) learn(ctx context.Context, u *unit) {
+	e.mu.Lock()
+	known := e.told != nil
+	e.mu.Unlock()
+	if known {
+		return
+	}
+	usage, err := u.Usage(ctx)
+	if err != nil {
+		return
+	}
+	memory, err := u.Memory(ctx)
+	if err != nil {
+		return
+	}
+	told := &account{processes: len(u.Pids()) > 0, usage: usage, memory: memory}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.told = told
 }
 
 func (e *Engine) imageSizes() map[string]int64 {

@@ -58,6 +58,8 @@ type Engine struct {
 	// inner are addresses in the run's network, by the published ones.
 	inner map[string]string
 	names map[string]int
+	// told is what the account of a container that runs has, once there was one.
+	told *account
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -91,8 +93,25 @@ func New(ctx context.Context, options Options) (*Engine, error) {
 		return nil, fmt.Errorf("docker engine: %w", err)
 	}
 	if e.owner, err = newOwner(); err != nil {
+		e.c.api.Close()
 		return nil, fmt.Errorf("docker engine: %w", err)
 	}
+	if err := e.setUp(ctx); err != nil {
+		return nil, fmt.Errorf("docker engine: %w", err)
+	}
+	return e, nil
+}
+
+// setUp sweeps and makes what every run has; on failure nothing is left.
+func (e *Engine) setUp(ctx context.Context) (err error) {
+	defer func() {
+		if err == nil {
+			return
+		}
+		if closeErr := e.Close(ctx); closeErr != nil {
+			e.log(closeErr.Error())
+		}
+	}()
 	swept, err := e.c.sweep(ctx, isLeft)
 	if swept != (Swept{}) {
 		e.log(fmt.Sprintf("removed what killed runs left: %d containers, %d networks, %d volumes", swept.Containers, swept.Networks, swept.Volumes))
@@ -101,15 +120,12 @@ func New(ctx context.Context, options Options) (*Engine, error) {
 		e.log("sweep: " + err.Error())
 	}
 	if err := e.place(ctx); err != nil {
-		return nil, fmt.Errorf("docker engine: %w", err)
+		return err
 	}
 	if e.cacheDir, err = cacheFolder(); err != nil {
-		return nil, fmt.Errorf("docker engine: %w", err)
+		return err
 	}
-	if err := e.makeNetwork(ctx); err != nil {
-		return nil, fmt.Errorf("docker engine: %w", err)
-	}
-	return e, nil
+	return e.makeNetwork(ctx)
 }
 
 // place shares out the CPUs: those that this program may use where the engine is this machine's own, else the engine's.
@@ -152,7 +168,9 @@ func cacheFolder() (string, error) {
 // a network that the engine calls internal would not publish on loopback either.
 func (e *Engine) makeNetwork(ctx context.Context) error {
 	e.network.name = namePrefix + e.owner.run
-	made, err := e.c.api.NetworkCreate(ctx, e.network.name, client.NetworkCreateOptions{
+	making, cancel := whole(ctx)
+	defer cancel()
+	made, err := e.c.api.NetworkCreate(making, e.network.name, client.NetworkCreateOptions{
 		Driver: "bridge", Labels: e.owner.labels("network"),
 		Options: map[string]string{"com.docker.network.bridge.enable_ip_masquerade": "false"},
 	})
@@ -251,6 +269,6 @@ func (e *Engine) Close(ctx context.Context) error {
 	if _, err := e.c.sweep(ctx, func(labels map[string]string) bool { return labels[labelRun] == e.owner.run }); err != nil {
 		errs = append(errs, err)
 	}
-	errs = append(errs, e.c.provider.Close())
+	errs = append(errs, e.c.api.Close())
 	return errors.Join(errs...)
 }

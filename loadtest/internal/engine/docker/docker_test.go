@@ -117,6 +117,7 @@ func TestDatabase(t *testing.T) {
 	d := enginetest.Database(t, e, e.options.Contract).(*database)
 	ctx := t.Context()
 	t.Run("memory and its peak are known", func(t *testing.T) {
+		require.NotNil(t, e.told, "and what cannot be told has its reason")
 		memory, err := d.Memory(ctx)
 		require.NoError(t, err)
 		require.NotNil(t, memory.CgroupPeakBytes)

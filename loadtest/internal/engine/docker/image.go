@@ -214,7 +214,7 @@ func (b *builder) build(ctx context.Context, folder string, own map[string]strin
 	if i, here, err := e.c.inspect(ctx, reference); err != nil || here {
 		return i, err
 	}
-	settings, err := packageSettings(ctx, e.options.Root)
+	settings, err := packageSettings(ctx, e.options.Root, e.log)
 	if err != nil {
 		return image{}, err
 	}
@@ -419,8 +419,9 @@ func mayContain(ignored *patternmatcher.PatternMatcher, folder string) bool {
 	})
 }
 
-// packageSettings are this machine's, for builder stages: scripts/build-settings collects them.
-func packageSettings(ctx context.Context, root string) ([]file, error) {
+// packageSettings are this machine's, for builder stages: scripts/build-settings collects them. What it warns of is the
+// cause of a build that will fail, so it goes to the log.
+func packageSettings(ctx context.Context, root string, log func(string)) ([]file, error) {
 	readme := filepath.Join(root, settingsFolder, "README.md")
 	content, err := os.ReadFile(readme)
 	if err != nil {
@@ -435,6 +436,9 @@ func packageSettings(ctx context.Context, root string) ([]file, error) {
 	output, err := exec.CommandContext(ctx, filepath.Join(root, "scripts", "build-settings"), dir).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("scripts/build-settings: %w: %s", err, bytes.TrimSpace(output))
+	}
+	for line := range strings.Lines(string(output)) {
+		log(strings.TrimSpace(line))
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -48,6 +48,10 @@ func (u *unit) Usage(ctx context.Context) (engine.Usage, error) {
 		if err != nil {
 			return engine.Usage{}, err
 		}
+		if stats.CPUStats.CPUUsage.TotalUsage == 0 {
+			// Nothing has run without CPU time: the container has just ended, or its engine keeps no account.
+			return engine.Usage{}, fmt.Errorf("%s: the engine has no account of its CPU time", u.spec.role)
+		}
 		throttled := time.Duration(stats.CPUStats.ThrottlingData.ThrottledTime)
 		return engine.Usage{CPU: time.Duration(stats.CPUStats.CPUUsage.TotalUsage), Throttled: &throttled}, nil
 	}

@@ -28,7 +28,7 @@ func Look(ctx context.Context, root string) (Survey, error) {
 	if err != nil {
 		return Survey{}, err
 	}
-	defer c.provider.Close()
+	defer c.api.Close()
 	info, err := c.api.Info(ctx, client.InfoOptions{})
 	if err != nil {
 		return Survey{}, explain(err)

@@ -2,6 +2,10 @@ package docker
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -9,11 +13,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/moby/moby/client"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
 )
 
@@ -101,6 +110,25 @@ func TestContextFiles(t *testing.T) {
 	require.ErrorContains(t, err, "go-server/link")
 }
 
+func TestPackageSettings(t *testing.T) {
+	root := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(root, settingsFolder), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(root, settingsFolder, "README.md"), []byte("settings"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(root, settingsFolder, "env"), []byte("of another build"), 0o644))
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "scripts"), 0o755))
+	script := filepath.Join(root, "scripts", "build-settings")
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\necho A=1 >\"$1/env\"\necho 'that proxy cannot be reached' >&2\n"), 0o755))
+	var log []string
+	files, err := packageSettings(t.Context(), root, func(line string) { log = append(log, line) })
+	require.NoError(t, err)
+	assert.Equal(t, []file{{".lab-build/README.md", 0o644, []byte("settings")}, {".lab-build/env", 0o644, []byte("A=1\n")}}, files)
+	assert.Equal(t, []string{"that proxy cannot be reached"}, log)
+
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\necho 'no such certificates' >&2\nexit 2\n"), 0o755))
+	_, err = packageSettings(t.Context(), root, func(string) {})
+	require.ErrorContains(t, err, "no such certificates")
+}
+
 func TestInside(t *testing.T) {
 	e := &Engine{inner: map[string]string{}, network: runNetwork{listen: "172.18.0.1"}}
 	e.publish("127.0.0.1:40123", "primary-1:5432")
@@ -117,6 +145,142 @@ func TestInside(t *testing.T) {
 		_, err := e.inside(address)
 		require.ErrorContains(t, err, "listen at 172.18.0.1", address)
 	}
+}
+
+// fakeEngine answers what a test lets it.
+type fakeEngine struct {
+	client.APIClient
+	info     error
+	inspect  error
+	networks map[string]bool
+	signals  []string
+	// stats is the engine's own account of a container.
+	stats string
+}
+
+func (f *fakeEngine) Close() error { return nil }
+
+func (f *fakeEngine) Info(context.Context, client.InfoOptions) (client.SystemInfoResult, error) {
+	return client.SystemInfoResult{}, f.info
+}
+
+func (f *fakeEngine) ContainerList(context.Context, client.ContainerListOptions) (client.ContainerListResult, error) {
+	return client.ContainerListResult{}, nil
+}
+
+func (f *fakeEngine) NetworkList(context.Context, client.NetworkListOptions) (client.NetworkListResult, error) {
+	return client.NetworkListResult{}, nil
+}
+
+func (f *fakeEngine) VolumeList(context.Context, client.VolumeListOptions) (client.VolumeListResult, error) {
+	return client.VolumeListResult{}, nil
+}
+
+func (f *fakeEngine) NetworkCreate(ctx context.Context, name string, _ client.NetworkCreateOptions) (client.NetworkCreateResult, error) {
+	f.networks[name] = true
+	return client.NetworkCreateResult{ID: name}, ctx.Err()
+}
+
+func (f *fakeEngine) NetworkInspect(context.Context, string, client.NetworkInspectOptions) (client.NetworkInspectResult, error) {
+	return client.NetworkInspectResult{}, f.inspect
+}
+
+func (f *fakeEngine) NetworkRemove(_ context.Context, id string, _ client.NetworkRemoveOptions) (client.NetworkRemoveResult, error) {
+	delete(f.networks, id)
+	return client.NetworkRemoveResult{}, nil
+}
+
+func TestASetUpThatFailsLeavesNothing(t *testing.T) {
+	t.Setenv("LAB_CACHE_DIR", t.TempDir())
+	fake := &fakeEngine{networks: map[string]bool{}, inspect: errors.New("no such driver")}
+	me, err := newOwner()
+	require.NoError(t, err)
+	e := &Engine{
+		options: Options{Log: func(line string) { t.Log(line) }}, c: &connection{api: fake}, owner: me,
+		stops: map[int]func(context.Context) error{},
+	}
+	require.ErrorContains(t, e.setUp(t.Context()), "no such driver")
+	assert.Empty(t, fake.networks)
+}
+
+func (f *fakeEngine) ContainerStats(context.Context, string, client.ContainerStatsOptions) (client.ContainerStatsResult, error) {
+	return client.ContainerStatsResult{Body: io.NopCloser(strings.NewReader(f.stats))}, nil
+}
+
+func TestUsageOfAnotherMachinesContainer(t *testing.T) {
+	fake := &fakeEngine{}
+	u := &unit{c: &connection{api: fake}, spec: spec{role: "contender"}, exited: make(chan struct{})}
+	fake.stats = `{"cpu_stats":{"cpu_usage":{"total_usage":2000000},"throttling_data":{"throttled_time":3}},"memory_stats":{"max_usage":7}}`
+	usage, err := u.Usage(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, 2*time.Millisecond, usage.CPU)
+	assert.Equal(t, 3*time.Nanosecond, *usage.Throttled)
+	assert.Nil(t, usage.Pressure)
+	memory, err := u.Memory(t.Context())
+	require.NoError(t, err)
+	assert.EqualValues(t, 7, *memory.CgroupPeakBytes)
+	assert.Nil(t, memory.PSSBytes)
+	fake.stats = `{"cpu_stats":{"cpu_usage":{"total_usage":0}}}`
+	_, err = u.Usage(t.Context())
+	require.ErrorContains(t, err, "no account", "no figure rather than a wrong one")
+}
+
+func TestEachFigureThatCannotBeToldHasItsReason(t *testing.T) {
+	fake := &fakeEngine{stats: `{"cpu_stats":{"cpu_usage":{"total_usage":2000000}}}`}
+	e := &Engine{}
+	e.learn(t.Context(), &unit{c: &connection{api: fake}, exited: make(chan struct{})})
+	require.NotNil(t, e.told)
+	assert.ElementsMatch(t, []string{
+		"memory_pss_peak_bytes", "memory_pss_end_bytes", "memory_pss_idle_bytes", "voluntary_switches", "involuntary_switches",
+		"memory_cgroup_peak_bytes", "pressure_seconds",
+	}, slices.Collect(maps.Keys(e.told.missing())))
+
+	figure, while := int64(1), time.Second
+	all := account{
+		processes: true, usage: engine.Usage{Throttled: &while, Pressure: &while},
+		memory: engine.Memory{PSSBytes: &figure, CgroupPeakBytes: &figure},
+	}
+	assert.Empty(t, all.missing())
+}
+
+func (f *fakeEngine) ContainerKill(_ context.Context, _ string, options client.ContainerKillOptions) (client.ContainerKillResult, error) {
+	f.signals = append(f.signals, options.Signal)
+	return client.ContainerKillResult{}, nil
+}
+
+func TestAStopEndsWhateverTheEngineDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &fakeEngine{}
+		u := &unit{c: &connection{api: fake}, spec: spec{role: "contender"}, exited: make(chan struct{})}
+		require.ErrorContains(t, u.stop(t.Context(), "SIGTERM", time.Second), "contender does not end")
+		assert.Equal(t, []string{"SIGTERM", "SIGKILL"}, fake.signals)
+	})
+}
+
+func TestMakingIsNotCutShort(t *testing.T) {
+	interrupted, interrupt := context.WithCancel(t.Context())
+	making, cancel := whole(interrupted)
+	defer cancel()
+	interrupt()
+	require.NoError(t, making.Err(), "the engine would finish what nobody learns of")
+	_, bounded := making.Deadline()
+	assert.True(t, bounded)
+	late, cancelLate := whole(interrupted)
+	defer cancelLate()
+	require.ErrorIs(t, late.Err(), context.Canceled, "nothing is begun after an interrupt")
+}
+
+func TestErrorsOfTheEngineSayWhatToDo(t *testing.T) {
+	require.NoError(t, explain(nil))
+	for _, cause := range []error{io.EOF, io.ErrUnexpectedEOF, fmt.Errorf("read: %w", io.EOF)} {
+		require.ErrorIs(t, explain(cause), ErrGone, "an answer that breaks off")
+		require.ErrorIs(t, explain(cause), cause)
+	}
+	full := explain(errors.New("write /var/lib/x: no space left on device"))
+	require.ErrorContains(t, full, "docker system df")
+	require.NotErrorIs(t, full, ErrGone)
+	other := errors.New("conflict")
+	assert.Equal(t, other, explain(other))
 }
 
 // withLabels adds labels to a copy.

@@ -26,12 +26,13 @@ const userHz = 100
 type ProcStat struct {
 	PID, Parent int
 	State       byte
-	// childCPU is the CPU time of children that have been waited for, and of theirs.
+	// ChildCPU is the CPU time of children that have been waited for, and of theirs.
 	ChildCPU time.Duration
-	// startTicks is when the process started, in ticks since the machine did. With the pid it names a process for good.
+	// StartTicks is when the process started, in ticks since the machine did. With the pid it names a process for good.
 	StartTicks uint64
 }
 
+// ReadProcStat reads a process's line.
 func ReadProcStat(procDir string, pid int) (ProcStat, error) {
 	text, err := os.ReadFile(filepath.Join(procDir, strconv.Itoa(pid), "stat"))
 	if err != nil {
@@ -71,7 +72,7 @@ func parseProcStat(text []byte) (ProcStat, error) {
 	}, nil
 }
 
-// processes reads the stat line of every process there is. Processes that end meanwhile are left out.
+// Processes reads the stat line of every process there is. Processes that end meanwhile are left out.
 func Processes(procDir string) (map[int]ProcStat, error) {
 	dir, err := os.Open(procDir)
 	if err != nil {
@@ -95,7 +96,7 @@ func Processes(procDir string) (map[int]ProcStat, error) {
 	return all, nil
 }
 
-// tree returns those of the roots that live, and their descendants, each before its children.
+// Tree returns those of the roots that live, and their descendants, each before its children.
 func Tree(procDir string, roots ...int) ([]ProcStat, error) {
 	all, err := Processes(procDir)
 	if err != nil {
@@ -125,7 +126,7 @@ func Tree(procDir string, roots ...int) ([]ProcStat, error) {
 	return found, nil
 }
 
-// cpuTime reads a process's CPU clock: user and system time of all its threads, ended ones included, in nanoseconds.
+// CPUTime reads a process's CPU clock: user and system time of all its threads, ended ones included, in nanoseconds.
 // The counters in /proc/PID/stat are the same account cut to hundredths of a second.
 func CPUTime(pid int) (time.Duration, error) {
 	// A process's clock has the id ~pid << 3 | CPUCLOCK_SCHED, as clock_getcpuclockid(3) makes it.

@@ -6,11 +6,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"lab/loadtest/internal/engine/host"
 	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"lab/loadtest/internal/engine/host"
 )
 
 const (

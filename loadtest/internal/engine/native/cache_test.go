@@ -6,7 +6,6 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"lab/loadtest/internal/engine/host"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/engine/host"
 )
 
 // builder counts how often it builds.

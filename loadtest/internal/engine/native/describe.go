@@ -29,7 +29,9 @@ func (e *Engine) Describe(ctx context.Context) (engine.Description, error) {
 	d.PostgreSQL, d.PostgreSQLSource = pg.version, pg.source
 	if _, err := os.Stat("/proc/self/smaps_rollup"); err != nil {
 		reason := "this kernel has no /proc/PID/smaps_rollup"
-		d.Missing["memory_pss_peak_bytes"], d.Missing["memory_pss_end_bytes"] = reason, reason
+		for _, field := range []string{"memory_pss_peak_bytes", "memory_pss_end_bytes", "memory_pss_idle_bytes"} {
+			d.Missing[field] = reason
+		}
 	} else if e.user.credential != nil && !host.MayReadOthersMemory() {
 		d.Missing["database_memory_pss_bytes"] = "the memory of another user's processes cannot be read"
 	}

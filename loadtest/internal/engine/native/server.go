@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"lab/loadtest/internal/engine/postgres"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +12,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/engine/postgres"
 )
 
 // hostRules let in who has a password, from this machine.
@@ -54,7 +55,7 @@ func (s *server) configure() error {
 // start starts the server, at first at a port that is free. It does not wait until it answers.
 func (s *server) start(ctx context.Context) error {
 	if s.port == 0 {
-		port, err := freePort()
+		port, err := host.FreePort()
 		if err != nil {
 			return fmt.Errorf("start %s: %w", s.name, err)
 		}
@@ -74,20 +75,6 @@ func (s *server) start(ctx context.Context) error {
 	// SIGQUIT is PostgreSQL's immediate shutdown: it ends its backends, which SIGKILL would not.
 	s.process, err = s.engine.start(s.spawner, cmd, startOptions{name: s.name, logTo: log, deathSignal: syscall.SIGQUIT, credential: s.engine.user.credential})
 	return s.engine.explainStart(s.pg, err)
-}
-
-// freePort returns a port on loopback that nobody has at the moment.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer listener.Close()
-	address, ok := listener.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, fmt.Errorf("find a free port: got %v", listener.Addr())
-	}
-	return address.Port, nil
 }
 
 // startReady starts the server at a port of its own and waits until it answers.

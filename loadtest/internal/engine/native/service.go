@@ -319,7 +319,7 @@ func (e *Engine) Redis(ctx context.Context) (engine.Service, error) {
 	if err != nil {
 		return nil, errors.New("redis-server is not installed: on Debian `apt-get install redis-server`")
 	}
-	port, err := freePort()
+	port, err := host.FreePort()
 	if err != nil {
 		return nil, err
 	}

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"lab/loadtest/internal/engine/host"
-	"lab/loadtest/internal/engine/postgres"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +15,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/engine/postgres"
 )
 
 // template is a stopped, seeded data folder from which primaries and replicas are copied.
