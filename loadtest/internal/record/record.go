@@ -301,11 +301,6 @@ func (f Folder) WriteRun(r Run) error {
 	return WriteFile(filepath.Join(f.path, "run.json"), b)
 }
 
-// WriteText writes a further file of the run, such as README.md.
-func (f Folder) WriteText(name, text string) error {
-	return WriteFile(filepath.Join(f.path, name), []byte(text))
-}
-
 // ReadRun reads and checks run.json of a folder. What is damaged is named.
 func ReadRun(path string) (Run, error) {
 	file := filepath.Join(path, "run.json")
