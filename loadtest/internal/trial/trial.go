@@ -124,7 +124,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	memory := sampleMemory(ctx, s.Contender)
 	began := time.Now()
 	result, out, err := attack(ctx, s, spec.job(s))
-	elapsed := time.Since(began)
+	counted := time.Since(began)
 	t.MemoryPSSPeakBytes, t.MemoryPSSEndBytes, t.MemoryCgroupPeakBytes = memory.end(ctx)
 	if err != nil {
 		return t, nil, err
@@ -155,7 +155,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	t.MachineStealShare = machine.stealShare()
 	t.MachineOtherCPUSeconds = max(0, machine.busySeconds()-t.CPUSeconds-t.DatabaseCPUSeconds-t.AgentCPUSeconds)
 	t.Bottleneck = bottleneck(load{
-		elapsed: elapsed, cpus: s.Placement, contender: t.CPUSeconds, database: t.DatabaseCPUSeconds,
+		attacked: max(time.Duration(t.ElapsedNS), time.Duration(t.DurationNS)), counted: counted, cpus: s.Placement, contender: t.CPUSeconds, database: t.DatabaseCPUSeconds,
 		agent: t.AgentCPUSeconds, steal: t.MachineStealShare, other: t.MachineOtherCPUSeconds,
 	})
 	t.Void = void(&t)
@@ -241,7 +241,9 @@ func withPeaks(part record.Part, memory engine.Memory) record.Part {
 
 // load is what a bottleneck is named from.
 type load struct {
-	elapsed                    time.Duration
+	// attacked is how long requests were under way; counted also has the start and end of the generator, which an engine
+	// may take long over, and in which nobody can be busy for the trial's sake.
+	attacked, counted          time.Duration
 	cpus                       engine.Placement
 	contender, database, agent float64 // CPU seconds
 	steal                      float64 // share of all CPU time
@@ -265,7 +267,7 @@ const (
 // bottleneck names what held a trial back, by rules in this order: the contender's CPUs are busy; the CPUs of database
 // and generator are busy, and of the two the larger user is named; others or the hypervisor took much; nothing did.
 func bottleneck(l load) string {
-	seconds := l.elapsed.Seconds()
+	seconds := l.attacked.Seconds()
 	share := func(used float64, cpus []int) float64 { return used / (seconds * float64(max(1, len(cpus)))) }
 	if l.cpus.Shared {
 		if share(l.contender+l.database+l.agent, l.cpus.Contender) >= busyShare {
@@ -293,7 +295,7 @@ func bottleneck(l load) string {
 			return BottleneckGenerator
 		}
 	}
-	if l.steal >= stealShare || l.other >= otherShare*seconds {
+	if l.steal >= stealShare || l.other >= otherShare*l.counted.Seconds() {
 		return BottleneckNoise
 	}
 	return BottleneckNone

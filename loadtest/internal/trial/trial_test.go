@@ -35,10 +35,13 @@ func TestBottleneck(t *testing.T) {
 		"one CPU for all, the largest user":        {load{cpus: one, contender: 3, database: 5, agent: 1.5}, BottleneckDatabase},
 		"others at work":                           {load{cpus: two, contender: 3, database: 3, agent: 1, other: 2}, BottleneckNoise},
 		"hypervisor":                               {load{cpus: two, contender: 3, database: 3, agent: 1, steal: 0.06}, BottleneckNoise},
-		"nobody: it waits":                         {load{cpus: two, contender: 1, database: 1, agent: 1}, BottleneckNone},
+		"an engine slow to start the generator makes nobody less busy": {load{cpus: two, contender: 9, counted: 14 * time.Second}, BottleneckContender},
+		"and others' work is of all that time":                         {load{cpus: two, contender: 3, other: 2, counted: 14 * time.Second}, BottleneckNone},
+		"nobody: it waits":                                             {load{cpus: two, contender: 1, database: 1, agent: 1}, BottleneckNone},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.load.elapsed = 10 * time.Second
+			c.load.attacked = 10 * time.Second
+			c.load.counted = max(c.load.counted, c.load.attacked)
 			assert.Equal(t, c.want, bottleneck(c.load))
 		})
 	}
