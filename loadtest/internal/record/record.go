@@ -404,5 +404,14 @@ func WriteFile(path string, b []byte) (err error) {
 	if err = f.Close(); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	// The new name is on disk only when its folder is.
+	folder, err := os.Open(filepath.Clean(dir))
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	return folder.Sync()
 }
