@@ -248,6 +248,10 @@ func TestCacheIsUsed(t *testing.T) {
 // noEngine starts nothing.
 type noEngine struct{ engine.Engine }
 
+func (e noEngine) Name() string { return "native" }
+
+func (e noEngine) Identity(context.Context, contender.Arm) (string, error) { return "", nil }
+
 func (e noEngine) Upstream(context.Context, engine.UpstreamSpec) (engine.Service, error) {
 	return nil, errors.New("nothing to start")
 }
