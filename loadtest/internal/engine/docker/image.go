@@ -14,6 +14,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -449,15 +450,32 @@ func packageSettings(ctx context.Context, root string, log func(string)) ([]file
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, file{settingsFolder + "/" + entry.Name(), 0o644, content})
+		info, err := entry.Info()
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file{settingsFolder + "/" + entry.Name(), info.Mode().Perm(), content})
 	}
 	return files, nil
 }
 
-// writeTar writes the same bytes for the same files, so that the builder's cache is of use.
+// writeTar writes the same bytes for the same files, folders before what is in them, as the engine's own client does: so
+// the builder's cache serves both, and what scripts/stack has built is not built again.
 func writeTar(w io.Writer, files []file) error {
 	archive := tar.NewWriter(w)
+	folders := map[string]bool{".": true}
 	for _, f := range files {
+		var missing []string
+		for folder := path.Dir(f.name); !folders[folder]; folder = path.Dir(folder) {
+			folders[folder] = true
+			missing = append(missing, folder)
+		}
+		for _, folder := range slices.Backward(missing) {
+			header := &tar.Header{Typeflag: tar.TypeDir, Name: folder + "/", Mode: 0o755, ModTime: time.Unix(0, 0)}
+			if err := archive.WriteHeader(header); err != nil {
+				return err
+			}
+		}
 		header := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: int64(f.mode), Size: int64(len(f.content)), ModTime: time.Unix(0, 0)}
 		if err := archive.WriteHeader(header); err != nil {
 			return err

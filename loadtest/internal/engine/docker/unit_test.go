@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -104,6 +105,19 @@ func TestContextFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, writeTar(&other, now))
 	assert.Equal(t, one.Bytes(), other.Bytes(), "the same files are the same bytes")
+	var names []string
+	for archive := tar.NewReader(&one); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err)
+		names = append(names, header.Name)
+	}
+	assert.Equal(t, []string{
+		"contract/", "contract/limits.json", "go-server/", "go-server/main.go",
+		"go-server/node_modules/", "go-server/node_modules/keep/", "go-server/node_modules/keep/index.js", "go-server/run",
+	}, names, "each folder once, before what is in it")
 
 	require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(root, "go-server", "link")))
 	_, err = contextFiles(root, "go-server")
