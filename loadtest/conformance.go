@@ -53,9 +53,7 @@ func conformanceMain(ctx context.Context, args []string, s streams) int {
 		options.Seed = 1 + rand.Uint64N(1<<32)
 	}
 	fmt.Fprintf(s.Err, "seed %d\n", options.Seed)
-	if !*fresh {
-		options.CacheDir = cacheDir()
-	}
+	options.CacheDir, options.Fresh = cacheDir(), *fresh
 	release, err := engine.Lock(os.Args)
 	if err != nil {
 		return fail(ctx, s, "conformance", err)

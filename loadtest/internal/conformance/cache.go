@@ -118,7 +118,7 @@ func (p *prover) cacheFile(form Form, digest string) string {
 
 // cached looks a report up; the full form holds for the short one too. A file that cannot be read is as good as none.
 func (p *prover) cached(digest string) (Report, bool) {
-	if p.CacheDir == "" || len(p.Checks) > 0 {
+	if p.CacheDir == "" || p.Fresh || len(p.Checks) > 0 {
 		return Report{}, false
 	}
 	forms := []Form{Full}

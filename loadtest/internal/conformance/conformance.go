@@ -50,6 +50,8 @@ type Options struct {
 	Log func(line string)
 	// CacheDir keeps the reports of conformant arms by digest; empty means that nothing is kept or looked up.
 	CacheDir string
+	// Fresh proves again what is proven already; the new proof is kept all the same.
+	Fresh bool
 	// Checks are the names of the checks to make; empty means all of the form. A report of some checks is never kept.
 	Checks []string
 }

@@ -219,6 +219,10 @@ func TestDigest(t *testing.T) {
 	require.NoError(t, p.keep(Report{Conformant: false, Form: Full, Digest: seen["another source"]}))
 	_, found = p.cached(seen["another source"])
 	require.False(t, found, "findings are never taken for a proof")
+	p.Fresh = true
+	_, found = p.cached(first)
+	require.False(t, found, "what is to be proven again is not looked up")
+	p.Fresh = false
 	p.Checks = []string{"random"}
 	_, found = p.cached(first)
 	require.False(t, found, "a choice of checks is made, not looked up")
