@@ -41,6 +41,7 @@ func commands() []command {
 	return []command{
 		{"compare", "prove the arms equal, measure them in random order, and print what they cost", false, compareMain},
 		{"conformance", "prove that arms answer as the contract asks", false, conformanceMain},
+		{"attack", "drive the lab's load generator at a target of your own", false, attackMain},
 		{"serve", "run one contender with its database until interrupted", false, serveMain},
 		{"report", "make page, pictures and README of a run anew, from its records", false, reportMain},
 		{"publish", "copy a run's records to results/, with its README and pictures", false, publishMain},

@@ -45,7 +45,17 @@ func (p *progress) step(format string, args ...any) {
 		left = fmt.Sprintf(", about %s left", (each * time.Duration(p.total-p.done)).Round(time.Second))
 	}
 	p.done++
-	line := fmt.Sprintf("[%d/%d] %s%s", p.done, p.total, fmt.Sprintf(format, args...), left)
+	p.write(fmt.Sprintf("[%d/%d] %s%s", p.done, p.total, fmt.Sprintf(format, args...), left))
+}
+
+// line says how something goes that is not counted in steps, over the line before.
+func (p *progress) line(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.write(fmt.Sprintf(format, args...))
+}
+
+func (p *progress) write(line string) {
 	if !p.terminal {
 		fmt.Fprintln(p.w, line)
 		return

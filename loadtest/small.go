@@ -19,12 +19,15 @@ func agentMain(ctx context.Context, args []string, s streams) int {
 	if code, ok := parse(newFlags("agent", "< JOB.json"), args, s); !ok {
 		return code
 	}
-	return agent.Main(ctx, s.In, s.Out, s.Err, func(expected, got []byte) error {
-		if difference := reference.Compare(expected, got); difference != nil {
-			return fmt.Errorf("%v", difference)
-		}
-		return nil
-	})
+	return agent.Main(ctx, s.In, s.Out, s.Err, compareJSON)
+}
+
+// compareJSON tells whether two texts are the same JSON, order of fields included.
+func compareJSON(expected, got []byte) error {
+	if difference := reference.Compare(expected, got); difference != nil {
+		return fmt.Errorf("%v", difference)
+	}
+	return nil
 }
 
 func upstreamMain(_ context.Context, args []string, s streams) int {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
 func job(url string) Job {
@@ -186,4 +187,44 @@ func TestClosedLoopKeepsItsClientsBusy(t *testing.T) {
 	assert.Equal(t, r.Offered, r.Sent)
 	assert.Greater(t, r.Sent, uint64(8))
 	assert.EqualValues(t, r.Sent, r.Response().TotalCount())
+}
+
+// The hits in vegeta's format carry the corrected latency: its own report of them must show the stall that vegeta's own
+// latency leaves out.
+func TestVegetaReadsCorrectedHits(t *testing.T) {
+	began := time.Now()
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if d := time.Until(began.Add(400 * time.Millisecond)); d > 0 {
+			time.Sleep(d)
+		}
+	}))
+	defer s.Close()
+	j := job(s.URL)
+	j.MaxInFlight, j.Duration, j.RPS, j.Arrival, j.Timeout = 2, time.Second, 200, Constant, 5*time.Second
+	var file bytes.Buffer
+	watch, failed := VegetaResults(&file, "stall")
+	began = time.Now()
+	r, err := AttackWatched(t.Context(), j, func(_, _ []byte) error { return nil }, watch)
+	require.NoError(t, err)
+	require.NoError(t, failed())
+	var metrics vegeta.Metrics
+	decode := vegeta.DecoderFor(&file)
+	last := time.Time{}
+	for {
+		var hit vegeta.Result
+		if err := decode(&hit); errors.Is(err, io.EOF) {
+			break
+		} else {
+			require.NoError(t, err)
+		}
+		metrics.Add(&hit)
+		if hit.Timestamp.After(last) {
+			last = hit.Timestamp
+		}
+	}
+	metrics.Close()
+	assert.Equal(t, r.Sent, metrics.Requests)
+	assert.InEpsilon(t, float64(r.Response().ValueAtQuantile(90)), float64(metrics.Latencies.P90), 0.05)
+	assert.Greater(t, metrics.Latencies.P90, 200*time.Millisecond)
+	assert.WithinDuration(t, r.Began.Add(time.Second-5*time.Millisecond), last, 2*time.Millisecond, "the timestamp is the intended send")
 }

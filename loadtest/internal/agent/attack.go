@@ -83,6 +83,11 @@ func (p *pacer) take(seq uint64, sent time.Time) time.Duration {
 // Attack runs one job to its end or until the context ends. Bodies are compared off the timing path: the latency of a
 // request is final before its body is looked at.
 func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
+	return AttackWatched(ctx, job, compare, nil)
+}
+
+// AttackWatched is Attack, told hit by hit.
+func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (*Result, error) {
 	if err := job.Check(); err != nil {
 		return nil, err
 	}
@@ -138,10 +143,17 @@ func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
 		if end := hit.Timestamp.Add(hit.Latency); end.After(last) {
 			last = end
 		}
-		if why := judge.look(hit, &r.FailedBy); why == "" {
+		why := judge.look(hit, &r.FailedBy)
+		if why == "" {
 			r.OK++
 		} else if r.FirstFailure == "" {
 			r.FirstFailure = why
+		}
+		if watch != nil {
+			watch(Hit{
+				Seq: hit.Seq, Began: p.began, Intended: intended, Sent: intended + lag, Response: lag + hit.Latency, Failure: why, Code: hit.Code,
+				BytesOut: hit.BytesOut, BytesIn: hit.BytesIn, Method: hit.Method, URL: hit.URL,
+			})
 		}
 	}
 	r.CPUSeconds = (ownCPU() - before).Seconds()

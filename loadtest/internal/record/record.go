@@ -42,6 +42,9 @@ type Run struct {
 	Warnings    []string     `json:"warnings"`
 }
 
+// ProfileAttack is the profile of a run that attacked a target which is not one of the lab's own.
+const ProfileAttack = "attack"
+
 // Environment describes the machine and the programs.
 type Environment struct {
 	Engine             string                     `json:"engine"`

@@ -77,7 +77,7 @@ func (b *build) page(ctx context.Context, sections []section) ([]byte, error) {
 	d := pageData{
 		Title: b.headline(), ID: r.ID, Measured: r.Began.UTC().Format("2006-01-02 15:04 UTC"), Answer: b.answer(), Limits: b.limits(), Warnings: r.Warnings,
 		Conforming: b.conformanceTable(), Environ: b.environment(), Trials: b.trialTable(), Voids: b.voids(), Order: b.order(), Command: command(r.Command), Seed: r.Seed,
-		Machine: fmt.Sprintf("%s, server on %s of %d, %s", r.Environment.CPUModel, summary.Plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), engineWords(r.Environment.Engine)),
+		Machine: b.machine(", "),
 	}
 	for line := range strings.Lines(summary.Caution(r)) {
 		d.Cautions = append(d.Cautions, strings.TrimSpace(line))

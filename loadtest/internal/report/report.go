@@ -159,6 +159,9 @@ func (b *build) sections() []section {
 	if len(b.groups) == 0 {
 		return nil
 	}
+	if b.isAttack() {
+		return b.attackSections()
+	}
 	var out []section
 	if b.groups[0].Closed {
 		out = b.bench()
@@ -221,8 +224,16 @@ func (b *build) source() string {
 	if !r.Complete { // pictures travel without the page that says so
 		interrupted = "INTERRUPTED · "
 	}
-	return chart.Clean(interrupted+fmt.Sprintf("Run %s · %s · %s, server on %s of %d · %s · seed %d", r.ID, r.Began.UTC().Format("2006-01-02"), r.Environment.CPUModel,
-		summary.Plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), engineWords(r.Environment.Engine), r.Seed), 170)
+	return chart.Clean(interrupted+fmt.Sprintf("Run %s · %s · %s · seed %d", r.ID, r.Began.UTC().Format("2006-01-02"), b.machine(" · "), r.Seed), 170)
+}
+
+// machine is the processor, and where the server ran on it as far as that is known.
+func (b *build) machine(separator string) string {
+	e := b.run.Environment
+	if b.isAttack() {
+		return e.CPUModel + separator + summary.Plural(len(e.CPUs), "CPU")
+	}
+	return fmt.Sprintf("%s, server on %s of %d%s%s", e.CPUModel, summary.Plural(len(e.Placement["contender"]), "CPU"), len(e.CPUs), separator, engineWords(e.Engine))
 }
 
 func engineWords(name string) string {

@@ -192,6 +192,9 @@ func (b *build) headline() string {
 	if len(b.groups) == 0 {
 		return "A run without trials"
 	}
+	if b.isAttack() {
+		return chart.Clean(b.attackHeadline(), 120)
+	}
 	var names, operations []string
 	for _, a := range b.groups[0].Mainstream() {
 		names = append(names, chart.Clean(a.Name, labelRunes))
@@ -209,6 +212,9 @@ func (b *build) headline() string {
 
 // answer is what was found, in sentences.
 func (b *build) answer() []string {
+	if b.isAttack() && len(b.run.Trials) > 0 {
+		return b.attackAnswer()
+	}
 	var out []string
 	if b.run.Profile == "bench" {
 		for _, g := range b.groups {
@@ -257,6 +263,9 @@ func upper(s string) string {
 
 // limits is what the run does not say.
 func (b *build) limits() []string {
+	if b.isAttack() {
+		return b.attackLimits()
+	}
 	r := b.run
 	e := r.Environment
 	var out []string

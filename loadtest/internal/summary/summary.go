@@ -70,6 +70,9 @@ func number(x float64, digits int) string {
 
 // What says in one sentence what was measured.
 func What(r record.Run, g Group) string {
+	if r.Profile == record.ProfileAttack {
+		return attackWords(r, g)
+	}
 	if g.Closed {
 		return fmt.Sprintf("%s, closed loop, each arm always busy; %s in random order, seed %d; data %s.", strings.ToUpper(g.Operation), Plural(r.Plan.Blocks, "round"), r.Seed, r.Environment.DataSize)
 	}
@@ -105,6 +108,10 @@ func Caution(r record.Run) string {
 func Text(r record.Run) string {
 	var b strings.Builder
 	b.WriteString(Caution(r))
+	if r.Profile == record.ProfileAttack {
+		attackText(&b, r)
+		return b.String()
+	}
 	for _, g := range Groups(r) {
 		fmt.Fprintf(&b, "%s\n\n", What(r, g))
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)

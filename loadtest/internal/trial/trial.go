@@ -309,28 +309,17 @@ const (
 )
 
 func void(t *record.Trial) *string {
-	say := func(format string, args ...any) *string {
-		s := fmt.Sprintf(format, args...)
-		return &s
-	}
 	switch {
 	case t.OK == 0:
-		return say("no request was answered")
+		return reason("no request was answered")
 	case t.Failed > 0:
-		return say("%d of %d requests failed: %s", t.Failed, t.Sent, t.FirstFailure)
+		return reason("%d of %d requests failed: %s", t.Failed, t.Sent, t.FirstFailure)
 	case t.MachineStealShare > MaxSteal:
-		return say("the hypervisor took %.0f %% of the CPU time; the limit is %.0f %%", 100*t.MachineStealShare, 100*MaxSteal)
+		return reason("the hypervisor took %.0f %% of the CPU time; the limit is %.0f %%", 100*t.MachineStealShare, 100*MaxSteal)
+	case t.Load == record.LoadRate:
+		return late(t)
 	}
-	if t.Load != record.LoadRate {
-		return nil // beyond what the arm bears, lag and unsent requests are what was asked for
-	}
-	switch {
-	case float64(t.Unsent) > MaxUnsentShare*float64(t.Offered):
-		return say("%d of %d requests could not be sent; the limit is %.0f %%", t.Unsent, t.Offered, 100*MaxUnsentShare)
-	case time.Duration(t.SendLagP99NS) > MaxSendLagP99:
-		return say("the generator sent late: lag p99 %.1f ms; the limit is %.0f ms", float64(t.SendLagP99NS)/1e6, MaxSendLagP99.Seconds()*1e3)
-	}
-	return nil
+	return nil // beyond what the arm bears, lag and unsent requests are what was asked for
 }
 
 // memorySampler looks at the contender's memory while it works. Reading it costs the contender time, so it is done
