@@ -244,7 +244,7 @@ func attack(ctx context.Context, job agent.Job, target, operation string, folder
 	const notOurs = "the target is not the lab's, so its processes are not known"
 	cpus, _ := host.AllowedCPUs()
 	run := record.Run{
-		Format: record.Format, Profile: record.ProfileAttack, Evidence: true, Seed: job.Seed, Began: began, Ended: time.Now().UTC(), Complete: err == nil,
+		Format: record.Format, Method: record.Method, Profile: record.ProfileAttack, Evidence: true, Seed: job.Seed, Began: began, Ended: time.Now().UTC(), Complete: err == nil,
 		Environment: record.Environment{
 			Engine: "none", OS: host.OperatingSystem(), Kernel: host.KernelRelease(), Arch: runtime.GOARCH, CPUModel: host.CPUModel(), CPUs: cpus,
 			Placement: map[string][]int{}, CPUsShared: true, MemoryBytes: host.MemoryBytes(), PostgreSQLSettings: map[string]string{}, Contenders: map[string]json.RawMessage{},

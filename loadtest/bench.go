@@ -97,7 +97,7 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	defer folder.RemoveUnused()
 	b := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}}
 	b.run = record.Run{
-		Format: record.Format, ID: filepath.Base(*out), Profile: "bench", Evidence: *rounds >= benchRounds, Seed: *seed, Began: began,
+		Format: record.Format, Method: record.Method, ID: filepath.Base(*out), Profile: "bench", Evidence: *rounds >= benchRounds, Seed: *seed, Began: began,
 	}
 	if b.engine, err = l.engine(ctx, *engineName, func(line string) { b.progress.say("%s", line) }); err != nil {
 		return fail(ctx, s, "bench-servers", err)

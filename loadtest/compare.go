@@ -125,7 +125,7 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 		session.progress.say("there will be records, but no report: %v", err)
 	}
 	session.run = record.Run{
-		Format: record.Format, ID: filepath.Base(*out), Profile: p.name, Evidence: p.evidence, Seed: *seed, Began: began,
+		Format: record.Format, Method: record.Method, ID: filepath.Base(*out), Profile: p.name, Evidence: p.evidence, Seed: *seed, Began: began,
 	}
 	if session.engine, err = l.engine(ctx, *engineName, func(line string) { session.progress.say("%s", line) }); err != nil {
 		return fail(ctx, s, "compare", err)

@@ -45,6 +45,7 @@ func commands() []command {
 		{"serve", "run one contender with its database until interrupted", false, serveMain},
 		{"report", "make page, pictures and README of a run anew, from its records", false, reportMain},
 		{"publish", "copy a run's records to results/, with its README and pictures", false, publishMain},
+		{"diff", "say what became of each arm between two runs; status 1 where one got dearer beyond doubt", false, diffMain},
 		{"doctor", "say what this machine can do, and what to do about what is missing", false, doctorMain},
 		{"bench-servers", "measure every arm's CPU per request over the headline operations, beside its floor", false, benchMain},
 		{"agent", "the load generator: a job on standard input, its result on standard output", true, agentMain},

@@ -19,6 +19,7 @@ type pages struct {
 const (
 	benchCommand   = "make bench-servers"
 	publishCommand = "make publish"
+	diffCommand    = "loadtest diff"
 )
 
 func markers(command string) (begin, end string) {

@@ -22,9 +22,14 @@ import (
 // Format is the version of the format. A reader refuses a newer one.
 const Format = 1
 
+// Method is the version of how figures come about: it goes up when a change of the lab alone moves them. Runs of
+// different methods are not compared.
+const Method = 1
+
 // Run is run.json.
 type Run struct {
 	Format   int       `json:"format"`
+	Method   int       `json:"method,omitempty"` // 0 before it was recorded
 	ID       string    `json:"id"`
 	Profile  string    `json:"profile"`
 	Evidence bool      `json:"evidence"` // false for smoke: figures of such a run prove nothing

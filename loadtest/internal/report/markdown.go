@@ -14,7 +14,10 @@ var markup = strings.NewReplacer(
 )
 
 // escape keeps text of a record from being markup, in Markdown and in the HTML that Markdown may hold.
-func escape(s string) string { return markup.Replace(chart.Clean(s, 2000)) }
+func escape(s string) string { return Escape(s) }
+
+// Escape is text of a record as Markdown that cannot be markup.
+func Escape(s string) string { return markup.Replace(chart.Clean(s, 2000)) }
 
 // plain keeps our own words readable: only what would be markup in the middle of a line.
 func paragraph(b *strings.Builder, s string) { fmt.Fprintf(b, "%s\n\n", escapeLine(s)) }

@@ -338,3 +338,20 @@ func cheaper(a, b Quantity) int {
 	}
 	return cmp.Compare(x, y)
 }
+
+// SameArm has the log-ratios of the arm's A/A pairs: CPU per request of the second over that of the first of a block.
+func (a Arm) SameArm() []float64 {
+	first := map[int]float64{}
+	for _, t := range a.Costed() {
+		if t.CPUUsPerRequest != nil && *t.CPUUsPerRequest > 0 {
+			first[t.Block] = *t.CPUUsPerRequest
+		}
+	}
+	var out []float64
+	for _, t := range a.Duplicates {
+		if v, ok := first[t.Block]; ok && t.Load == record.LoadRate && t.CPUUsPerRequest != nil && *t.CPUUsPerRequest > 0 {
+			out = append(out, math.Log(*t.CPUUsPerRequest/v))
+		}
+	}
+	return out
+}

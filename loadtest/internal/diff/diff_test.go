@@ -1,0 +1,161 @@
+package diff
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/record"
+)
+
+// runOf makes a run's records: eight blocks, each arm's CPU per request around its own with the noise given.
+func runOf(id string, seed uint64, noise float64, cost map[string]float64) record.Run {
+	r := rand.New(rand.NewPCG(seed, 1))
+	run := record.Run{ID: id, Profile: "quick", Method: record.Method, Environment: record.Environment{
+		Engine: "native", CPUModel: "A", CPUs: []int{0, 1}, Placement: map[string][]int{"contender": {0}}, DataSize: "standard", DataDigest: "d",
+	}}
+	for block := 1; block <= 8; block++ {
+		for _, arm := range []string{"go", "node", "rust", "go-floor"} {
+			for copies := range 2 {
+				if copies == 1 && arm != "go" {
+					continue
+				}
+				cpu := cost[arm] * (1 + noise*r.NormFloat64())
+				tier := "mainstream"
+				if arm == "go-floor" {
+					tier = "floor"
+				}
+				run.Trials = append(run.Trials, record.Trial{
+					ID: fmt.Sprint(block, arm, copies), Scenario: "library", Operation: "q2", Load: record.LoadRate, Arm: arm, Contender: arm, Tier: tier,
+					Block: block, Duplicate: copies == 1, Sent: 1000, CPUUsPerRequest: &cpu, Arrival: "poisson",
+				})
+			}
+		}
+	}
+	return run
+}
+
+func costsOf(goCost float64) map[string]float64 {
+	return map[string]float64{"go": goCost, "node": 2000, "rust": 700, "go-floor": 400}
+}
+
+func verdicts(r Result) map[string]string {
+	out := map[string]string{}
+	for _, c := range r.Changes {
+		out[c.Arm] = c.Verdict
+	}
+	return out
+}
+
+func TestRegressionIsFoundAndNamed(t *testing.T) {
+	r, err := Runs(runOf("a", 1, 0.02, costsOf(1000)), runOf("b", 2, 0.02, costsOf(1200)), nil)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"go": Regression, "node": TooClose, "rust": TooClose, "go-floor": TooClose}, verdicts(r))
+	assert.True(t, r.Regressed())
+	for _, c := range r.Changes {
+		if c.Arm == "go" {
+			assert.InDelta(t, 1.2, *c.Ratio, 0.03)
+			assert.Less(t, *c.RatioLow, 1.2)
+			assert.Greater(t, *c.RatioHigh, 1.2)
+		}
+	}
+	assert.True(t, r.RanksAlike)
+	back, err := Runs(runOf("b", 2, 0.02, costsOf(1200)), runOf("a", 1, 0.02, costsOf(1000)), nil)
+	require.NoError(t, err)
+	assert.Equal(t, Improvement, verdicts(back)["go"])
+	assert.False(t, back.Regressed())
+}
+
+// A machine that is slower as a whole slows the floors too, and must not be called a regression.
+func TestSlowerMachineIsDrift(t *testing.T) {
+	slow := costsOf(1200)
+	for arm := range slow {
+		if arm != "go" {
+			slow[arm] *= 1.22
+		}
+	}
+	r, err := Runs(runOf("a", 1, 0.02, costsOf(1000)), runOf("b", 2, 0.02, slow), nil)
+	require.NoError(t, err)
+	require.NotNil(t, r.Drift)
+	assert.InDelta(t, 1.22, *r.Drift, 0.03)
+	assert.Equal(t, TooClose, verdicts(r)["go"])
+	assert.False(t, r.Regressed())
+}
+
+func TestFewTrialsDecideNothing(t *testing.T) {
+	few := func(r record.Run) record.Run {
+		r.Trials = r.Trials[:10] // two blocks
+		return r
+	}
+	r, err := Runs(few(runOf("a", 1, 0.02, costsOf(1000))), few(runOf("b", 2, 0.02, costsOf(3000))), nil)
+	require.NoError(t, err)
+	assert.Equal(t, Untested, verdicts(r)["go"])
+	assert.False(t, r.Regressed())
+}
+
+func TestSwappedRanksAreNamed(t *testing.T) {
+	other := costsOf(1000)
+	other["rust"] = 3000
+	r, err := Runs(runOf("a", 1, 0.02, costsOf(1000)), runOf("b", 2, 0.02, other), nil)
+	require.NoError(t, err)
+	assert.False(t, r.RanksAlike)
+	assert.Equal(t, []string{"rust and go", "rust and node"}, r.Swapped)
+	assert.Contains(t, r.Text(), "changed places")
+}
+
+func TestWhatCannotBeComparedIsNamed(t *testing.T) {
+	old := runOf("a", 1, 0.02, costsOf(1000))
+	for kind, change := range map[string]func(r *record.Run){
+		Machine:  func(r *record.Run) { r.Environment.CPUModel = "B" },
+		Engine:   func(r *record.Run) { r.Environment.Engine = "docker" },
+		Contract: func(r *record.Run) { r.Environment.DataDigest = "e" },
+		Profile:  func(r *record.Run) { r.Profile = "standard" },
+		Method:   func(r *record.Run) { r.Method = 99 },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			next := runOf("b", 2, 0.02, costsOf(1000))
+			change(&next)
+			_, err := Runs(old, next, nil)
+			require.ErrorIs(t, err, ErrNotComparable)
+			require.ErrorContains(t, err, kind)
+			r, err := Runs(old, next, []string{kind})
+			require.NoError(t, err)
+			assert.Len(t, r.Differences, 1)
+			assert.Contains(t, r.Markdown(), "Compared across")
+		})
+	}
+	_, err := Runs(old, old, []string{"weather"})
+	require.ErrorContains(t, err, "weather")
+	foreign := runOf("b", 2, 0.02, costsOf(1000))
+	for i := range foreign.Trials {
+		foreign.Trials[i].Operation = "q1"
+	}
+	_, err = Runs(old, foreign, nil)
+	require.ErrorIs(t, err, ErrNotComparable)
+}
+
+// How often a slowdown is found in eight blocks whose noise is 4 %, and how often one is found that is not there: the
+// report of the test says, and only the latter is asserted.
+func TestHowOftenRegressionsAreFound(t *testing.T) {
+	const runs = 300
+	for _, slowdown := range []float64{0, 0.05, 0.10, 0.20} {
+		found := 0
+		for i := range uint64(runs) {
+			r, err := Runs(runOf("a", 2*i, 0.04, costsOf(1000)), runOf("b", 2*i+1, 0.04, costsOf(1000*(1+slowdown))), nil)
+			require.NoError(t, err)
+			if verdicts(r)["go"] == Regression {
+				found++
+			}
+		}
+		t.Logf("%2.0f %% dearer: found in %.0f %% of %d pairs of runs", 100*slowdown, 100*float64(found)/runs, runs)
+		if slowdown == 0 {
+			assert.Less(t, float64(found)/runs, 0.05)
+		}
+		if slowdown == 0.20 {
+			assert.Greater(t, float64(found)/runs, 0.8)
+		}
+	}
+}
