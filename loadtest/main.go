@@ -63,6 +63,9 @@ func main() {
 		<-ctx.Done()
 		stop()
 	}()
+	// Whoever read what is printed may have left (| head): without this the next line would end the program on the spot, and
+	// what it has started would stay. Received and not ignored, since what is started would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 

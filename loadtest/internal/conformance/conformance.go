@@ -364,6 +364,12 @@ func (p *prover) prove(ctx context.Context, arm contender.Arm, which string) (Re
 			}
 			// A contender that ended by itself cannot be asked any more; the next check gets a new one.
 			s.checkAlive(t)
+			if t.total > 0 {
+				// Who is asked through an engine that has ended answers nothing, and that is no finding.
+				if err := p.Engine.Alive(ctx); err != nil {
+					return report, fmt.Errorf("check %s: %w", check.Name, err)
+				}
+			}
 		}
 		result.DurationNS = time.Since(began)
 		result.Answers, result.Findings, result.Notes = int(t.answers.Load()), t.total, t.notes

@@ -277,3 +277,25 @@ func (l *testLab) prove(t *testing.T, change alter, checks ...string) Report {
 	require.Len(t, reports, 1)
 	return reports[0]
 }
+
+// goneEngine has ended before it can start a contender.
+type goneEngine struct{ *sharedEngine }
+
+func (goneEngine) Contender(context.Context, engine.ContenderSpec) (engine.Contender, error) {
+	return nil, engine.ErrGone
+}
+
+func (goneEngine) Alive(context.Context) error { return engine.ErrGone }
+
+// The answer "not conformant" would be wrong: nobody was asked.
+func TestAnEngineThatIsGoneIsNoFinding(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: makes a database")
+	}
+	l := newTestLab(t)
+	arm := contender.Arm{Name: "played", Base: "played", Contender: "played", Tier: contender.TierMainstream, Root: repositoryRoot(t)}
+	_, err := Prove(t.Context(), Options{
+		Contract: l.contract, Engine: goneEngine{l.shared}, Root: arm.Root, Form: Short, Checks: []string{"answers-cold"},
+	}, []contender.Arm{arm})
+	require.ErrorIs(t, err, engine.ErrGone)
+}

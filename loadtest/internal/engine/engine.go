@@ -40,6 +40,9 @@ type Engine interface {
 	// Loopback says at which address a helper of this program has to listen for contenders, and at which one they reach
 	// it: 127.0.0.1 where both are processes of one machine.
 	Loopback() (listen, dial string)
+	// Alive is an [ErrGone] where the engine can start nothing any more and tell of nothing, so that what was found
+	// meanwhile says nothing about who was asked.
+	Alive(ctx context.Context) error
 	// Close stops what still runs and removes what was written. It may be called twice.
 	Close(ctx context.Context) error
 }
@@ -233,6 +236,9 @@ type Description struct {
 	// Missing says, for each figure that this engine or kernel cannot tell, the reason.
 	Missing map[string]string `json:"missing"`
 }
+
+// ErrGone says that whatever the engine runs its parts with has ended or can no longer be reached.
+var ErrGone = errors.New("the container engine no longer answers")
 
 // ErrExited is returned by readings of something that has ended.
 var ErrExited = errors.New("the process has ended")

@@ -76,8 +76,12 @@ func What(r record.Run, g Group) string {
 	if g.Closed {
 		return fmt.Sprintf("%s, closed loop, each arm always busy; %s in random order, seed %d; data %s.", strings.ToUpper(g.Operation), Plural(r.Plan.Blocks, "round"), r.Seed, r.Environment.DataSize)
 	}
-	return fmt.Sprintf("%s, open loop with Poisson arrivals at %.0f requests a second; %s in random order (floors %d), seed %d; data %s.",
-		strings.ToUpper(g.Operation), r.Plan.RateRPS, Plural(r.Plan.Blocks, "block"), r.Plan.FloorBlocks, r.Seed, r.Environment.DataSize)
+	floors := ""
+	if slices.ContainsFunc(g.Arms, func(a Arm) bool { return a.Tier == "floor" }) {
+		floors = fmt.Sprintf(" (floors %d)", r.Plan.FloorBlocks)
+	}
+	return fmt.Sprintf("%s, open loop with Poisson arrivals at %.0f requests a second; %s in random order%s, seed %d; data %s.",
+		strings.ToUpper(g.Operation), r.Plan.RateRPS, Plural(r.Plan.Blocks, "block"), floors, r.Seed, r.Environment.DataSize)
 }
 
 // Plural is a number of things.

@@ -47,6 +47,13 @@ func TestSmokeAndInterruptedRunsSaySo(t *testing.T) {
 	assert.Contains(t, Text(r), "; 1 block in random order")
 }
 
+func TestFloorsAreNamedWhereThereAreSome(t *testing.T) {
+	r := run()
+	assert.Contains(t, Text(r), "; 3 blocks in random order (floors 1), seed 7")
+	r.Trials = slices.DeleteFunc(r.Trials, func(x record.Trial) bool { return x.Tier == "floor" })
+	assert.Contains(t, Text(r), "; 3 blocks in random order, seed 7")
+}
+
 func TestNonconformantFiguresAreMarked(t *testing.T) {
 	r := run()
 	for i := range r.Trials {

@@ -15,6 +15,8 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
 	tclog "github.com/testcontainers/testcontainers-go/log"
+
+	"lab/loadtest/internal/engine"
 )
 
 // answerWithin is how long an engine may take to answer at first.
@@ -139,9 +141,6 @@ func whole(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), patience)
 }
 
-// ErrGone says that the container engine has ended or can no longer be reached.
-var ErrGone = errors.New("the container engine no longer answers")
-
 // explain adds to an error of the engine what a person can do about it.
 func explain(err error) error {
 	switch {
@@ -149,7 +148,7 @@ func explain(err error) error {
 		return nil
 	case client.IsErrConnectionFailed(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		// An answer that breaks off is one of an engine that has ended in the middle of it.
-		return fmt.Errorf("%w: %w", ErrGone, err)
+		return fmt.Errorf("%w: %w", engine.ErrGone, err)
 	case strings.Contains(err.Error(), "no space left on device"):
 		return fmt.Errorf("the container engine's disk is full (docker system df shows what takes it): %w", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -41,36 +40,25 @@ var entrypointCapabilities = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID
 // replicationScript is run by the image's entrypoint when it makes a cluster: by default it admits no replication.
 const replicationScript = "scripts/postgres/10-replication.sh"
 
-// cluster is a primary and its replica.
-type cluster struct {
-	e                *Engine
-	primary, replica *server
-	passwords        postgres.Passwords
-	size             string
-	volumes          []string
-	stopOnce         sync.Once
-	stopErr          error
-	forget           func()
-	// restarting keeps readings and stops away from servers that are being replaced.
-	restarting sync.RWMutex
-}
-
-// server is one of them.
+// server is a PostgreSQL server of the run. It is a postgres.Runner.
 type server struct {
 	*unit
 	port int
 }
 
-func (s *server) known() postgres.Server {
+// Known is what package postgres needs to know of the server.
+func (s *server) Known() postgres.Server {
 	return postgres.Server{Name: s.spec.role, Address: postgres.At("127.0.0.1", s.port), Exited: s.Exited(), Logs: s.Logs}
 }
 
-// database is one database on a cluster; it is an engine.Database.
-type database struct {
-	*cluster
-	name string
-	fork bool
-}
+// Start starts the same container again.
+func (s *server) Start(ctx context.Context) error { return s.start(ctx) }
+
+// ShutDown ends the server cleanly and leaves its container.
+func (s *server) ShutDown(ctx context.Context) error { return s.stop(ctx, "SIGINT", 15*time.Second) }
+
+// Discard removes the container.
+func (s *server) Discard(ctx context.Context) error { return s.remove(ctx) }
 
 // Database makes a primary and a replica out of copies of the seeded data.
 func (e *Engine) Database(ctx context.Context, spec engine.DatabaseSpec) (engine.Database, error) {
@@ -82,51 +70,62 @@ func (e *Engine) Database(ctx context.Context, spec engine.DatabaseSpec) (engine
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{e: e, passwords: postgres.NewPasswords(), size: spec.Size}
-	c.forget = e.keep(c.stop)
-	if err := c.build(ctx, image, seed); err != nil {
-		if stopErr := c.stop(context.WithoutCancel(ctx)); stopErr != nil {
+	c := &postgres.Cluster{Passwords: postgres.NewPasswords(), Size: spec.Size}
+	c.Forget = e.stops.Keep(c.Stop)
+	if err := e.buildCluster(ctx, c, image, seed); err != nil {
+		if stopErr := c.Stop(context.WithoutCancel(ctx)); stopErr != nil {
 			e.log(stopErr.Error())
 		}
 		return nil, fmt.Errorf("make a database: %w", err)
 	}
-	return &database{cluster: c, name: postgres.LabDatabase}, nil
+	return c.Database(), nil
 }
 
-func (c *cluster) build(ctx context.Context, image image, seed postgres.Seed) error {
-	e := c.e
-	var names []string
+// buildCluster fills two volumes and starts a server of each.
+func (e *Engine) buildCluster(ctx context.Context, c *postgres.Cluster, image image, seed postgres.Seed) error {
+	var volumes []string
+	c.Delete = func(ctx context.Context) error {
+		var errs []error
+		for _, volume := range volumes {
+			errs = append(errs, e.removeVolume(ctx, volume))
+		}
+		return errors.Join(errs...)
+	}
 	for _, role := range []string{"primary", "replica"} {
-		name, err := e.makeVolume(ctx, role)
+		volume, err := e.makeVolume(ctx, role)
 		if err != nil {
 			return err
 		}
-		c.volumes = append(c.volumes, name)
-		names = append(names, e.alias(role))
+		volumes = append(volumes, volume)
 	}
-	follow := postgres.FollowSettings(postgres.At(names[0], postgresPort), c.passwords.Replication)
-	old, err := e.copySeed(ctx, image, seed, c.volumes[0], c.volumes[1], postgres.File(follow))
+	primaryName, replicaName := e.alias("primary"), e.alias("replica")
+	follow := postgres.FollowSettings(postgres.At(primaryName, postgresPort), c.Passwords.Replication)
+	old, err := e.copySeed(ctx, image, seed, volumes[0], volumes[1], postgres.File(follow))
 	if err != nil {
 		return err
 	}
-	if c.primary, err = e.startServer(ctx, image, "database_primary", names[0], c.volumes[0]); err != nil {
+	primary, err := e.startServer(ctx, image, "database_primary", primaryName, volumes[0])
+	if err != nil {
 		return err
 	}
-	if err := c.primary.known().WaitReady(ctx, old.Superuser); err != nil {
+	c.Primary = primary
+	if err := primary.Known().WaitReady(ctx, old.Superuser); err != nil {
 		return err
 	}
-	pair := postgres.Pair{Primary: c.primary.known(), Passwords: c.passwords}
+	pair := postgres.Pair{Primary: primary.Known(), Passwords: c.Passwords}
 	if err := pair.ChangePasswords(ctx, old); err != nil {
 		return err
 	}
 	// With the new password: it answers to that only when it has followed the primary so far.
-	if c.replica, err = e.startServer(ctx, image, "database_replica", names[1], c.volumes[1]); err != nil {
+	replica, err := e.startServer(ctx, image, "database_replica", replicaName, volumes[1])
+	if err != nil {
 		return err
 	}
-	if err := c.pair().WaitStreaming(ctx); err != nil {
+	c.Replica = replica
+	if err := c.Pair().WaitStreaming(ctx); err != nil {
 		return err
 	}
-	e.learn(ctx, c.primary.unit)
+	e.learn(ctx, primary.unit)
 	return nil
 }
 
@@ -316,146 +315,6 @@ func (e *Engine) seedInto(ctx context.Context, image image, seed postgres.Seed, 
 		return secret, fmt.Errorf("%w%s", err, host.QuoteLog(u.Logs(10)))
 	}
 	return secret, nil
-}
-
-// pair is what package postgres needs to know of the two servers.
-func (c *cluster) pair() postgres.Pair {
-	return postgres.Pair{Primary: c.primary.known(), Replica: c.replica.known(), Passwords: c.passwords}
-}
-
-// stop ends both servers and deletes their data: at once, since nobody needs it any more.
-func (c *cluster) stop(ctx context.Context) error {
-	c.stopOnce.Do(func() {
-		if c.forget != nil {
-			defer c.forget()
-		}
-		c.restarting.Lock()
-		defer c.restarting.Unlock()
-		var wait sync.WaitGroup
-		errs := make([]error, 2)
-		for i, s := range []*server{c.replica, c.primary} {
-			if s != nil {
-				wait.Go(func() { errs[i] = s.remove(ctx) })
-			}
-		}
-		wait.Wait()
-		for _, volume := range c.volumes {
-			errs = append(errs, c.e.removeVolume(ctx, volume))
-		}
-		c.stopErr = errors.Join(errs...)
-	})
-	return c.stopErr
-}
-
-func (d *database) PrimaryURL() string {
-	return d.primary.known().Address.URL(postgres.LabRole, d.passwords.Lab, d.name)
-}
-
-func (d *database) ReplicaURL() string {
-	return d.replica.known().Address.URL(postgres.LabRole, d.passwords.Lab, d.name)
-}
-
-func (d *database) AdminPrimaryURL() string {
-	return d.primary.known().Address.URL(postgres.Superuser, d.passwords.Superuser, d.name)
-}
-
-func (d *database) AdminReplicaURL() string {
-	return d.replica.known().Address.URL(postgres.Superuser, d.passwords.Superuser, d.name)
-}
-
-func (d *database) Size() string { return d.size }
-
-// Primary and Replica are the meters of one server each.
-func (d *database) Primary() engine.Meter { return serverMeter{d.cluster, d.primary} }
-func (d *database) Replica() engine.Meter { return serverMeter{d.cluster, d.replica} }
-
-// serverMeter keeps away from a server that is being started again.
-type serverMeter struct {
-	c *cluster
-	s *server
-}
-
-func (m serverMeter) Pids() []int {
-	m.c.restarting.RLock()
-	defer m.c.restarting.RUnlock()
-	return m.s.Pids()
-}
-
-func (m serverMeter) Usage(ctx context.Context) (engine.Usage, error) {
-	m.c.restarting.RLock()
-	defer m.c.restarting.RUnlock()
-	return m.s.Usage(ctx)
-}
-
-func (m serverMeter) Memory(ctx context.Context) (engine.Memory, error) {
-	m.c.restarting.RLock()
-	defer m.c.restarting.RUnlock()
-	return m.s.Memory(ctx)
-}
-
-func (d *database) Pids() []int { return append(d.Primary().Pids(), d.Replica().Pids()...) }
-
-func (d *database) Usage(ctx context.Context) (engine.Usage, error) {
-	primary, err := d.Primary().Usage(ctx)
-	if err != nil {
-		return engine.Usage{}, err
-	}
-	replica, err := d.Replica().Usage(ctx)
-	return primary.Add(replica), err
-}
-
-func (d *database) Memory(ctx context.Context) (engine.Memory, error) {
-	primary, err := d.Primary().Memory(ctx)
-	if err != nil {
-		return engine.Memory{}, err
-	}
-	replica, err := d.Replica().Memory(ctx)
-	return primary.Add(replica), err
-}
-
-func (d *database) Logs(n int) []string {
-	return append(d.primary.Logs(n), d.replica.Logs(n)...)
-}
-
-func (d *database) WaitReplica(ctx context.Context) error { return d.pair().WaitReplica(ctx) }
-
-// Fork makes a further database out of the seeded template that both servers have.
-func (d *database) Fork(ctx context.Context, name string) (engine.Database, error) {
-	if err := d.pair().Fork(ctx, name); err != nil {
-		return nil, err
-	}
-	return &database{cluster: d.cluster, name: name, fork: true}, nil
-}
-
-// Restart stops both servers cleanly, as an administrator would, and starts the same containers, at the same addresses.
-func (d *database) Restart(ctx context.Context) error {
-	d.restarting.Lock()
-	defer d.restarting.Unlock()
-	// The replica first: while the primary's name is gone it would be busy asking for it.
-	for _, s := range []*server{d.replica, d.primary} {
-		if err := s.stop(ctx, "SIGINT", 15*time.Second); err != nil {
-			return fmt.Errorf("restart the database: %w", err)
-		}
-	}
-	for _, s := range []*server{d.primary, d.replica} {
-		if err := s.unit.start(ctx); err != nil {
-			return fmt.Errorf("restart the database: %w", err)
-		}
-		if err := s.known().WaitReady(ctx, d.passwords.Superuser); err != nil {
-			return fmt.Errorf("restart the database: %w", err)
-		}
-	}
-	if err := d.pair().WaitStreaming(ctx); err != nil {
-		return fmt.Errorf("restart the database: %w", err)
-	}
-	return nil
-}
-
-func (d *database) Stop(ctx context.Context) error {
-	if !d.fork {
-		return d.stop(ctx)
-	}
-	return d.pair().DropFork(ctx, d.name)
 }
 
 // postgresVersion asks the image's program, once.

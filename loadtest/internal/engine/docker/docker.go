@@ -11,13 +11,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/moby/moby/client"
 
@@ -49,12 +47,9 @@ type Engine struct {
 	// version is PostgreSQL's, once it was asked for.
 	versionMu sync.Mutex
 	version   string
+	stops     host.Stops
 
-	mu     sync.Mutex
-	closed bool
-	// stops end what was started, by the order in which it was.
-	stops   map[int]func(context.Context) error
-	started int
+	mu sync.Mutex
 	// inner are addresses in the run's network, by the published ones.
 	inner map[string]string
 	names map[string]int
@@ -87,15 +82,20 @@ func New(ctx context.Context, options Options) (*Engine, error) {
 	if options.Log == nil {
 		options.Log = func(string) {}
 	}
-	e := &Engine{options: options, stops: map[int]func(context.Context) error{}, inner: map[string]string{}, names: map[string]int{}}
+	e := &Engine{options: options, inner: map[string]string{}, names: map[string]int{}}
 	e.images = &builder{e: e, done: map[string]image{}, sizes: map[string]int64{}}
+	if e.owner, err = newOwner(); err != nil {
+		return nil, fmt.Errorf("docker engine: %w", err)
+	}
 	if e.c, err = connect(ctx); err != nil {
 		return nil, fmt.Errorf("docker engine: %w", err)
 	}
-	if e.owner, err = newOwner(); err != nil {
-		e.c.api.Close()
-		return nil, fmt.Errorf("docker engine: %w", err)
-	}
+	e.stops.Keep(func(context.Context) error { return e.c.api.Close() })
+	// What was half made when something failed.
+	e.stops.Keep(func(ctx context.Context) error {
+		_, err := e.c.sweep(ctx, func(labels map[string]string) bool { return labels[labelRun] == e.owner.run })
+		return err
+	})
 	if err := e.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("docker engine: %w", err)
 	}
@@ -178,7 +178,7 @@ func (e *Engine) makeNetwork(ctx context.Context) error {
 		return fmt.Errorf("make the run's network: %w", explain(err))
 	}
 	e.network.id = made.ID
-	e.keep(func(ctx context.Context) error {
+	e.stops.Keep(func(ctx context.Context) error {
 		if _, err := e.c.api.NetworkRemove(ctx, e.network.id, client.NetworkRemoveOptions{}); err != nil {
 			return fmt.Errorf("remove the run's network: %w", explain(err))
 		}
@@ -214,20 +214,6 @@ func (e *Engine) Name() string { return "docker" }
 // Loopback says where helpers on this machine listen so that contenders reach them, and at which address they do.
 func (e *Engine) Loopback() (listen, dial string) { return e.network.listen, e.network.dial }
 
-// keep has Close stop what was started, unless it is forgotten before.
-func (e *Engine) keep(stop func(context.Context) error) (forget func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	number := e.started
-	e.started++
-	e.stops[number] = stop
-	return func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		delete(e.stops, number)
-	}
-}
-
 // alias gives a name in the run's network.
 func (e *Engine) alias(role string) string {
 	e.mu.Lock()
@@ -243,32 +229,20 @@ func (e *Engine) publish(published, inner string) {
 	e.inner[published] = inner
 }
 
+// Alive asks the engine.
+func (e *Engine) Alive(ctx context.Context) error {
+	_, err := e.c.api.Ping(ctx, client.PingOptions{})
+	if err = explain(err); errors.Is(err, engine.ErrGone) {
+		return err
+	}
+	return nil
+}
+
 // Close stops what still runs, the last started first, and removes whatever carries the run's labels.
 func (e *Engine) Close(ctx context.Context) error {
-	e.mu.Lock()
-	stops := maps.Clone(e.stops)
-	closed := e.closed
-	e.closed = true
-	e.mu.Unlock()
-	if closed {
-		return nil
+	err := e.stops.Close(ctx, engine.ErrGone)
+	if errors.Is(err, engine.ErrGone) {
+		return fmt.Errorf("%w; what was started is removed by the next run", err)
 	}
-	// Stopping must also work when the run was interrupted.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	var errs []error
-	for _, number := range slices.Backward(slices.Sorted(maps.Keys(stops))) {
-		if err := stops[number](ctx); err != nil {
-			errs = append(errs, err)
-		}
-		if errors.Is(errors.Join(errs...), ErrGone) {
-			return fmt.Errorf("%w; what was started is removed by the next run", errors.Join(errs...))
-		}
-	}
-	// What was half made when something failed.
-	if _, err := e.c.sweep(ctx, func(labels map[string]string) bool { return labels[labelRun] == e.owner.run }); err != nil {
-		errs = append(errs, err)
-	}
-	errs = append(errs, e.c.api.Close())
-	return errors.Join(errs...)
+	return err
 }

@@ -29,6 +29,7 @@ import (
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/enginetest"
 	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/engine/postgres"
 )
 
 // TestMain lets the test binary play an orchestrator that is stopped in all the ways there are.
@@ -114,7 +115,8 @@ func leftOf(t *testing.T, run string) []string {
 
 func TestDatabase(t *testing.T) {
 	e := testEngine(t)
-	d := enginetest.Database(t, e, e.options.Contract).(*database)
+	d := enginetest.Database(t, e, e.options.Contract).(*postgres.Database)
+	servers := []*server{d.On.Primary.(*server), d.On.Replica.(*server)}
 	ctx := t.Context()
 	t.Run("memory and its peak are known", func(t *testing.T) {
 		require.NotNil(t, e.told, "and what cannot be told has its reason")
@@ -139,15 +141,15 @@ func TestDatabase(t *testing.T) {
 		assert.Zero(t, *both.Throttled, "the lab sets no quota")
 	})
 	t.Run("is confined", func(t *testing.T) {
-		for _, s := range []*server{d.primary, d.replica} {
+		for _, s := range servers {
 			assertConfined(t, e, s.unit, e.placement.Database)
 		}
 	})
 	t.Run("the replica's password is in nobody's arguments", func(t *testing.T) {
-		found, err := e.c.api.ContainerInspect(ctx, d.replica.id, client.ContainerInspectOptions{})
+		found, err := e.c.api.ContainerInspect(ctx, servers[1].id, client.ContainerInspectOptions{})
 		require.NoError(t, err)
-		assert.NotContains(t, string(found.Raw), d.passwords.Replication)
-		assert.NotContains(t, string(found.Raw), d.passwords.Superuser)
+		assert.NotContains(t, string(found.Raw), d.On.Passwords.Replication)
+		assert.NotContains(t, string(found.Raw), d.On.Passwords.Superuser)
 	})
 }
 
@@ -394,6 +396,40 @@ func playOrchestrator(end string) int {
 	return 130
 }
 
+// orchestrator is this test binary as a run of its own, with one of everything.
+type orchestrator struct {
+	*exec.Cmd
+	// run is its id.
+	run    string
+	stdin  io.Closer
+	stdout io.Reader
+	stderr *bytes.Buffer
+}
+
+// startOrchestrator returns when it has said that all is there.
+func startOrchestrator(t *testing.T, end string, environment ...string) orchestrator {
+	t.Helper()
+	o := orchestrator{Cmd: exec.Command(os.Args[0], "orchestrator", end), stderr: &bytes.Buffer{}}
+	o.Env, o.Stderr = append(os.Environ(), environment...), o.stderr
+	var err error
+	o.stdout, err = o.StdoutPipe()
+	require.NoError(t, err)
+	o.stdin, err = o.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, o.Start())
+	t.Cleanup(func() { _ = o.Process.Kill() })
+	_, err = fmt.Fscanln(o.stdout, &o.run)
+	require.NoError(t, err, "%s", o.stderr)
+	return o
+}
+
+// status waits for its end.
+func (o orchestrator) status() int {
+	_, _ = io.Copy(io.Discard, o.stdout)
+	_ = o.Wait()
+	return o.ProcessState.ExitCode()
+}
+
 // TestNothingIsLeft ends runs in every way there is; what was started is gone, or after a kill with the next start.
 func TestNothingIsLeft(t *testing.T) {
 	needEngine(t)
@@ -411,32 +447,21 @@ func TestNothingIsLeft(t *testing.T) {
 		{name: "SIGKILL", signal: syscall.SIGKILL, status: -1, swept: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cmd := exec.Command(os.Args[0], "orchestrator", test.name)
-			var stderr bytes.Buffer
-			cmd.Stderr = &stderr
-			stdout, err := cmd.StdoutPipe()
-			require.NoError(t, err)
-			require.NoError(t, cmd.Start())
-			t.Cleanup(func() { _ = cmd.Process.Kill() })
-			var run string
-			_, err = fmt.Fscanln(stdout, &run)
-			require.NoError(t, err, "%s", stderr.String())
+			o := startOrchestrator(t, test.name)
 			if test.signal != 0 {
-				left := strings.Join(leftOf(t, run), "\n")
+				left := strings.Join(leftOf(t, o.run), "\n")
 				for _, part := range []string{"database-primary", "database-replica", "contender", "agent", "network", "volume"} {
 					assert.Contains(t, left, part)
 				}
-				require.NoError(t, cmd.Process.Signal(test.signal))
+				require.NoError(t, o.Process.Signal(test.signal))
 			}
-			_, _ = io.Copy(io.Discard, stdout)
-			_ = cmd.Wait()
-			assert.Equal(t, test.status, cmd.ProcessState.ExitCode(), "%s", stderr.String())
+			assert.Equal(t, test.status, o.status(), "%s", o.stderr)
 			if test.swept {
-				assert.NotEmpty(t, leftOf(t, run))
+				assert.NotEmpty(t, leftOf(t, o.run))
 				e := testEngine(t)
 				assert.NotEmpty(t, leftOf(t, e.owner.run), "its own network")
 			}
-			assert.Empty(t, leftOf(t, run))
+			assert.Empty(t, leftOf(t, o.run))
 		})
 	}
 }
@@ -457,29 +482,15 @@ func TestAnEngineThatStops(t *testing.T) {
 	socket := filepath.Join(dir, "engine.sock")
 	cut := standBefore(t, socket, target)
 
-	cmd := exec.Command(os.Args[0], "orchestrator", "engine gone")
-	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+socket)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	stdin, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	var run string
-	_, err = fmt.Fscanln(stdout, &run)
-	require.NoError(t, err, "%s", stderr.String())
+	o := startOrchestrator(t, "engine gone", "DOCKER_HOST=unix://"+socket)
 	cut()
-	require.NoError(t, stdin.Close())
-	_, _ = io.Copy(io.Discard, stdout)
-	_ = cmd.Wait()
-	assert.Equal(t, 2, cmd.ProcessState.ExitCode())
-	assert.Contains(t, stderr.String(), ErrGone.Error())
-	assert.Contains(t, stderr.String(), "removed by the next run")
-	assert.NotEmpty(t, leftOf(t, run))
+	require.NoError(t, o.stdin.Close())
+	assert.Equal(t, 2, o.status())
+	assert.Contains(t, o.stderr.String(), engine.ErrGone.Error())
+	assert.Contains(t, o.stderr.String(), "removed by the next run")
+	assert.NotEmpty(t, leftOf(t, o.run))
 	testEngine(t)
-	assert.Empty(t, leftOf(t, run))
+	assert.Empty(t, leftOf(t, o.run))
 }
 
 // standBefore passes connections to a socket on to another until it is cut.
@@ -576,70 +587,96 @@ func TestBuild(t *testing.T) {
 		"FROM ${DEBIAN_IMAGE}\nCOPY buildtest-server/file /file\n"
 	write("buildtest-server/Dockerfile", dockerfile)
 	write("buildtest-server/file", "one")
-	c, err := testContract()
+	contract, err := testContract()
 	require.NoError(t, err)
 	t.Setenv("LAB_CACHE_DIR", t.TempDir())
 	var log []string
-	newEngine := func() *Engine {
+	open := func() *Engine {
 		log = nil
-		e, err := New(t.Context(), Options{Root: root, Contract: c, Log: func(line string) { log = append(log, line) }})
+		e, err := New(t.Context(), Options{Root: root, Contract: contract, Log: func(line string) { log = append(log, line) }})
 		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, e.Close(context.Background())) })
 		return e
 	}
-	e := newEngine()
+	// Each as a run of its own, which is over when the image is there.
+	build := func() (image, error) {
+		e := open()
+		defer func() { require.NoError(t, e.Close(context.Background())) }()
+		return e.images.of(t.Context(), "buildtest-server", nil)
+	}
+	c, err := connect(t.Context())
+	require.NoError(t, err)
+	here := func(reference string) bool {
+		t.Helper()
+		_, here, err := c.inspect(t.Context(), reference)
+		require.NoError(t, err)
+		return here
+	}
 	t.Cleanup(func() {
-		found, err := e.c.api.ImageList(context.Background(), client.ImageListOptions{Filters: make(client.Filters).Add("label", labelImage+"=buildtest")})
+		found, err := c.api.ImageList(context.Background(), client.ImageListOptions{Filters: make(client.Filters).Add("label", labelImage+"=buildtest")})
 		require.NoError(t, err)
 		for _, i := range found.Items {
-			_, err := e.c.api.ImageRemove(context.Background(), i.ID, client.ImageRemoveOptions{Force: true, PruneChildren: true})
+			_, err := c.api.ImageRemove(context.Background(), i.ID, client.ImageRemoveOptions{Force: true, PruneChildren: true})
 			require.NoError(t, err)
 		}
 	})
-	t.Cleanup(func() { e.replaceStages(context.Background(), "buildtest", nil) })
+	cacheDir, err := cacheFolder()
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		(&Engine{c: c, cacheDir: cacheDir}).replaceStages(context.Background(), "buildtest", nil)
+	})
 	stages := func() []string {
 		t.Helper()
-		text, err := os.ReadFile(filepath.Join(e.cacheDir, "stages-buildtest.json"))
+		text, err := os.ReadFile(filepath.Join(cacheDir, "stages-buildtest.json"))
 		require.NoError(t, err)
 		var ids []string
 		require.NoError(t, json.Unmarshal(text, &ids))
 		return ids
 	}
-	first, err := e.images.of(t.Context(), "buildtest-server", nil)
+	first, err := build()
 	require.NoError(t, err)
 	assert.True(t, slices.ContainsFunc(log, func(line string) bool { return strings.Contains(line, "Step 1/") }), "it shows its progress: %q", log)
 
 	t.Run("is reused while its inputs are the same", func(t *testing.T) {
-		again, err := newEngine().images.of(t.Context(), "buildtest-server", nil)
+		again, err := build()
 		require.NoError(t, err)
 		assert.Equal(t, first, again)
 		assert.Empty(t, log)
 	})
-	t.Run("a changed file makes another and removes the older one", func(t *testing.T) {
+	t.Run("one that another run holds stays, with all its names", func(t *testing.T) {
+		other := open()
+		defer func() { require.NoError(t, other.Close(context.Background())) }()
+		held, err := other.images.of(t.Context(), "buildtest-server", nil)
+		require.NoError(t, err)
+		second := "polyglot-lab/buildtest:second"
+		_, err = c.api.ImageTag(t.Context(), client.ImageTagOptions{Source: held.id, Target: second})
+		require.NoError(t, err)
+		write("buildtest-server/file", "meanwhile")
+		_, err = build()
+		require.NoError(t, err)
+		assert.True(t, here(held.reference))
+		assert.True(t, here(second))
+	})
+	t.Run("a changed file makes another and removes the older ones", func(t *testing.T) {
 		older := stages()
 		require.Len(t, older, 1)
 		write("buildtest-server/file", "two")
 		write("scripts/build-settings", "#!/bin/sh\necho export SECRET=2 >\"$1/env\"\n")
-		second, err := newEngine().images.of(t.Context(), "buildtest-server", nil)
+		second, err := build()
 		require.NoError(t, err)
 		assert.NotEqual(t, first.id, second.id)
-		_, here, err := e.c.inspect(t.Context(), first.reference)
-		require.NoError(t, err)
-		assert.False(t, here)
+		assert.False(t, here(first.reference))
 		assert.NotEqual(t, older, stages())
-		_, here, err = e.c.inspect(t.Context(), older[0])
-		require.NoError(t, err)
-		assert.False(t, here, "the older stage is gone too")
+		assert.False(t, here(older[0]), "the older stage is gone too")
 	})
 	t.Run("a failure has the builder's words", func(t *testing.T) {
 		write("buildtest-server/Dockerfile", dockerfile+"RUN echo unfit for purpose && exit 7\n")
-		_, err := newEngine().images.of(t.Context(), "buildtest-server", nil)
+		_, err := build()
 		require.ErrorContains(t, err, "unfit for purpose")
 		require.ErrorContains(t, err, "7")
 	})
 	t.Run("a base image that is not to be had is named", func(t *testing.T) {
 		t.Setenv("DEBIAN_IMAGE", "127.0.0.1:1/debian:none")
-		_, err := newEngine().images.of(t.Context(), "buildtest-server", nil)
+		_, err := build()
 		var missing *MissingImageError
 		require.ErrorAs(t, err, &missing)
 		assert.Equal(t, "127.0.0.1:1/debian:none", missing.Image)

@@ -23,11 +23,13 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/client"
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
 
+	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
 )
 
@@ -107,7 +109,7 @@ func (c *connection) have(ctx context.Context, reference string, log func(string
 		if ctx.Err() != nil {
 			return image{}, ctx.Err()
 		}
-		if err := explain(err); errors.Is(err, ErrGone) || strings.Contains(err.Error(), "disk is full") {
+		if err := explain(err); errors.Is(err, engine.ErrGone) || strings.Contains(err.Error(), "disk is full") {
 			return image{}, fmt.Errorf("pull image %s: %w", reference, err)
 		}
 		return image{}, &MissingImageError{reference, err}
@@ -212,8 +214,16 @@ func (b *builder) build(ctx context.Context, folder string, own map[string]strin
 	}
 	name := imageName(folder)
 	reference := "polyglot-lab/" + name + ":" + hex.EncodeToString(inputs.Sum(nil))[:16]
-	if i, here, err := e.c.inspect(ctx, reference); err != nil || here {
-		return i, err
+	if i, here, err := e.c.inspect(ctx, reference); err != nil {
+		return image{}, err
+	} else if here {
+		switch err := e.hold(ctx, name, i); {
+		case err == nil:
+			return i, nil
+		case !errdefs.IsNotFound(err):
+			return image{}, err
+		}
+		// Another run has just removed it.
 	}
 	settings, err := packageSettings(ctx, e.options.Root, e.log)
 	if err != nil {
@@ -235,6 +245,9 @@ func (b *builder) build(ctx context.Context, folder string, own map[string]strin
 		return image{}, err
 	}
 	e.log(fmt.Sprintf("built image %s in %s", reference, time.Since(began).Round(time.Second)))
+	if err := e.hold(ctx, name, i); err != nil {
+		return image{}, err
+	}
 	e.c.removeOlder(ctx, name, i, e.log)
 	e.replaceStages(ctx, name, stages)
 	return i, nil
@@ -318,16 +331,42 @@ func (e *Engine) replaceStages(ctx context.Context, name string, stages []string
 
 var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[a-zA-Z]|\r")
 
-// removeOlder removes images of the same name with other inputs, and layers of theirs that nothing uses. One that is in
-// use stays.
+// hold makes a container of the image that is never started and goes with the run: between two trials nothing else may
+// use the image, and a run of another checkout takes those that nothing uses for old ones.
+func (e *Engine) hold(ctx context.Context, name string, i image) error {
+	making, cancel := whole(ctx)
+	defer cancel()
+	made, err := e.c.api.ContainerCreate(making, client.ContainerCreateOptions{
+		Name:       fmt.Sprintf("%s%s-hold-%s-%s", namePrefix, e.owner.run, name, host.RandomHex(3)),
+		Config:     &container.Config{Image: i.reference, Cmd: []string{"held"}, Labels: e.owner.labels("hold")},
+		HostConfig: &container.HostConfig{NetworkMode: "none"},
+	})
+	if err != nil {
+		return fmt.Errorf("hold image %s: %w", i.reference, explain(err))
+	}
+	e.stops.Keep(func(ctx context.Context) error { return explain(e.c.removeContainer(ctx, made.ID)) })
+	return nil
+}
+
+// removeOlder removes images of the same name with other inputs, and layers of theirs that nothing uses. One that a
+// container is made of stays, with all its names: the engine itself would take all but the last from it.
 func (c *connection) removeOlder(ctx context.Context, name string, keep image, log func(string)) {
+	containers, err := c.api.ContainerList(ctx, client.ContainerListOptions{All: true})
+	if err != nil {
+		log(fmt.Sprintf("look for older images: %v", err))
+		return
+	}
+	used := map[string]bool{keep.id: true}
+	for _, item := range containers.Items {
+		used[item.ImageID] = true
+	}
 	found, err := c.api.ImageList(ctx, client.ImageListOptions{Filters: make(client.Filters).Add("label", labelImage+"="+name)})
 	if err != nil {
 		log(fmt.Sprintf("look for older images: %v", err))
 		return
 	}
 	for _, old := range found.Items {
-		if old.ID == keep.id {
+		if used[old.ID] {
 			continue
 		}
 		for _, tag := range old.RepoTags {

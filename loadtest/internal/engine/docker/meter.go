@@ -36,11 +36,24 @@ func (u *unit) Pids() []int {
 	return host.PidsOf(u.pid)
 }
 
+// gone says why there is no account any more: the container has ended, or the engine that watched it has.
+func (u *unit) gone() error {
+	if u.alive() {
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.exitErr != nil {
+		return fmt.Errorf("%s: %w", u.spec.role, u.exitErr)
+	}
+	return fmt.Errorf("%s: %w", u.spec.role, engine.ErrExited)
+}
+
 // Usage reads the kernel's account of the container: of its files where they are to be had, else by asking the engine,
 // which takes it a while.
 func (u *unit) Usage(ctx context.Context) (engine.Usage, error) {
-	if !u.alive() {
-		return engine.Usage{}, fmt.Errorf("%s: %w", u.spec.role, engine.ErrExited)
+	if err := u.gone(); err != nil {
+		return engine.Usage{}, err
 	}
 	group, err := u.group()
 	if err != nil {
@@ -71,8 +84,8 @@ func (u *unit) Usage(ctx context.Context) (engine.Usage, error) {
 
 // Memory reads the proportional set size of the container's processes and the peak of its control group.
 func (u *unit) Memory(ctx context.Context) (engine.Memory, error) {
-	if !u.alive() {
-		return engine.Memory{}, fmt.Errorf("%s: %w", u.spec.role, engine.ErrExited)
+	if err := u.gone(); err != nil {
+		return engine.Memory{}, err
 	}
 	group, err := u.group()
 	if err != nil {

@@ -68,7 +68,7 @@ func (e *Engine) startService(ctx context.Context, s spec, patience, stopPatienc
 		return nil, 0, err
 	}
 	started := &service{unit: u, e: e, patience: stopPatience}
-	started.forget = e.keep(started.Stop)
+	started.forget = e.stops.Keep(started.Stop)
 	fail := func(err error) error {
 		_ = u.remove(context.WithoutCancel(ctx))
 		started.forget()
@@ -390,7 +390,7 @@ func (e *Engine) Redis(ctx context.Context) (engine.Service, error) {
 		return nil, err
 	}
 	s := &service{unit: u, e: e, patience: 5 * time.Second}
-	s.forget = e.keep(s.Stop)
+	s.forget = e.stops.Keep(s.Stop)
 	published := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(u.hostPort)))
 	if err := redis.WaitReady(ctx, published, password, u.Exited(), u.exitError, u.Logs); err != nil {
 		_ = u.remove(context.WithoutCancel(ctx))

@@ -211,7 +211,6 @@ func TestASetUpThatFailsLeavesNothing(t *testing.T) {
 	require.NoError(t, err)
 	e := &Engine{
 		options: Options{Log: func(line string) { t.Log(line) }}, c: &connection{api: fake}, owner: me,
-		stops: map[int]func(context.Context) error{},
 	}
 	require.ErrorContains(t, e.setUp(t.Context()), "no such driver")
 	assert.Empty(t, fake.networks)
@@ -237,6 +236,26 @@ func TestUsageOfAnotherMachinesContainer(t *testing.T) {
 	fake.stats = `{"cpu_stats":{"cpu_usage":{"total_usage":0}}}`
 	_, err = u.Usage(t.Context())
 	require.ErrorContains(t, err, "no account", "no figure rather than a wrong one")
+}
+
+func TestNoAccountSaysWhoIsGone(t *testing.T) {
+	ended := make(chan struct{})
+	close(ended)
+	for _, test := range []struct {
+		name        string
+		watch, want error
+	}{
+		{"the container", nil, engine.ErrExited},
+		{"the engine", fmt.Errorf("%w: EOF", engine.ErrGone), engine.ErrGone},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			u := &unit{spec: spec{role: "contender"}, exited: ended, exitErr: test.watch}
+			_, err := u.Usage(t.Context())
+			require.ErrorIs(t, err, test.want)
+			_, err = u.Memory(t.Context())
+			require.ErrorIs(t, err, test.want)
+		})
+	}
 }
 
 func TestEachFigureThatCannotBeToldHasItsReason(t *testing.T) {
@@ -287,12 +306,12 @@ func TestMakingIsNotCutShort(t *testing.T) {
 func TestErrorsOfTheEngineSayWhatToDo(t *testing.T) {
 	require.NoError(t, explain(nil))
 	for _, cause := range []error{io.EOF, io.ErrUnexpectedEOF, fmt.Errorf("read: %w", io.EOF)} {
-		require.ErrorIs(t, explain(cause), ErrGone, "an answer that breaks off")
+		require.ErrorIs(t, explain(cause), engine.ErrGone, "an answer that breaks off")
 		require.ErrorIs(t, explain(cause), cause)
 	}
 	full := explain(errors.New("write /var/lib/x: no space left on device"))
 	require.ErrorContains(t, full, "docker system df")
-	require.NotErrorIs(t, full, ErrGone)
+	require.NotErrorIs(t, full, engine.ErrGone)
 	other := errors.New("conflict")
 	assert.Equal(t, other, explain(other))
 }

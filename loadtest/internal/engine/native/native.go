@@ -10,12 +10,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
-	"time"
 
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
@@ -51,12 +48,7 @@ type Engine struct {
 	everywhere, contenderCPUs, databaseCPUs, agentCPUs *spawner
 
 	findPostgres func() (binaries, error)
-
-	mu     sync.Mutex
-	closed bool
-	// stops end what was started, by the order in which it was.
-	stops   map[int]func(context.Context) error
-	started int
+	stops        host.Stops
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -85,7 +77,7 @@ func New(ctx context.Context, options Options) (*Engine, error) {
 	if options.Log == nil {
 		options.Log = func(string) {}
 	}
-	e := &Engine{options: options, stops: map[int]func(context.Context) error{}}
+	e := &Engine{options: options}
 	swept, err := Sweep(options.TempDir)
 	for _, s := range swept {
 		e.log(fmt.Sprintf("removed what a killed run left: %s, %d processes", s.Dir, len(s.Pids)))
@@ -103,20 +95,28 @@ func New(ctx context.Context, options Options) (*Engine, error) {
 		e.unpinned = err
 	}
 	e.placement = engine.Place(e.cpus)
-	if err := e.startSpawners(); err != nil {
-		return nil, fmt.Errorf("native engine: %w", err)
-	}
-	if e.run, err = newRun(options.TempDir); err != nil {
-		e.closeSpawners()
-		return nil, fmt.Errorf("native engine: %w", err)
-	}
-	if !e.user.canReach(e.run.dir) {
-		_ = e.run.delete()
-		e.closeSpawners()
-		return nil, fmt.Errorf("native engine: user %s, who runs PostgreSQL, cannot reach %s: set TMPDIR to a folder that all can pass through", e.user.name, options.TempDir)
+	if err := e.setUp(); err != nil {
+		return nil, fmt.Errorf("native engine: %w", errors.Join(err, e.Close(ctx)))
 	}
 	e.findPostgres = sync.OnceValues(func() (binaries, error) { return findBinaries(context.WithoutCancel(ctx), e.cacheDir, e.log) })
 	return e, nil
+}
+
+// setUp makes what every run has; Close removes it again.
+func (e *Engine) setUp() (err error) {
+	if e.run, err = newRun(e.options.TempDir); err != nil {
+		return err
+	}
+	e.stops.Keep(func(context.Context) error { return e.run.delete() })
+	if !e.user.canReach(e.run.dir) {
+		return fmt.Errorf("user %s, who runs PostgreSQL, cannot reach %s: set TMPDIR to a folder that all can pass through", e.user.name, e.options.TempDir)
+	}
+	// Ended before the folder is deleted: what has not ended by then is killed with its thread.
+	e.stops.Keep(func(context.Context) error {
+		e.closeSpawners()
+		return nil
+	})
+	return e.startSpawners()
 }
 
 // startSpawners starts the threads. Where the kernel refuses to pin, everything runs everywhere and the description says so.
@@ -158,20 +158,6 @@ func (e *Engine) Name() string { return "native" }
 // postgres returns the PostgreSQL of this run, looked for once.
 func (e *Engine) postgres(context.Context) (binaries, error) { return e.findPostgres() }
 
-// keep has Close stop what was started, unless it is forgotten before.
-func (e *Engine) keep(stop func(context.Context) error) (forget func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	number := e.started
-	e.started++
-	e.stops[number] = stop
-	return func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		delete(e.stops, number)
-	}
-}
-
 // baseEnvironment is the whole environment of what is started, the same for all: nothing of this user's own shell.
 func (e *Engine) baseEnvironment() []string {
 	return []string{
@@ -182,28 +168,8 @@ func (e *Engine) baseEnvironment() []string {
 	}
 }
 
+// Alive is always nil: the machine is there as long as this program is.
+func (e *Engine) Alive(context.Context) error { return nil }
+
 // Close stops what still runs, the last started first, and deletes the run's folder.
-func (e *Engine) Close(ctx context.Context) error {
-	e.mu.Lock()
-	stops := maps.Clone(e.stops)
-	closed := e.closed
-	e.closed = true
-	e.mu.Unlock()
-	if closed {
-		return nil
-	}
-	// Stopping must also work when the run was interrupted.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	var errs []error
-	for _, number := range slices.Backward(slices.Sorted(maps.Keys(stops))) {
-		if err := stops[number](ctx); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	e.closeSpawners()
-	if err := e.run.delete(); err != nil {
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
+func (e *Engine) Close(ctx context.Context) error { return e.stops.Close(ctx, nil) }

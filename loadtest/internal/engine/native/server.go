@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
 	"lab/loadtest/internal/engine/postgres"
 )
@@ -22,7 +23,7 @@ const hostRules = `host all all 127.0.0.1/32 scram-sha-256
 host replication ` + postgres.ReplicationRole + ` 127.0.0.1/32 scram-sha-256
 `
 
-// server is one PostgreSQL server of this run.
+// server is one PostgreSQL server of this run. It is a postgres.Runner.
 type server struct {
 	engine  *Engine
 	pg      binaries
@@ -52,8 +53,8 @@ func (s *server) configure() error {
 	return nil
 }
 
-// start starts the server, at first at a port that is free. It does not wait until it answers.
-func (s *server) start(ctx context.Context) error {
+// Start starts the server, at first at a port that is free. It does not wait until it answers.
+func (s *server) Start(ctx context.Context) error {
 	if s.port == 0 {
 		port, err := host.FreePort()
 		if err != nil {
@@ -80,10 +81,10 @@ func (s *server) start(ctx context.Context) error {
 // startReady starts the server at a port of its own and waits until it answers.
 func (s *server) startReady(ctx context.Context, password string) error {
 	for try := 1; ; try++ {
-		if err := s.start(ctx); err != nil {
+		if err := s.Start(ctx); err != nil {
 			return err
 		}
-		err := s.known().WaitReady(ctx, password)
+		err := s.Known().WaitReady(ctx, password)
 		// Another program may have been quicker to take the port that was free.
 		if errors.Is(err, postgres.ErrEnded) && try < 5 && slices.ContainsFunc(s.logs(20), func(line string) bool {
 			return strings.Contains(line, "could not bind")
@@ -95,8 +96,8 @@ func (s *server) startReady(ctx context.Context, password string) error {
 	}
 }
 
-// known is what package postgres needs to know of the server.
-func (s *server) known() postgres.Server {
+// Known is what package postgres needs to know of the server.
+func (s *server) Known() postgres.Server {
 	known := postgres.Server{Name: s.name, Address: s.address(), Logs: s.logs}
 	if s.process != nil {
 		known.Exited = s.process.exited
@@ -117,6 +118,21 @@ func (s *server) stop(ctx context.Context, signal syscall.Signal) error {
 	}
 	return s.process.stop(ctx, 15*time.Second, signals...)
 }
+
+// ShutDown ends the server cleanly.
+func (s *server) ShutDown(ctx context.Context) error { return s.stop(ctx, syscall.SIGINT) }
+
+// Discard ends the server at once.
+func (s *server) Discard(ctx context.Context) error { return s.stop(ctx, syscall.SIGQUIT) }
+
+// Pids returns the processes that live now.
+func (s *server) Pids() []int { return s.process.Pids() }
+
+// Usage reads the account of the server and its backends.
+func (s *server) Usage(ctx context.Context) (engine.Usage, error) { return s.process.Usage(ctx) }
+
+// Memory reads the memory of the server and its backends.
+func (s *server) Memory(ctx context.Context) (engine.Memory, error) { return s.process.Memory(ctx) }
 
 // logs returns the last n lines of the server's log.
 func (s *server) logs(n int) []string {

@@ -178,7 +178,7 @@ func (e *Engine) startService(ctx context.Context, cpus *spawner, name string, c
 		return startedService{}, err
 	}
 	s := &service{process: p, patience: stopPatience}
-	s.forget = e.keep(s.Stop)
+	s.forget = e.stops.Keep(s.Stop)
 	readyAfter, err := s.waitReady(ctx, patience, readyPath)
 	if err != nil {
 		p.signal(syscall.SIGKILL)
@@ -297,7 +297,7 @@ func (e *Engine) runToEnd(ctx context.Context, cpus *spawner, cmd *exec.Cmd, nam
 	if err != nil {
 		return nil, nil, err
 	}
-	forget := e.keep(func(ctx context.Context) error {
+	forget := e.stops.Keep(func(ctx context.Context) error {
 		p.signal(syscall.SIGKILL)
 		<-p.exited
 		return nil
@@ -335,7 +335,7 @@ func (e *Engine) Redis(ctx context.Context) (engine.Service, error) {
 		return nil, err
 	}
 	s := &service{process: p, url: redis.URL(address, password), patience: 5 * time.Second}
-	s.forget = e.keep(s.Stop)
+	s.forget = e.stops.Keep(s.Stop)
 	if err := redis.WaitReady(ctx, address, password, p.exited, p.exitError, p.logs.Last); err != nil {
 		p.signal(syscall.SIGKILL)
 		<-p.exited

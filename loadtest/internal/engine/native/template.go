@@ -70,7 +70,7 @@ func (e *Engine) buildTemplate(ctx context.Context, pg binaries, dir string, see
 	defer os.RemoveAll(logs)
 	s := &server{engine: e, pg: pg, name: "postgres (seeding)", data: data, logPath: filepath.Join(logs, "postgres.log"), spawner: e.everywhere,
 		settings: postgres.SeedingSettings()}
-	if err := s.start(ctx); err != nil {
+	if err := s.Start(ctx); err != nil {
 		return err
 	}
 	defer func() {
@@ -82,7 +82,7 @@ func (e *Engine) buildTemplate(ctx context.Context, pg binaries, dir string, see
 			_ = os.Remove(filepath.Join(data, leftover))
 		}
 	}()
-	if err := s.known().WaitReady(ctx, secret.Superuser); err != nil {
+	if err := s.Known().WaitReady(ctx, secret.Superuser); err != nil {
 		return err
 	}
 	if err := seed.Fill(ctx, s.address(), secret); err != nil {
