@@ -301,7 +301,7 @@ func (f Folder) WriteRun(r Run) error {
 	return WriteFile(filepath.Join(f.path, "run.json"), b)
 }
 
-// ReadRun reads and checks run.json of a folder. What is damaged is named.
+// ReadRun reads and checks run.json of a folder. What is damaged, or contradicts the rest of it, is named.
 func ReadRun(path string) (Run, error) {
 	file := filepath.Join(path, "run.json")
 	b, err := os.ReadFile(file)
@@ -322,6 +322,9 @@ func ReadRun(path string) (Run, error) {
 		if err := r.Trials[i].Check(); err != nil {
 			return Run{}, fmt.Errorf("%s: %w", file, err)
 		}
+	}
+	if err := r.check(); err != nil {
+		return Run{}, fmt.Errorf("%s: %w", file, err)
 	}
 	return r, nil
 }
