@@ -138,6 +138,7 @@ build-node: node-server/node_modules/.package-lock.json
 
 node-server/node_modules/.package-lock.json: node-server/package.json node-server/package-lock.json | need-node
 	npm --prefix node-server ci --no-audit --no-fund --loglevel=error
+	@scripts/need pinned-node || { rm -f $@; exit 2; }
 	@touch $@
 
 # GraphiQL's own files come from its package; the page around them is ours.

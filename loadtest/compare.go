@@ -315,12 +315,13 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 		}
 		s.progress.say("a spare block: void trials left a pair of arms with fewer than %d blocks", p.blocks)
 		s.progress.start(len(block))
+		s.run.Plan.SpareBlocks++
 		s.run.Plan.Order = append(s.run.Plan.Order, plan.Names([][]plan.Slot{block})...)
 		if err := measure(p.blocks+k, block); err != nil {
 			return err
 		}
 	}
-	if n := len(s.run.Plan.Order) - p.blocks; n > 0 {
+	if n := s.run.Plan.SpareBlocks; n > 0 {
 		s.warn("Void trials left a pair of arms with fewer than %d blocks; measured at the end for that: %s.", p.blocks, summary.Plural(n, "spare block"))
 	}
 	return nil

@@ -55,10 +55,6 @@ func publish(ctx context.Context, root, from string, pages pages) (to string, er
 	if err := tellsNothing(root, from, saved.Run); err != nil {
 		return "", err
 	}
-	to = filepath.Join(root, "results", saved.Run.ID)
-	if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%s is there already; a published run is never changed", to)
-	}
 	made, err := report.Make(ctx, saved, published())
 	if err != nil {
 		return "", err
@@ -67,34 +63,63 @@ func publish(ctx context.Context, root, from string, pages pages) (to string, er
 	if err != nil {
 		return "", err
 	}
-	// Put together beside its place and renamed, so that half a run is never published.
-	half, err := os.MkdirTemp(filepath.Join(root, "results"), ".publishing-")
+	to = filepath.Join(root, "results", saved.Run.ID)
+	if _, err = os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+		err = putThere(root, from, to, saved.Run, made)
+	} else if err == nil {
+		// The last time may have ended between the folder and the pages.
+		err = sameThere(from, to, saved.Run, made)
+	}
 	if err != nil {
 		return "", err
 	}
+	return to, pages.splice(block)
+}
+
+// sameThere says where a run that is in results/ already is not the one to publish.
+func sameThere(from, to string, r record.Run, made report.Report) error {
+	for _, name := range recordFiles(r) {
+		want, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return err
+		}
+		if got, err := os.ReadFile(filepath.Join(to, name)); err != nil || !bytes.Equal(got, want) {
+			return fmt.Errorf("%s is there already, and its %s is another; a published run is never changed", to, name)
+		}
+	}
+	if err := made.Equal(to); err != nil {
+		return fmt.Errorf("%s is there already with the same records, but: %w; first make its pages anew: loadtest report %s", to, err, to)
+	}
+	return nil
+}
+
+// putThere copies a run's records and what was made of them.
+func putThere(root, from, to string, r record.Run, made report.Report) (err error) {
+	// Put together beside its place and renamed, so that half a run is never published.
+	half, err := os.MkdirTemp(filepath.Join(root, "results"), ".publishing-")
+	if err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, os.RemoveAll(half)) }()
-	for _, name := range recordFiles(saved.Run) {
+	for _, name := range recordFiles(r) {
 		b, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
-			return "", err
+			return err
 		}
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(half, name)), 0o755); err != nil {
-			return "", err
+			return err
 		}
 		if err := record.WriteFile(filepath.Join(half, name), b); err != nil {
-			return "", err
+			return err
 		}
 	}
 	if err := made.Write(half); err != nil {
-		return "", err
+		return err
 	}
 	if err := os.Chmod(half, 0o755); err != nil {
-		return "", err
+		return err
 	}
-	if err := os.Rename(half, to); err != nil {
-		return "", err
-	}
-	return to, pages.splice(block)
+	return os.Rename(half, to)
 }
 
 // recordFiles are the files of a run's folder that are records.

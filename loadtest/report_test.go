@@ -135,8 +135,39 @@ func TestPublishing(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Join(root, "results"))
 	require.NoError(t, err)
 	assert.Len(t, entries, 1, "nothing half done stays")
-	_, err = publish(t.Context(), root, from, p)
-	require.ErrorContains(t, err, "never changed")
+
+	t.Run("again, after the pages could not be written", func(t *testing.T) {
+		before := snapshot(t, to)
+		// A page that is a folder by then cannot be replaced.
+		empty := pages{publishCommand, map[string]string{filepath.Join(root, "results"): begin + "\n" + end}}
+		_, err := publish(t.Context(), root, from, empty)
+		require.ErrorContains(t, err, "--update")
+		require.NoError(t, os.WriteFile(readme, []byte(begin+"\n"+end), 0o600))
+		p, err := openPages(readme, publishCommand)
+		require.NoError(t, err)
+		for range 2 {
+			again, err := publish(t.Context(), root, from, p)
+			require.NoError(t, err)
+			assert.Equal(t, to, again)
+		}
+		written, err := os.ReadFile(readme)
+		require.NoError(t, err)
+		assert.Contains(t, string(written), "results/2026-03-04T050607Z-quick/charts/cpu-dark.svg")
+		assert.Equal(t, before, snapshot(t, to), "what is published stays as it is")
+	})
+	t.Run("another run of that name", func(t *testing.T) {
+		_, err := publish(t.Context(), root, evidence(t, func(r *record.Run) { r.Warnings = append(r.Warnings, "another") }), p)
+		require.ErrorContains(t, err, "run.json is another; a published run is never changed")
+	})
+	t.Run("pages of another version of this program", func(t *testing.T) {
+		page := filepath.Join(to, "README.md")
+		old, err := os.ReadFile(page)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(page, append(old, "more"...), 0o600))
+		_, err = publish(t.Context(), root, from, p)
+		require.ErrorContains(t, err, "loadtest report "+to)
+		require.NoError(t, os.WriteFile(page, old, 0o600))
+	})
 
 	for name, c := range map[string]struct {
 		dir  string

@@ -8,8 +8,12 @@ import (
 	"image"
 	"image/png"
 	"io"
+	"maps"
 	"math"
 	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -179,12 +183,111 @@ func TestScalesHoldWhatTheyShow(t *testing.T) {
 }
 
 func TestAContenderLooksTheSameEverywhere(t *testing.T) {
-	some, all := Styles([]string{"go", "zig"}), Styles([]string{"zig", "rust", "go", "go", "node"})
+	some, all := Styles([]string{"go", "zig"}), Styles([]string{"zig", "rust", "go", "go", "node", "bun", "java"})
 	assert.Equal(t, some["go"], all["go"])
 	assert.Equal(t, some["zig"], all["zig"])
-	seen := map[Style]bool{}
-	for _, s := range all {
-		seen[s] = true
+	many := []string{"go", "node", "rust"}
+	for i := range 40 {
+		many = append(many, fmt.Sprintf("contender-%d", i))
+		seen := map[Style]bool{}
+		colors := map[string]bool{}
+		for _, s := range Styles(many) {
+			seen[s], colors[s.Color] = true, true
+		}
+		assert.Len(t, seen, len(many), "no two look alike")
+		assert.Len(t, colors, min(len(many), 12), "colours come again only when all are used")
 	}
-	assert.Len(t, seen, 4, "no two look alike")
+}
+
+// A style that the kit does not know would be drawn as something else in some of the places.
+func TestTheKitKnowsEveryStyle(t *testing.T) {
+	vm := goja.New()
+	_, err := vm.RunString(kit)
+	require.NoError(t, err)
+	var themes map[string]map[string]string
+	require.NoError(t, vm.ExportTo(vm.Get("KIT").ToObject(vm).Get("themes"), &themes))
+	var marks map[string]string
+	require.NoError(t, vm.ExportTo(vm.Get("KIT").ToObject(vm).Get("marks"), &marks))
+	styles := slices.Concat(slices.Collect(maps.Values(known)), further)
+	symbols := map[string]bool{}
+	for _, s := range styles {
+		symbols[s.Symbol] = true
+		if name, ok := strings.CutPrefix(s.Symbol, "mark:"); ok {
+			assert.NotEmpty(t, marks[name], s.Symbol)
+		} else {
+			assert.Contains(t, []string{"circle", "triangle", "diamond", "rect"}, s.Symbol)
+		}
+	}
+	assert.Len(t, symbols, len(styles))
+	for _, theme := range Themes() {
+		colors := map[string]bool{}
+		for _, s := range styles {
+			assert.Regexp(t, "^#[0-9A-Fa-f]{6}$", themes[theme][s.Color], "%s in %s", s.Color, theme)
+			colors[strings.ToLower(themes[theme][s.Color])] = true
+		}
+		assert.Len(t, colors, len(styles), theme)
+	}
+}
+
+// The row's label, its dots, the line and the legend have one marker and one colour.
+func TestAMarkerIsTheSameInEveryPlace(t *testing.T) {
+	needsAssets(t)
+	shape := regexp.MustCompile(`<path d="([^"]*)"[^>]*(?:fill|stroke)="#0F9D8A"`)
+	style := Style{"c.8", "mark:hexagon"}
+	rows := Rows{ID: "x", Panels: []Panel{{Format: "number"}}, Rows: []Row{{Label: "zig", Style: style, Tier: "mainstream", Cells: []Cell{{Mid: 2, Low: math.NaN(), High: math.NaN(), Dots: []Dot{{Value: 1}, {Value: 3}}}}}}}
+	curves := Curves{ID: "y", Percentile: true, Height: 300, Panels: []CurvePanel{{Lines: []Line{{Name: "zig", Style: style, Tier: "mainstream", Points: []Point{{X: 2, Y: 1, Marked: true}, {X: 10, Y: 2, Marked: true}}}}}}}
+	for name, f := range map[string]Figure{"rows": rows.Figure(), "curves": curves.Figure()} {
+		svg, err := f.Picture("footer").SVG("light", "", "")
+		require.NoError(t, err)
+		hexagons := 0
+		for _, m := range shape.FindAllStringSubmatch(svg, -1) {
+			if strings.Count(m[1], "L") == 5 {
+				hexagons++
+			}
+		}
+		assert.GreaterOrEqual(t, hexagons, 3, "%s: a label or a legend, and two trials or points", name)
+	}
+}
+
+// An axis names itself inside the picture, and not across its labels, however wide these are.
+func TestAxisNamesAreWhole(t *testing.T) {
+	needsAssets(t)
+	m := newMeter()
+	name := regexp.MustCompile(`<text[^>]* y="-6" transform="matrix\(0,-1,1,0,([0-9.]+),[0-9.]+\)"[^>]*>latency</text>`)
+	label := regexp.MustCompile(`text-anchor="end"[^>]* transform="translate\(([0-9.]+) [0-9.]+\)"[^>]*>([^<]* (?:µs|ms|s))</text>`)
+	for what, ys := range map[string][]float64{"narrow labels": {3, 50}, "hundreds": {90, 130}, "fractions": {0.11, 0.13}, "microseconds": {0.0101, 0.0125}, "many decades": {0.02, 9000}} {
+		c := Curves{ID: "y", Percentile: true, Axis: "percentile", Height: 300}
+		for range 2 {
+			c.Panels = append(c.Panels, CurvePanel{Axis: "latency", Lines: []Line{{Name: "go", Style: known["go"], Points: []Point{{X: 2, Y: ys[0]}, {X: 10, Y: ys[1]}}}}})
+		}
+		svg, err := c.Figure().Picture("footer").SVG("light", "", "")
+		require.NoError(t, err, what)
+		names, labels := name.FindAllStringSubmatch(svg, -1), label.FindAllStringSubmatch(svg, -1)
+		require.Len(t, names, 2, what)
+		require.NotEmpty(t, labels, what)
+		number := func(s string) float64 {
+			x, err := strconv.ParseFloat(s, 64)
+			require.NoError(t, err)
+			return x
+		}
+		right := number(names[0][1]) // of the name, which is upright
+		assert.GreaterOrEqual(t, right-12, 2.0, "%s: the name is in the picture", what)
+		for _, l := range labels {
+			if at := number(l[1]); at < WideWidth/2 {
+				assert.Greater(t, at-m.width(l[2], "12px"), right+2, "%s: %s lies across the name", what, l[2])
+			}
+		}
+	}
+}
+
+// Labels are measured as the kit writes them.
+func TestLabelsAreMeasuredAsWritten(t *testing.T) {
+	vm := goja.New()
+	_, err := vm.RunString(kit)
+	require.NoError(t, err)
+	for _, v := range []float64{0.00015, 0.012, 0.0999, 0.1, 0.15, 0.125, 1, 2.25, 12.5, 99.9, 999, 1000, 1500, 12500, 1.5e6, 2.345e7} {
+		got, err := vm.RunString(fmt.Sprintf("KIT.build({f:'fn:ms'}, 'light', 100, true).f(%g)", v))
+		require.NoError(t, err)
+		assert.Equal(t, got.String(), msLabel(v))
+	}
 }

@@ -1,6 +1,9 @@
 package chart
 
-import "math"
+import (
+	"math"
+	"strconv"
+)
 
 // Curves is a figure of lines: latency by percentile, or over time.
 type Curves struct {
@@ -49,6 +52,11 @@ const (
 	curveRight  = 24
 	averageChar = 7.6
 	legendIcon  = 46
+	// What lies left of an axis: labels at this distance from it, then its name, upright, then the picture's edge.
+	tickGap      = 8 // ECharts' own
+	nameToLabels = 6
+	nameHeight   = 14
+	edge         = 4
 )
 
 // Figure makes the chart.
@@ -61,6 +69,13 @@ func (c Curves) view(f Frame) View {
 	left, right := curveLeft, curveRight
 	if f.Narrow {
 		left, right = narrowLeft, 14
+	}
+	widest := c.widestLabel()
+	nameGap := tickGap + widest + nameToLabels
+	if f.Narrow {
+		left = max(left, tickGap+widest+edge)
+	} else {
+		left = max(left, nameGap+nameHeight+edge)
 	}
 	// The legend's lines are counted for the width laid out for; a wider page has room to spare.
 	var names A
@@ -109,7 +124,7 @@ func (c Curves) view(f Frame) View {
 		if f.Narrow {
 			axisName = "" // there is room for the labels only, and they have their unit
 		}
-		ys = append(ys, M{"type": "log", "gridIndex": p, "min": y.low, "max": y.high, "name": text(axisName), "nameLocation": "middle", "nameGap": left - 20,
+		ys = append(ys, M{"type": "log", "gridIndex": p, "min": y.low, "max": y.high, "name": text(axisName), "nameLocation": "middle", "nameGap": nameGap, "nameMoveOverlap": false,
 			"nameTextStyle": M{"color": "$muted", "fontSize": 12},
 			"axisLine":      M{"show": true, "lineStyle": M{"color": "$axis"}}, "axisTick": M{"show": true, "customValues": y.ticks, "lineStyle": M{"color": "$axis"}},
 			"minorTick": M{"show": false}, "minorSplitLine": M{"show": false}, "splitLine": M{"show": false},
@@ -184,6 +199,44 @@ func (p CurvePanel) scale() scale {
 		}
 	}
 	return logScale(values, 9)
+}
+
+// widestLabel is how wide the labels of the axes of milliseconds are, in pixels.
+func (c Curves) widestLabel() int {
+	m := newMeter()
+	widest := 0.0
+	for _, panel := range c.Panels {
+		for _, v := range panel.scale().ticks {
+			widest = math.Max(widest, m.width(msLabel(v), "12px"))
+		}
+	}
+	return int(math.Ceil(widest))
+}
+
+// msLabel is what the kit's format ms makes of milliseconds.
+func msLabel(v float64) string {
+	switch {
+	case v >= 1000:
+		return numberLabel(v/1000) + " s"
+	case v < 0.1:
+		return numberLabel(v*1000) + " µs"
+	}
+	return numberLabel(v) + " ms"
+}
+
+func numberLabel(v float64) string {
+	if v >= 1000 {
+		digits := strconv.FormatFloat(math.Round(v), 'f', 0, 64)
+		for i := len(digits) - 3; i > 0; i -= 3 {
+			digits = digits[:i] + "," + digits[i:]
+		}
+		return digits
+	}
+	rounded, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 3, 64), 64)
+	if err != nil {
+		rounded = v
+	}
+	return strconv.FormatFloat(rounded, 'f', -1, 64)
 }
 
 func (c Curves) axis(f Frame, panel CurvePanel) M {

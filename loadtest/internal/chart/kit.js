@@ -5,12 +5,25 @@
   var THEMES = {
     light: {
       bg: '#ffffff', panel: '#ffffff', fg: '#1b2430', muted: '#556070', grid: '#e4e8ed', axis: '#8d99a6', band: '#8A3FA0', alarm: '#b3261e',
-      'c.go': '#0A8FC0', 'c.node': '#2D593E', 'c.rust': '#E0601B', 'c.4': '#7A4FBF', 'c.5': '#9A7B00', 'c.6': '#C2377E', 'c.7': '#56606b'
+      'c.go': '#0A8FC0', 'c.node': '#2D593E', 'c.rust': '#E0601B', 'c.4': '#7A4FBF', 'c.5': '#9A7B00', 'c.6': '#C2377E', 'c.7': '#56606b',
+      'c.8': '#0F9D8A', 'c.9': '#7A3E1D', 'c.10': '#23358F', 'c.11': '#4E9A06', 'c.12': '#8B0A2E'
     },
     dark: {
       bg: '#0f151c', panel: '#1b2530', fg: '#e6ebf1', muted: '#a3b0be', grid: '#26303b', axis: '#5d6a78', band: '#C792EA', alarm: '#ff8a80',
-      'c.go': '#1DA5E0', 'c.node': '#BFE695', 'c.rust': '#E8552F', 'c.4': '#B99BF0', 'c.5': '#E3C04A', 'c.6': '#F08FBE', 'c.7': '#b3bdc8'
+      'c.go': '#1DA5E0', 'c.node': '#BFE695', 'c.rust': '#E8552F', 'c.4': '#B99BF0', 'c.5': '#E3C04A', 'c.6': '#F08FBE', 'c.7': '#b3bdc8',
+      'c.8': '#2FD0BC', 'c.9': '#B5835A', 'c.10': '#6F86FF', 'c.11': '#52B63C', 'c.12': '#CF3B63'
     }
+  };
+  // Markers beside those of ECharts, between -1 and 1.
+  var MARKS = {
+    down: 'M-1,-1L1,-1L0,1Z',
+    right: 'M-1,-1L1,0L-1,1Z',
+    left: 'M1,-1L1,1L-1,0Z',
+    plus: 'M-.38,-1L.38,-1L.38,-.38L1,-.38L1,.38L.38,.38L.38,1L-.38,1L-.38,.38L-1,.38L-1,-.38L-.38,-.38Z',
+    cross: 'M-1,-.55L-.55,-1L0,-.45L.55,-1L1,-.55L.45,0L1,.55L.55,1L0,.45L-.55,1L-1,.55L-.45,0Z',
+    star: 'M0,-1L0.25,-0.34L0.95,-0.31L0.40,0.13L0.59,0.81L0,0.42L-0.59,0.81L-0.40,0.13L-0.95,-0.31L-0.25,-0.34Z',
+    hourglass: 'M-1,-1L1,-1L-1,1L1,1Z',
+    hexagon: 'M-.5,-1L.5,-1L1,0L.5,1L-.5,1L-1,0Z'
   };
   // Single quotes only: zrender does not escape them.
   var FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif";
@@ -73,6 +86,7 @@
   }
   function marker(symbol, x, y, r, fill, stroke) {
     var style = { fill: fill, stroke: stroke, lineWidth: 1.5 };
+    if (symbol.slice(0, 7) === 'path://') return { type: 'path', silent: true, shape: { pathData: symbol.slice(7), x: x - r, y: y - r, width: 2 * r, height: 2 * r, layout: 'cover' }, style: style };
     if (symbol === 'circle') return { type: 'circle', silent: true, shape: { cx: x, cy: y, r: r }, style: style };
     var points = symbol === 'triangle' ? [[x, y - r], [x + r, y + r], [x - r, y + r]]
       : symbol === 'diamond' ? [[x, y - r * 1.2], [x + r * 1.2, y], [x, y + r * 1.2], [x - r * 1.2, y]]
@@ -169,6 +183,7 @@
     function resolve(v) {
       if (typeof v === 'string') {
         if (v.slice(0, 3) === 'fn:') return v === 'fn:tip' ? tip : FORMATS[v.slice(3)];
+        if (v.slice(0, 5) === 'mark:') return 'path://' + MARKS[v.slice(5)];
         if (v.charAt(0) === '$') {
           var m = v.slice(1).split('/'), c = T[m[0]];
           return c === undefined ? v : m[1] ? alpha(c, m[1]) : c;
@@ -200,6 +215,7 @@
   root.KIT = {
     build: build,
     themes: THEMES,
+    marks: MARKS,
     svg: function (json, theme, width, height) {
       var chart = root.echarts.init(null, null, { renderer: 'svg', ssr: true, width: width, height: height });
       chart.setOption(build(JSON.parse(json), theme, width, true));

@@ -1,14 +1,16 @@
 package chart
 
 import (
+	"hash/fnv"
 	"slices"
 	"strings"
 )
 
-// Style is how a contender looks, the same in every chart: colours safe for the common colour blindnesses, and a marker.
+// Style is how a contender looks, the same in every chart: a colour and a marker, so that those who tell few colours
+// apart, or see markers too small, have the other.
 type Style struct {
-	Color  string // the name of a colour token
-	Symbol string // of ECharts
+	Color  string // the name of a colour token of kit.js
+	Symbol string // of ECharts, or mark: and the name of one that kit.js draws
 }
 
 var known = map[string]Style{
@@ -17,20 +19,32 @@ var known = map[string]Style{
 	"rust": {"c.rust", "diamond"},
 }
 
-// further contenders get what is left, in the order of their names.
-var further = []Style{{"c.4", "rect"}, {"c.5", "pin"}, {"c.6", "roundRect"}, {"c.7", "arrow"}}
+// further contenders get one of these.
+var further = []Style{
+	{"c.4", "rect"}, {"c.5", "mark:down"}, {"c.6", "mark:plus"}, {"c.7", "mark:star"}, {"c.8", "mark:right"},
+	{"c.9", "mark:cross"}, {"c.10", "mark:hourglass"}, {"c.11", "mark:left"}, {"c.12", "mark:hexagon"},
+}
 
-// Styles gives each contender its style.
+// Styles gives each contender its style. A further one's place comes from its name, so that it looks the same in the
+// next run, beside others; only where two names fall on one place the second in the alphabet takes the next that is free.
+// No two look alike: after the last, colours come again with other markers.
 func Styles(contenders []string) map[string]Style {
 	out := map[string]Style{}
-	next := 0
+	taken := map[int]bool{}
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(contenders))) {
 		if s, ok := known[name]; ok {
 			out[name] = s
 			continue
 		}
-		out[name] = further[next%len(further)]
-		next++
+		round := len(taken) / len(further)
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(name)) // a hash does not fail
+		place := int(h.Sum32() % uint32(len(further)))
+		for taken[round*len(further)+place] {
+			place = (place + 1) % len(further)
+		}
+		taken[round*len(further)+place] = true
+		out[name] = Style{further[place].Color, further[(place+round)%len(further)].Symbol}
 	}
 	return out
 }

@@ -29,6 +29,8 @@ const (
 // metricCPU decides the scenario library: it survives a noisy machine.
 const metricCPU = "cpu_us_per_request"
 
+const scenarioLibrary = "library"
+
 // Library decides, for each pair of the run's mainstream arms, "these two differ in CPU per request". The family of
 // Holm's correction is those pairs. It holds where the corrected p is below 0.05 and the effect is beyond what
 // identical arms (A/A) differ by; it never is contradicted, since a difference not found is not equality.
@@ -42,7 +44,7 @@ func Library(trials []record.Trial) []record.Verdict {
 	for i, a := range arms {
 		for _, b := range arms[i+1:] {
 			v := record.Verdict{
-				ID: fmt.Sprintf("library/%s/%s-vs-%s", metricCPU, a, b), Scenario: "library", Metric: metricCPU,
+				ID: fmt.Sprintf("%s/%s/%s-vs-%s", scenarioLibrary, metricCPU, a, b), Scenario: scenarioLibrary, Metric: metricCPU,
 				Arms: [2]string{a, b}, Margin: libraryMargin,
 			}
 			d, err := pairs(values[a], values[b])
@@ -109,6 +111,61 @@ func mainstream(trials []record.Trial) []string {
 		}
 	}
 	return arms
+}
+
+// Check says where a record's verdicts of the scenario library are not what its trials give. Numbers may differ in their
+// last digits, since processors do; a reason is words, which another version may choose otherwise.
+func Check(r record.Run) error {
+	given := map[string]record.Verdict{}
+	for _, v := range Library(r.Trials) {
+		given[v.ID] = v
+	}
+	judged := 0
+	for _, got := range r.Verdicts {
+		if got.Scenario != scenarioLibrary || got.Metric != metricCPU {
+			continue
+		}
+		judged++
+		want, ok := given[got.ID]
+		if !ok || got.Arms != want.Arms {
+			return fmt.Errorf("verdict %s: arms is %q, of which its trials give no verdict by that id", got.ID, got.Arms)
+		}
+		for _, f := range []struct {
+			name      string
+			got, want *float64
+		}{
+			{"ratio", got.Ratio, want.Ratio}, {"ratio_low", got.RatioLow, want.RatioLow}, {"ratio_high", got.RatioHigh, want.RatioHigh}, {"margin", &got.Margin, &want.Margin},
+			{"p", got.P, want.P}, {"p_holm", got.PHolm, want.PHolm}, {"noise_floor", got.NoiseFloor, want.NoiseFloor},
+		} {
+			if !same(f.got, f.want) {
+				return fmt.Errorf("verdict %s: %s is %s, but its trials give %s", got.ID, f.name, text(f.got), text(f.want))
+			}
+		}
+		switch {
+		case got.Blocks != want.Blocks:
+			return fmt.Errorf("verdict %s: blocks is %d, but its trials give %d", got.ID, got.Blocks, want.Blocks)
+		case got.Verdict != want.Verdict:
+			return fmt.Errorf("verdict %s: verdict is %q, but its trials give %q", got.ID, got.Verdict, want.Verdict)
+		}
+	}
+	if judged > 0 && judged != len(given) { // bench-servers and an attack judge nothing
+		return fmt.Errorf("verdicts has %d of the scenario %s, but its trials give %d", judged, scenarioLibrary, len(given))
+	}
+	return nil
+}
+
+func same(x, y *float64) bool {
+	if x == nil || y == nil {
+		return x == y
+	}
+	return math.Abs(*x-*y) <= 1e-9*math.Max(1, math.Abs(*y))
+}
+
+func text(x *float64) string {
+	if x == nil {
+		return "null"
+	}
+	return fmt.Sprintf("%g", *x)
 }
 
 func blocksText(n int) string {

@@ -102,9 +102,9 @@ func installAudits(ctx context.Context, dir string, log func(string)) error {
 
 // nodeProgram is the Node that the node server pins where it is installed, else the machine's.
 func nodeProgram(root string) string {
-	pinned, err := filepath.Glob(filepath.Join(root, "node-server", "node_modules", "node-linux-*", "bin", "node"))
-	if err == nil && len(pinned) > 0 {
-		return pinned[0]
+	pinned := filepath.Join(root, "node-server", "node_modules", ".bin", "node")
+	if _, err := os.Stat(pinned); err == nil {
+		return pinned
 	}
 	return "node"
 }

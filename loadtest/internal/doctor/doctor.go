@@ -297,7 +297,27 @@ func (c checker) containers(ctx context.Context) []Finding {
 		images.Status, images.Detail = Warn, "not there: "+strings.Join(survey.MissingImages, ", ")
 		images.Remedy = "nothing where the engine can pull them; behind a wall run scripts/base-images, see docs/BEHIND-A-WALL.md"
 	}
-	return []Finding{answers, images}
+	return []Finding{answers, images, c.compose(ctx)}
+}
+
+// compose looks for what make up needs beside an engine, in the order in which scripts/stack takes it.
+func (c checker) compose(ctx context.Context) Finding {
+	f := Finding{Name: "compose"}
+	if _, err := c.run(ctx, "docker", "--version"); err != nil {
+		f.Status, f.Detail = Warn, "no client, the program docker"
+		f.Remedy = "only make up needs it: install it, on Debian with `apt-get install docker.io docker-compose` (docker-cli where there is such a package), elsewhere see https://docs.docker.com/engine/install"
+		return f
+	}
+	for _, program := range [][]string{{"docker", "compose"}, {"docker-compose"}} {
+		output, err := c.run(ctx, program[0], append(program[1:], "version")...)
+		if version := versionNumbers.FindString(output); err == nil && version != "" {
+			f.Status, f.Detail = OK, strings.Join(program, " ")+" "+version
+			return f
+		}
+	}
+	f.Status, f.Detail = Warn, "neither docker compose nor docker-compose"
+	f.Remedy = "only make up needs it: install one, on Debian with `apt-get install docker-compose`, elsewhere see https://docs.docker.com/compose/install; or name the program in COMPOSE"
+	return f
 }
 
 func (c checker) redis(ctx context.Context) Finding {

@@ -23,6 +23,7 @@ func machine() (checker, map[string]string, map[string]string) {
 		"rustc --version": "rustc 1.96.0 (abc 2026-05-01)", "cargo --version": "cargo 1.96.0", "cc --version": "cc (Debian 12.2.0) 12.2.0\nCopyright",
 		"make --version": "GNU Make 4.3\nBuilt for", "locale -a": "C\nC.utf8\nPOSIX\n",
 		"redis-server --version": "Redis server v=7.0.15 sha=0",
+		"docker --version":       "Docker version 20.10.24+dfsg1, build 297e128", "docker compose version": "Docker Compose version v2.40.3",
 	}
 	files := map[string]string{
 		"/repo/go.work": "go 1.26", "/repo/contract/limits.json": "{}",
@@ -130,6 +131,8 @@ func TestEachFaultIsFoundAndHasARemedy(t *testing.T) {
 				return docker.Survey{Local: true, CgroupVersion: "2", MissingImages: []string{"golang:1.26-bookworm"}}, nil
 			}
 		}},
+		{"no compose", "compose", Warn, "neither", func(_ *checker, p, _ map[string]string) { delete(p, "docker compose version") }},
+		{"no client for compose", "compose", Warn, "no client", func(_ *checker, p, _ map[string]string) { delete(p, "docker --version") }},
 		{"no redis", "redis-server", Warn, "not installed", func(_ *checker, p, _ map[string]string) { delete(p, "redis-server --version") }},
 		{"one CPU", "CPUs", Warn, "share", func(c *checker, _, _ map[string]string) {
 			c.cpus = func() ([]int, error) { return []int{0}, nil }
@@ -180,6 +183,22 @@ func TestEachFaultIsFoundAndHasARemedy(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTheOlderComposeIsFound(t *testing.T) {
+	c, programs, _ := machine()
+	assert.Equal(t, "docker compose 2.40.3", byName(c.check(t.Context()))["compose"].Detail)
+	delete(programs, "docker compose version")
+	programs["docker-compose version"] = "docker-compose version 1.29.2, build unknown\ndocker-py version: 5.0.3\n"
+	got := byName(c.check(t.Context()))["compose"]
+	assert.Equal(t, OK, got.Status)
+	assert.Equal(t, "docker-compose 1.29.2", got.Detail)
+}
+
+func TestWithoutAnEngineComposeIsNotLookedFor(t *testing.T) {
+	c, _, _ := machine()
+	c.survey = func(context.Context) (docker.Survey, error) { return docker.Survey{}, errors.New("nobody answers") }
+	assert.NotContains(t, byName(c.check(t.Context())), "compose")
 }
 
 func TestThePackageOfBinariesStandsInForPostgreSQL(t *testing.T) {

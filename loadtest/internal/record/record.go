@@ -88,8 +88,9 @@ type Conformity struct {
 type Plan struct {
 	Blocks      int            `json:"blocks"`
 	FloorBlocks int            `json:"floor_blocks"`
-	RateRPS     float64        `json:"rate_rps"` // the rate that all bear
-	Order       [][]string     `json:"order"`    // arms of each block, in the order measured
+	SpareBlocks int            `json:"spare_blocks,omitempty"` // measured at the end, because void trials left a pair with too few
+	RateRPS     float64        `json:"rate_rps"`               // the rate that all bear
+	Order       [][]string     `json:"order"`                  // arms of each block, in the order measured
 	Pilot       []PilotOutcome `json:"pilot"`
 }
 
@@ -309,7 +310,7 @@ func (f Folder) WriteRun(r Run) error {
 	return WriteFile(filepath.Join(f.path, "run.json"), b)
 }
 
-// ReadRun reads and checks run.json of a folder. What is damaged is named.
+// ReadRun reads and checks run.json of a folder. What is damaged, or contradicts the rest of it, is named.
 func ReadRun(path string) (Run, error) {
 	file := filepath.Join(path, "run.json")
 	b, err := os.ReadFile(file)
@@ -330,6 +331,9 @@ func ReadRun(path string) (Run, error) {
 		if err := r.Trials[i].Check(); err != nil {
 			return Run{}, fmt.Errorf("%s: %w", file, err)
 		}
+	}
+	if err := r.check(); err != nil {
+		return Run{}, fmt.Errorf("%s: %w", file, err)
 	}
 	return r, nil
 }

@@ -15,11 +15,13 @@ import (
 func sample() (Run, Trial) {
 	cpu := 12.5
 	trial := Trial{
-		ID: "t1", Scenario: "library", Operation: "q2", Load: LoadRate, Arm: "go", Contender: "go", Tier: "mainstream", Block: 1,
+		ID: "t1", Scenario: "library", Operation: "q2", Load: LoadRate, Arm: "go", Contender: "go", Tier: "mainstream", Block: 1, Position: 1,
 		Arrival: "poisson", Offered: 10, Sent: 9, Unsent: 1, OK: 7, Failed: 2, FailedBy: Failed{Timeout: 1, WrongAnswer: 1},
 		LatencyP50NS: 1, LatencyP90NS: 2, LatencyP99NS: 3, LatencyP999NS: 3, CPUSeconds: 9 * cpu / 1e6, CPUUsPerRequest: &cpu, Bottleneck: "none", HDRLog: "t1.hlog",
 	}
-	return Run{Format: Format, ID: "r", Profile: "quick", Command: []string{"loadtest"}, Trials: []Trial{trial}}, trial
+	return Run{
+		Format: Format, ID: "r", Profile: "quick", Command: []string{"loadtest"}, Trials: []Trial{trial}, Plan: Plan{Blocks: 1, Order: [][]string{{"go", "rust"}}},
+	}, trial
 }
 
 func TestRunSurvivesDisk(t *testing.T) {
@@ -90,6 +92,72 @@ func TestDamageIsNamed(t *testing.T) {
 			dir := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "run.json"), []byte(damaged), 0o600))
 			_, err := ReadRun(dir)
+			require.ErrorContains(t, err, c.says)
+			require.ErrorContains(t, err, "run.json")
+		})
+	}
+}
+
+// A record that was altered says so, in words that lead to the place.
+func TestWhatContradictsTheTrialsIsNamed(t *testing.T) {
+	number := func(x float64) *float64 { return &x }
+	whole := func() Run {
+		run, first := sample()
+		second := first
+		second.ID, second.HDRLog, second.Arm, second.Contender, second.Position = "t2", "t2.hlog", "rust", "rust", 2
+		run.Trials = append(run.Trials, second)
+		run.Plan.Pilot = []PilotOutcome{{"go", 100}, {"rust", 200}}
+		run.Verdicts = []Verdict{{
+			ID: "library/go-vs-rust", Scenario: "library", Metric: "cpu_us_per_request", Arms: [2]string{"go", "rust"}, Ratio: number(2), RatioLow: number(1.9), RatioHigh: number(2.1),
+			Margin: 1.05, Blocks: 1, P: number(0.01), PHolm: number(0.03), NoiseFloor: number(1.02), Verdict: "holds",
+		}}
+		return run
+	}
+	read := func(t *testing.T, r Run) error {
+		t.Helper()
+		dir := t.TempDir()
+		require.NoError(t, writeJSON(filepath.Join(dir, "run.json"), r))
+		_, err := ReadRun(dir)
+		return err
+	}
+	require.NoError(t, read(t, whole()))
+	for name, c := range map[string]struct {
+		change func(r *Run, v *Verdict)
+		says   string
+	}{
+		"an arm that was not measured":    {func(_ *Run, v *Verdict) { v.Arms[1] = "zig" }, `arms has "zig", of which scenario "library" has no trial`},
+		"an arm against itself":           {func(_ *Run, v *Verdict) { v.Arms[1] = "go" }, `arms has "go" twice`},
+		"another scenario":                {func(_ *Run, v *Verdict) { v.Scenario = "lookup" }, `scenario "lookup" has no trial`},
+		"a ratio outside its interval":    {func(_ *Run, v *Verdict) { v.Ratio = number(3) }, "ratio 3 is outside its interval, ratio_low 1.9 to ratio_high 2.1"},
+		"an interval the wrong way round": {func(_ *Run, v *Verdict) { v.RatioLow, v.RatioHigh = v.RatioHigh, v.RatioLow }, "ratio 2 is outside its interval"},
+		"half an interval":                {func(_ *Run, v *Verdict) { v.RatioLow = nil }, "ratio_low and ratio_high"},
+		"an interval of nothing":          {func(_ *Run, v *Verdict) { v.Ratio = nil }, "ratio is null"},
+		"a negative ratio":                {func(_ *Run, v *Verdict) { v.Ratio, v.RatioLow, v.RatioHigh = number(-1), nil, nil }, "ratio is -1"},
+		"an interval from below zero":     {func(_ *Run, v *Verdict) { v.RatioLow = number(-1) }, "ratio_low is -1"},
+		"more blocks than there are":      {func(_ *Run, v *Verdict) { v.Blocks = 2 }, "blocks is 2, but both arms have trials in 1"},
+		"blocks that only one arm was in": {func(r *Run, _ *Verdict) {
+			r.Trials[1].Block, r.Plan.Blocks, r.Plan.Order = 2, 2, [][]string{{"go"}, {"go", "rust"}}
+		}, "blocks is 1, but both arms have trials in 0"},
+		"a ratio of no block":                      {func(_ *Run, v *Verdict) { v.Blocks = 0 }, "ratio is 2, of no block"},
+		"a p beyond 1":                             {func(_ *Run, v *Verdict) { v.P = number(1.5) }, "p is 1.5"},
+		"a corrected p beyond 1":                   {func(_ *Run, v *Verdict) { v.PHolm = number(1.5) }, "p_holm is 1.5"},
+		"a correction that makes p less":           {func(_ *Run, v *Verdict) { v.PHolm = number(0.001) }, "p_holm 0.001 is less"},
+		"a noise floor below 1":                    {func(_ *Run, v *Verdict) { v.NoiseFloor = number(0.5) }, "noise_floor is 0.5"},
+		"a margin of nothing":                      {func(_ *Run, v *Verdict) { v.Margin = 0 }, "margin is 0"},
+		"a verdict twice":                          {func(r *Run, v *Verdict) { r.Verdicts = append(r.Verdicts, *v) }, `id "library/go-vs-rust" is there twice`},
+		"a block beyond the plan":                  {func(r *Run, _ *Verdict) { r.Trials[1].Block = 2 }, "trial t2: block 2 is none of the plan's 1"},
+		"a position beyond the plan":               {func(r *Run, _ *Verdict) { r.Trials[1].Position = 3 }, "trial t2: position 3"},
+		"another arm than planned":                 {func(r *Run, _ *Verdict) { r.Plan.Order[0][1] = "node" }, `pilot has arm "rust"`},
+		"two arms changed about":                   {func(r *Run, _ *Verdict) { r.Plan.Order[0] = []string{"rust", "go"} }, `trial t1: arm is "go", but plan.order has "rust" there`},
+		"a plan of more blocks than it has":        {func(r *Run, _ *Verdict) { r.Plan.Blocks = 8 }, "plan: blocks is 8 and spare_blocks 0, but order has 1"},
+		"floors in more blocks than there are":     {func(r *Run, _ *Verdict) { r.Plan.FloorBlocks = 2 }, "floor_blocks is 2 of 1"},
+		"a negative rate":                          {func(r *Run, _ *Verdict) { r.Plan.RateRPS = -1 }, "rate_rps is -1"},
+		"a pilot of an arm that was never planned": {func(r *Run, _ *Verdict) { r.Plan.Pilot[0].Arm = "zig" }, `pilot has arm "zig"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run := whole()
+			c.change(&run, &run.Verdicts[0])
+			err := read(t, run)
 			require.ErrorContains(t, err, c.says)
 			require.ErrorContains(t, err, "run.json")
 		})

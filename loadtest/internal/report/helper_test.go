@@ -54,7 +54,7 @@ func (m made) write(t *testing.T) string {
 			MemoryBytes: 24e9, PostgreSQL: "15.1", PostgreSQLSource: "local", PostgreSQLSettings: map[string]string{"fsync": "off"}, DataSize: "standard", DataDigest: "0123456789abcdef",
 			Contenders: map[string]json.RawMessage{"go": json.RawMessage(`{"go":"1.26","libraries":{"gqlgen":"0.17"}}`)}, Missing: map[string]string{"memory_cgroup_peak_bytes": "no cgroup of its own"},
 		},
-		Plan: record.Plan{Blocks: m.blocks, FloorBlocks: m.floors, RateRPS: float64(m.rps)},
+		Plan: record.Plan{Blocks: m.blocks, FloorBlocks: min(m.floors, m.blocks), RateRPS: float64(m.rps)},
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	around := func(x, spread float64) float64 { return x * math.Exp(spread*random.NormFloat64()) }

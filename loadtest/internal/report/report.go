@@ -16,6 +16,7 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 
 	"lab/loadtest/internal/chart"
+	"lab/loadtest/internal/claims"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
 	"lab/loadtest/internal/summary"
@@ -93,6 +94,9 @@ func (r Report) Write(dir string) error {
 }
 
 func open(s record.Saved) (*build, error) {
+	if err := claims.Check(s.Run); err != nil {
+		return nil, fmt.Errorf("run.json of %s: %w", s.Run.ID, err)
+	}
 	b := &build{run: s.Run, groups: summary.Groups(s.Run), logs: map[string]map[string]*latencies{}}
 	var contenders []string
 	for _, t := range s.Run.Trials {

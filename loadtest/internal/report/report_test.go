@@ -285,6 +285,16 @@ func TestHostileTextStaysTextInMarkdown(t *testing.T) {
 	}
 }
 
+// What only the rule can tell is told before anything is made of it.
+func TestAVerdictThatItsTrialsDoNotGiveIsNamed(t *testing.T) {
+	needsAssets(t)
+	dir := smoke().write(t)
+	replace(t, filepath.Join(dir, "run.json"), `"verdict": "cannot be tested here"`, `"verdict": "holds"`)
+	_, err := Make(t.Context(), opened(t, dir), Options{})
+	require.ErrorContains(t, err, `run.json of 2026-03-04T050607Z-smoke: verdict library/cpu_us_per_request/`)
+	require.ErrorContains(t, err, `verdict is "holds", but its trials give "cannot be tested here"`)
+}
+
 // What is damaged, unknown or newer is named, and nothing is written.
 func TestDamagedRecordsAreNamed(t *testing.T) {
 	for name, c := range map[string]struct {

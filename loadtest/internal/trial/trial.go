@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -153,7 +154,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	}
 	machine := after.machine.sub(before.machine)
 	t.MachineStealShare = machine.stealShare()
-	t.MachineOtherCPUSeconds = max(0, machine.busySeconds()-t.CPUSeconds-t.DatabaseCPUSeconds-t.AgentCPUSeconds)
+	t.MachineOtherCPUSeconds = othersSeconds(machine.busySeconds(), t.Parts)
 	t.Bottleneck = bottleneck(load{
 		attacked: max(time.Duration(t.ElapsedNS), time.Duration(t.DurationNS)), counted: counted, cpus: s.Placement, contender: t.CPUSeconds, database: t.DatabaseCPUSeconds,
 		agent: t.AgentCPUSeconds, steal: t.MachineStealShare, other: t.MachineOtherCPUSeconds,
@@ -210,6 +211,15 @@ func parts(s Subject, before, after counters, agent engine.AgentResult) map[stri
 		out[name] = record.Part{CPUSeconds: used.CPU.Seconds(), ThrottledSeconds: seconds(used.Throttled), PressureSeconds: seconds(used.Pressure)}
 	}
 	return out
+}
+
+// othersSeconds is the CPU time of whoever is no part of the run. The service beside the contender is a part of it too,
+// though it holds nobody back.
+func othersSeconds(busy float64, parts map[string]record.Part) float64 {
+	for _, name := range slices.Sorted(maps.Keys(parts)) { // a sum in another order is another number
+		busy -= parts[name].CPUSeconds
+	}
+	return max(0, busy)
 }
 
 func seconds(d *time.Duration) *float64 {

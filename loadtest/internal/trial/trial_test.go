@@ -90,6 +90,15 @@ func TestMachineTime(t *testing.T) {
 	assert.Zero(t, machineTime{}.stealShare())
 }
 
+// All that the run started is its own work; what is left was somebody else's.
+func TestOthersAreWhoIsNoPartOfTheRun(t *testing.T) {
+	parts := map[string]record.Part{
+		"contender": {CPUSeconds: 4}, "database_primary": {CPUSeconds: 1}, "database_replica": {CPUSeconds: 2}, "agent": {CPUSeconds: 1.5}, "upstream": {CPUSeconds: 0.75},
+	}
+	assert.InDelta(t, 0.25, othersSeconds(9.5, parts), 1e-9)
+	assert.Zero(t, othersSeconds(9, parts), "clock ticks are coarser than the parts' accounts")
+}
+
 // The log must give every request back to the standard reader.
 func TestHDRLogIsReadable(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"data":1}`) }))

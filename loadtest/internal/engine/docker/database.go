@@ -193,14 +193,18 @@ cat /seed/` + secretsName
 
 // copySeed fills the volumes of a primary and its replica and returns the passwords that the data has.
 func (e *Engine) copySeed(ctx context.Context, image image, seed postgres.Seed, primary, replica, follow string) (postgres.Passwords, error) {
-	name := namePrefix + "seed-" + seed.Size + "-" + seed.Key(image.id)
+	replication, err := os.ReadFile(filepath.Join(e.options.Root, replicationScript))
+	if err != nil {
+		return postgres.Passwords{}, err
+	}
+	name := namePrefix + "seed-" + seed.Size + "-" + seed.Key(image.id, string(replication))
 	release, err := host.LockFile(ctx, filepath.Join(e.cacheDir, name+".lock"))
 	if err != nil {
 		return postgres.Passwords{}, err
 	}
 	defer release()
 	for try := 1; ; try++ {
-		if err := e.haveSeed(ctx, image, seed, name, try > 1); err != nil {
+		if err := e.haveSeed(ctx, image, seed, replication, name, try > 1); err != nil {
 			return postgres.Passwords{}, fmt.Errorf("seed a database: %w", err)
 		}
 		output, err := e.runToEnd(ctx, spec{
@@ -226,7 +230,7 @@ func (e *Engine) copySeed(ctx context.Context, image image, seed postgres.Seed, 
 }
 
 // haveSeed makes the volume of seeded data where there is none, or anew.
-func (e *Engine) haveSeed(ctx context.Context, image image, seed postgres.Seed, name string, anew bool) error {
+func (e *Engine) haveSeed(ctx context.Context, image image, seed postgres.Seed, replication []byte, name string, anew bool) error {
 	_, err := e.c.api.VolumeInspect(ctx, name, client.VolumeInspectOptions{})
 	switch {
 	case err == nil && !anew:
@@ -249,7 +253,7 @@ func (e *Engine) haveSeed(ctx context.Context, image image, seed postgres.Seed, 
 			e.log(err.Error())
 		}
 	}()
-	secret, err := e.seedInto(ctx, image, seed, draft)
+	secret, err := e.seedInto(ctx, image, seed, replication, draft)
 	if err != nil {
 		return err
 	}
@@ -257,7 +261,7 @@ func (e *Engine) haveSeed(ctx context.Context, image image, seed postgres.Seed, 
 	if err != nil {
 		return err
 	}
-	labels := map[string]string{labelCache: "seed-" + seed.Size}
+	labels := map[string]string{labelCache: seedLabel(seed.Size)}
 	if _, err := e.c.api.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: labels}); err != nil {
 		return explain(err)
 	}
@@ -269,17 +273,35 @@ func (e *Engine) haveSeed(ctx context.Context, image image, seed postgres.Seed, 
 	})
 	if err != nil {
 		_ = e.removeVolume(context.WithoutCancel(ctx), name)
+		return err
 	}
-	return err
+	e.removeOlderSeeds(ctx, seed.Size, name)
+	return nil
+}
+
+func seedLabel(size string) string { return "seed-" + size }
+
+// removeOlderSeeds removes the volumes of seeded data that the one just made replaces: they are of other rows, another
+// image or another script. What a container uses stays; its run or a later one may go on with it.
+func (e *Engine) removeOlderSeeds(ctx context.Context, size, name string) {
+	kept, err := e.c.api.VolumeList(ctx, client.VolumeListOptions{Filters: make(client.Filters).Add("label", labelCache+"="+seedLabel(size))})
+	if err != nil {
+		e.log(fmt.Sprintf("look for older seeded data: %v", err))
+		return
+	}
+	for _, item := range kept.Items {
+		if item.Name == name || !strings.HasPrefix(item.Name, namePrefix) {
+			continue
+		}
+		if _, err := e.c.api.VolumeRemove(ctx, item.Name, client.VolumeRemoveOptions{}); err == nil {
+			e.log("removed the older seeded data " + item.Name)
+		}
+	}
 }
 
 // seedInto has the image make a cluster in a volume, by its own contract, and fills it.
-func (e *Engine) seedInto(ctx context.Context, image image, seed postgres.Seed, volume string) (secret postgres.Passwords, err error) {
+func (e *Engine) seedInto(ctx context.Context, image image, seed postgres.Seed, replication []byte, volume string) (secret postgres.Passwords, err error) {
 	secret = postgres.NewPasswords()
-	replication, err := os.ReadFile(filepath.Join(e.options.Root, replicationScript))
-	if err != nil {
-		return secret, err
-	}
 	settings := postgres.Settings(postgres.SeedingSettings(), map[string]string{"listen_addresses": "*"})
 	// The entrypoint's set-up talks to the server by a socket.
 	delete(settings, "unix_socket_directories")

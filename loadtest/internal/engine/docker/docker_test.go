@@ -214,6 +214,7 @@ func TestContender(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, "false", found.Network.Options["com.docker.network.bridge.enable_ip_masquerade"])
 	})
+	t.Run("gets no answer from beyond this machine", func(t *testing.T) { assertNoWayOut(t, e, c) })
 	t.Run("its usage grows with work, and is the kernel's", func(t *testing.T) {
 		before, err := c.Usage(ctx)
 		require.NoError(t, err)

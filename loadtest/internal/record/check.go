@@ -1,0 +1,124 @@
+package record
+
+import (
+	"fmt"
+	"math"
+)
+
+// check says where plan and verdicts contradict the trials beside them, and names the field. Whether a verdict follows
+// from its trials by the scenario's rule is not for this package to know.
+func (r *Run) check() error {
+	if err := r.checkPlan(); err != nil {
+		return err
+	}
+	ids := map[string]bool{}
+	for i := range r.Verdicts {
+		v := &r.Verdicts[i]
+		if ids[v.ID] {
+			return fmt.Errorf("verdicts: id %q is there twice", v.ID)
+		}
+		ids[v.ID] = true
+		if err := r.checkVerdict(v); err != nil {
+			return fmt.Errorf("verdict %s: %w", v.ID, err)
+		}
+	}
+	return nil
+}
+
+// checkPlan holds trials to the plan. A run that was interrupted has fewer trials than planned, and one that ended
+// before its plan was made has none.
+func (r *Run) checkPlan() error {
+	p := r.Plan
+	planned := map[string]bool{}
+	for _, block := range p.Order {
+		for _, arm := range block {
+			planned[arm] = true
+		}
+	}
+	switch {
+	case p.Blocks < 0:
+		return fmt.Errorf("plan: blocks is %d", p.Blocks)
+	case p.FloorBlocks < 0 || p.FloorBlocks > p.Blocks:
+		return fmt.Errorf("plan: floor_blocks is %d of %d blocks", p.FloorBlocks, p.Blocks)
+	case p.RateRPS < 0:
+		return fmt.Errorf("plan: rate_rps is %g", p.RateRPS)
+	case p.SpareBlocks < 0:
+		return fmt.Errorf("plan: spare_blocks is %d", p.SpareBlocks)
+	case len(p.Order) != p.Blocks+p.SpareBlocks:
+		return fmt.Errorf("plan: blocks is %d and spare_blocks %d, but order has %d", p.Blocks, p.SpareBlocks, len(p.Order))
+	}
+	for _, pilot := range p.Pilot {
+		if len(p.Order) > 0 && !planned[pilot.Arm] {
+			return fmt.Errorf("plan: pilot has arm %q, which order has not", pilot.Arm)
+		}
+	}
+	for i := range r.Trials {
+		t := &r.Trials[i]
+		if t.Block < 1 || t.Block > len(p.Order) {
+			return fmt.Errorf("trial %s: block %d is none of the plan's %d", t.ID, t.Block, len(p.Order))
+		}
+		order := p.Order[t.Block-1]
+		if t.Position < 1 || t.Position > len(order) {
+			return fmt.Errorf("trial %s: position %d is none of the %d that plan.order has in block %d", t.ID, t.Position, len(order), t.Block)
+		}
+		if planned := order[t.Position-1]; t.Arm != planned {
+			return fmt.Errorf("trial %s: arm is %q, but plan.order has %q there", t.ID, t.Arm, planned)
+		}
+	}
+	return nil
+}
+
+func (r *Run) checkVerdict(v *Verdict) error {
+	var blocks [2]map[int]bool
+	for i, arm := range v.Arms {
+		blocks[i] = map[int]bool{}
+		for k := range r.Trials {
+			if t := &r.Trials[k]; t.Scenario == v.Scenario && t.Arm == arm {
+				blocks[i][t.Block] = true
+			}
+		}
+		if len(blocks[i]) == 0 {
+			return fmt.Errorf("arms has %q, of which scenario %q has no trial", arm, v.Scenario)
+		}
+	}
+	both := 0
+	for block := range blocks[0] {
+		if blocks[1][block] {
+			both++
+		}
+	}
+	switch {
+	case v.Arms[0] == v.Arms[1]:
+		return fmt.Errorf("arms has %q twice", v.Arms[0])
+	case v.Blocks < 0 || v.Blocks > both:
+		return fmt.Errorf("blocks is %d, but both arms have trials in %d", v.Blocks, both)
+	case (v.RatioLow == nil) != (v.RatioHigh == nil):
+		return fmt.Errorf("of ratio_low and ratio_high only one is there")
+	case v.RatioLow != nil && v.Ratio == nil:
+		return fmt.Errorf("ratio is null beside an interval of it")
+	case v.Ratio != nil && v.Blocks == 0:
+		return fmt.Errorf("ratio is %g, of no block", *v.Ratio)
+	case v.Ratio != nil && *v.Ratio <= 0:
+		return fmt.Errorf("ratio is %g", *v.Ratio)
+	// The same number by two ways may differ in its last digits.
+	case v.RatioLow != nil && (above(*v.RatioLow, *v.Ratio) || above(*v.Ratio, *v.RatioHigh)):
+		return fmt.Errorf("ratio %g is outside its interval, ratio_low %g to ratio_high %g", *v.Ratio, *v.RatioLow, *v.RatioHigh)
+	case v.RatioLow != nil && *v.RatioLow <= 0:
+		return fmt.Errorf("ratio_low is %g", *v.RatioLow)
+	case v.Margin <= 0:
+		return fmt.Errorf("margin is %g", v.Margin)
+	case v.P != nil && !probability(*v.P):
+		return fmt.Errorf("p is %g", *v.P)
+	case v.PHolm != nil && !probability(*v.PHolm):
+		return fmt.Errorf("p_holm is %g", *v.PHolm)
+	case v.PHolm != nil && (v.P == nil || above(*v.P, *v.PHolm)):
+		return fmt.Errorf("p_holm %g is less than the p that it corrects", *v.PHolm)
+	case v.NoiseFloor != nil && *v.NoiseFloor < 1:
+		return fmt.Errorf("noise_floor is %g; a ratio of at least 1 is expected", *v.NoiseFloor)
+	}
+	return nil
+}
+
+func above(x, y float64) bool { return x > y && x-y > 1e-9*math.Abs(y) }
+
+func probability(x float64) bool { return x >= 0 && x <= 1 }
