@@ -80,6 +80,9 @@ func serveMain(ctx context.Context, args []string, s streams) int {
 		fmt.Fprintln(s.Err, "stopping")
 		return exitInterrupted
 	case <-contender.Exited():
+		if err := e.Alive(ctx); err != nil {
+			return fail(ctx, s, "serve", err)
+		}
 		return fail(ctx, s, "serve", fmt.Errorf("%s ended by itself:\n%s", arms[0].Name, strings.Join(contender.Logs(20), "\n")))
 	}
 }
