@@ -251,9 +251,13 @@ type Folder struct {
 // ErrNotEmpty says that a folder for a new run holds something.
 var ErrNotEmpty = errors.New("folder is not empty")
 
-// CheckFree says whether a new run may have this folder, without making it: it must be empty or not there.
+// CheckFree says whether a new run may have this folder, without making it: it must be empty or not there. A trials/ with
+// nothing in it is what a run leaves that was killed before its first trial, and counts as nothing.
 func CheckFree(path string) error {
 	entries, err := os.ReadDir(path)
+	if len(entries) == 1 && entries[0].IsDir() && entries[0].Name() == "trials" {
+		entries, err = os.ReadDir(filepath.Join(path, "trials"))
+	}
 	if err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s: %w", path, ErrNotEmpty)
 	}

@@ -47,6 +47,18 @@ func TestARunNeverOverwritesAnother(t *testing.T) {
 	require.ErrorContains(t, err, dir)
 }
 
+// A run that was killed before its first trial must not cost its folder.
+func TestWhatAKilledRunLeftIsNoRun(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	_, err := Create(dir)
+	require.NoError(t, err)
+	_, err = Create(dir)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "trials", "a.json"), []byte("precious"), 0o600))
+	_, err = Create(dir)
+	require.ErrorIs(t, err, ErrNotEmpty)
+}
+
 func TestAFolderThatWasNotUsedGoes(t *testing.T) {
 	run, trial := sample()
 	dir := filepath.Join(t.TempDir(), "run")
