@@ -94,16 +94,17 @@ func attackMain(ctx context.Context, args []string, s streams) int {
 	if err := job.Check(); err != nil {
 		return cannot(err)
 	}
-	target := job.URL
+	asked, _ := url.Parse(job.URL) // Check has parsed it
 	if err := aim(ctx, &job, *own); err != nil {
 		return cannot(err)
 	}
 	began := time.Now().UTC()
 	if *out == "" {
-		*out = filepath.Join("results", "local", began.Format("2006-01-02T150405Z")+"-attack")
-		if root, err := findRoot(); err == nil {
-			*out = filepath.Join(root, *out)
+		root, err := findRoot()
+		if err != nil {
+			root = "" // an attack needs no repository: beside where it is called, then
 		}
+		*out = localRun(root, began, "attack")
 	}
 	folder, err := record.Create(*out)
 	if err != nil {
@@ -115,7 +116,7 @@ func attackMain(ctx context.Context, args []string, s streams) int {
 	if *bodyFile == "-" {
 		operation = "request"
 	}
-	run, result, log, err := attack(ctx, job, target, operation, folder, s)
+	run, result, log, err := attack(ctx, job, asked.Host, operation, folder, s)
 	if result == nil {
 		return cannot(err)
 	}
@@ -206,14 +207,13 @@ func aim(ctx context.Context, job *agent.Job, own bool) error {
 
 // attack runs the job, showing how it goes, and gives the run's record without what the command line knows.
 func attack(ctx context.Context, job agent.Job, target, operation string, folder record.Folder, s streams) (record.Run, *agent.Result, []byte, error) {
-	u, _ := url.Parse(target)
 	load := record.LoadRate
 	what := string(job.Arrival)
 	if job.Closed {
 		load, what = record.LoadThroughput, "closed"
 	}
 	t := record.Trial{
-		ID: "attack", Scenario: "attack", Operation: operation, Load: load, Arm: u.Host, Contender: u.Host, Tier: "target", Block: 1, Position: 1,
+		ID: "attack", Scenario: "attack", Operation: operation, Load: load, Arm: target, Contender: target, Tier: "target", Block: 1, Position: 1,
 		Seed: job.Seed, Arrival: what, DurationNS: int64(job.Duration), HDRLog: "attack.hlog",
 	}
 	hits, err := os.Create(filepath.Join(folder.Path(), "attack.vegeta"))

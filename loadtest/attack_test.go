@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -20,9 +18,7 @@ import (
 
 func attackWith(t *testing.T, args ...string) (code int, out, said string) {
 	t.Helper()
-	var stdout, stderr bytes.Buffer
-	code = attackMain(t.Context(), args, streams{In: strings.NewReader(`{"query":"{a}"}`), Out: &stdout, Err: &stderr})
-	return code, stdout.String(), stderr.String()
+	return runCommandWith(t, `{"query":"{a}"}`, append([]string{"attack"}, args...)...)
 }
 
 func TestAttackWritesARunThatCanBeRead(t *testing.T) {

@@ -88,7 +88,7 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	defer release()
 	began := time.Now().UTC()
 	if *out == "" {
-		*out = filepath.Join(l.root, "results", "local", began.Format("2006-01-02T150405Z")+"-bench")
+		*out = localRun(l.root, began, "bench")
 	}
 	folder, err := record.Create(*out)
 	if err != nil {

@@ -117,7 +117,7 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 	defer release()
 	began := time.Now().UTC()
 	if *out == "" {
-		*out = filepath.Join(l.root, "results", "local", began.Format("2006-01-02T150405Z")+"-"+p.name)
+		*out = localRun(l.root, began, p.name)
 	}
 	folder, err := record.Create(*out)
 	if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -15,9 +14,7 @@ import (
 
 func diffWith(t *testing.T, args ...string) (code int, out, said string) {
 	t.Helper()
-	var stdout, stderr bytes.Buffer
-	code = diffMain(t.Context(), args, streams{Out: &stdout, Err: &stderr})
-	return code, stdout.String(), stderr.String()
+	return runCommand(t, append([]string{"diff"}, args...)...)
 }
 
 func TestDiffOfARunWithItselfFindsNothing(t *testing.T) {

@@ -180,3 +180,8 @@ func (v settings) Set(text string) error {
 	v[name] = value
 	return nil
 }
+
+// localRun is the folder of a run for which none was named.
+func localRun(root string, began time.Time, name string) string {
+	return filepath.Join(root, "results", "local", began.Format("2006-01-02T150405Z")+"-"+name)
+}

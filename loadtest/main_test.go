@@ -16,8 +16,13 @@ import (
 
 func runCommand(t *testing.T, args ...string) (code int, out, errs string) {
 	t.Helper()
+	return runCommandWith(t, "", args...)
+}
+
+func runCommandWith(t *testing.T, input string, args ...string) (code int, out, errs string) {
+	t.Helper()
 	var o, e bytes.Buffer
-	code = run(t.Context(), args, streams{strings.NewReader(""), &o, &e})
+	code = run(t.Context(), args, streams{strings.NewReader(input), &o, &e})
 	return code, o.String(), e.String()
 }
 

@@ -226,17 +226,21 @@ func msLabel(v float64) string {
 
 func numberLabel(v float64) string {
 	if v >= 1000 {
-		digits := strconv.FormatFloat(math.Round(v), 'f', 0, 64)
-		for i := len(digits) - 3; i > 0; i -= 3 {
-			digits = digits[:i] + "," + digits[i:]
-		}
-		return digits
+		return Thousands(strconv.FormatFloat(math.Round(v), 'f', 0, 64))
 	}
 	rounded, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 3, 64), 64)
 	if err != nil {
 		rounded = v
 	}
 	return strconv.FormatFloat(rounded, 'f', -1, 64)
+}
+
+// Thousands sets the digits of a whole number apart by threes.
+func Thousands(digits string) string {
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
 }
 
 func (c Curves) axis(f Frame, panel CurvePanel) M {

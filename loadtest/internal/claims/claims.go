@@ -37,7 +37,7 @@ const scenarioLibrary = "library"
 func Library(trials []record.Trial) []record.Verdict {
 	arms := mainstream(trials)
 	values := cpuByBlock(trials)
-	noise, noiseErr := stats.NoiseFloor(sameArm(trials))
+	noise, noiseErr := stats.NoiseFloor(SameArm(trials))
 	var verdicts []record.Verdict
 	var ps []float64
 	var decided []int
@@ -228,8 +228,8 @@ func pairs(x, y map[int]float64) ([]float64, error) {
 	return stats.LogRatios(xs, ys)
 }
 
-// sameArm gives the log-ratios of the A/A pairs.
-func sameArm(trials []record.Trial) []float64 {
+// SameArm gives the log-ratios of the A/A pairs of one operation: CPU per request of the second over that of the first.
+func SameArm(trials []record.Trial) []float64 {
 	first := cpuByBlock(trials)
 	var out []float64
 	for _, t := range trials {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"lab/loadtest/internal/claims"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
 	"lab/loadtest/internal/summary"
@@ -125,7 +126,7 @@ func Runs(old, new record.Run, across []string) (Result, error) {
 		return r, fmt.Errorf("%s and %s %w: they have no arm in common that was measured with the same operation", old.ID, new.ID, ErrNotComparable)
 	}
 	r.RanksAlike = len(r.Swapped) == 0
-	r.NoiseFloor, r.Drift = noise(oldGroups, newGroups), drift(r.Changes)
+	r.NoiseFloor, r.Drift = noise(old, new), drift(r.Changes)
 	decide(&r)
 	return r, nil
 }
@@ -256,15 +257,10 @@ func swapped(old, new summary.Group) []string {
 }
 
 // noise is the larger noise floor of two runs.
-func noise(runs ...[]summary.Group) *float64 {
+func noise(runs ...record.Run) *float64 {
 	var largest *float64
-	for _, groups := range runs {
-		var aa []float64
-		for _, g := range groups {
-			for _, a := range g.Arms {
-				aa = append(aa, a.SameArm()...)
-			}
-		}
+	for _, r := range runs {
+		aa := claims.SameArm(r.Trials)
 		if len(aa) == 0 || len(aa) > stats.MaxPairs {
 			continue
 		}

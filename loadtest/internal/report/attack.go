@@ -48,13 +48,9 @@ func (b *build) attackAnswer() []string {
 	}
 	out = append(out, fmt.Sprintf("%s requests sent in %v, %s answered right (%s a second), %s.", count(t.Sent), time.Duration(t.DurationNS), count(t.OK), whole(t.AchievedRPS), failed))
 	words := ""
-	for _, p := range []struct {
-		name     string
-		quantile float64
-		ns       int64
-	}{{"p50", 0.5, t.LatencyP50NS}, {"p90", 0.9, t.LatencyP90NS}, {"p99", 0.99, t.LatencyP99NS}, {"p99.9", 0.999, t.LatencyP999NS}} {
-		if stats.Carries(p.quantile, t.Sent) {
-			words += fmt.Sprintf("%s %s ms, ", p.name, milli(ms(p.ns)))
+	for _, p := range summary.Percentiles() {
+		if stats.Carries(p.Quantile, t.Sent) {
+			words += fmt.Sprintf("%s %s ms, ", p.Name, milli(ms(p.Of(t))))
 		}
 	}
 	from := "from the intended send"

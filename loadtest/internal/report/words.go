@@ -23,13 +23,7 @@ func whole(x float64) string {
 	return count(uint64(math.Round(math.Max(0, x))))
 }
 
-func count(n uint64) string {
-	s := strconv.FormatUint(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+func count(n uint64) string { return chart.Thousands(strconv.FormatUint(n, 10)) }
 
 func digits(n int) func(float64) string {
 	return func(x float64) string {

@@ -108,7 +108,7 @@ func (a Arm) Answers() Quantity {
 // Latency is a percentile in milliseconds of each trial at the common rate whose requests carry it.
 func (a Arm) Latency(p Percentile) Quantity {
 	return Of(a.Rate, func(t record.Trial) (float64, bool) {
-		return float64(p.of(t)) / 1e6, stats.Carries(p.Quantile, t.Sent)
+		return float64(p.Of(t)) / 1e6, stats.Carries(p.Quantile, t.Sent)
 	})
 }
 
@@ -116,7 +116,7 @@ func (a Arm) Latency(p Percentile) Quantity {
 type Percentile struct {
 	Name     string
 	Quantile float64
-	of       func(record.Trial) int64
+	Of       func(record.Trial) int64 // nanoseconds
 }
 
 // Percentiles are those of the tables.
@@ -337,21 +337,4 @@ func cheaper(a, b Quantity) int {
 		return cmp.Compare(y, x)
 	}
 	return cmp.Compare(x, y)
-}
-
-// SameArm has the log-ratios of the arm's A/A pairs: CPU per request of the second over that of the first of a block.
-func (a Arm) SameArm() []float64 {
-	first := map[int]float64{}
-	for _, t := range a.Costed() {
-		if t.CPUUsPerRequest != nil && *t.CPUUsPerRequest > 0 {
-			first[t.Block] = *t.CPUUsPerRequest
-		}
-	}
-	var out []float64
-	for _, t := range a.Duplicates {
-		if v, ok := first[t.Block]; ok && t.Load == record.LoadRate && t.CPUUsPerRequest != nil && *t.CPUUsPerRequest > 0 {
-			out = append(out, math.Log(*t.CPUUsPerRequest/v))
-		}
-	}
-	return out
 }

@@ -60,12 +60,10 @@ func attackText(b *strings.Builder, r record.Run) {
 		line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 		if closed {
 			line("requests", "%d", t.Sent)
+			line("rate", "%.1f/s answered right", t.AchievedRPS)
 		} else {
 			line("requests", "%d offered, %d sent, %d unsent", t.Offered, t.Sent, t.Unsent)
 			line("rate", "%.1f/s offered, %.1f/s answered right", t.OfferedRPS, t.AchievedRPS)
-		}
-		if closed {
-			line("rate", "%.1f/s answered right", t.AchievedRPS)
 		}
 		line("answers", "%d right, %d failed (%s)", t.OK, t.Failed, Failures(t.FailedBy))
 		if t.FirstFailure != "" {
@@ -79,7 +77,7 @@ func attackText(b *strings.Builder, r record.Run) {
 		for _, p := range Percentiles() {
 			text := "–"
 			if stats.Carries(p.Quantile, t.Sent) {
-				text = fmt.Sprintf("%.3f ms", float64(p.of(t))/1e6)
+				text = fmt.Sprintf("%.3f ms", float64(p.Of(t))/1e6)
 			}
 			cells = append(cells, p.Name+" "+text)
 		}
