@@ -46,17 +46,18 @@ const (
 
 // Change is what became of one arm. CPU is µs per request.
 type Change struct {
-	Scenario  string  `json:"scenario"`
-	Operation string  `json:"operation"`
-	Arm       string  `json:"arm"`
-	Tier      string  `json:"tier"`
-	Metric    string  `json:"metric"`
-	Old       float64 `json:"old"` // median over the blocks
-	New       float64 `json:"new"`
-	OldTrials int     `json:"old_trials"`
-	NewTrials int     `json:"new_trials"`
-	OldRank   int     `json:"old_rank"` // among the arms of the tier, the cheapest first
-	NewRank   int     `json:"new_rank"`
+	Scenario  string `json:"scenario"`
+	Operation string `json:"operation"`
+	Arm       string `json:"arm"`
+	Tier      string `json:"tier"`
+	Metric    string `json:"metric"`
+	// Old and New are medians over the blocks; null where no trial is left that is not void.
+	Old       *float64 `json:"old"`
+	New       *float64 `json:"new"`
+	OldTrials int      `json:"old_trials"`
+	NewTrials int      `json:"new_trials"`
+	OldRank   int      `json:"old_rank"` // among the arms of the tier, the cheapest first
+	NewRank   int      `json:"new_rank"`
 	// Ratio is new over old (Hodges and Lehmann's estimate), with its exact 95 % interval; null where the trials are too few.
 	Ratio     *float64 `json:"ratio"`
 	RatioLow  *float64 `json:"ratio_low"`
@@ -190,12 +191,11 @@ func changes(old, new summary.Group) []Change {
 			OldRank: rank(old, new, a), NewRank: rank(new, old, b),
 		}
 		x, y := costs(a), costs(b)
-		c.Old, c.New, c.OldTrials, c.NewTrials = stats.Median(x), stats.Median(y), len(x), len(y)
+		c.Old, c.New, c.OldTrials, c.NewTrials = median(x), median(y), len(x), len(y)
 		shift, err := stats.CompareShift(logs(x), logs(y), 1-alpha)
 		switch {
 		case len(x) == 0 || len(y) == 0:
 			c.Verdict, c.Reason = Untested, "no trial that is not void"
-			c.Old, c.New = finite(c.Old), finite(c.New)
 		case err != nil:
 			c.Verdict, c.Reason = Untested, err.Error()
 		default:
@@ -209,12 +209,11 @@ func changes(old, new summary.Group) []Change {
 	return out
 }
 
-// finite keeps what JSON cannot carry out of it.
-func finite(x float64) float64 {
-	if math.IsNaN(x) || math.IsInf(x, 0) {
-		return 0
+func median(x []float64) *float64 {
+	if len(x) == 0 {
+		return nil
 	}
-	return x
+	return pointer(stats.Median(x))
 }
 
 func logs(x []float64) []float64 {
@@ -279,8 +278,8 @@ func noise(runs ...record.Run) *float64 {
 func drift(changes []Change) *float64 {
 	var all []float64
 	for _, c := range changes {
-		if c.Tier == "floor" && c.Old > 0 && c.New > 0 {
-			all = append(all, math.Log(c.New/c.Old))
+		if c.Tier == "floor" && c.Old != nil && c.New != nil {
+			all = append(all, math.Log(*c.New / *c.Old))
 		}
 	}
 	if len(all) == 0 {

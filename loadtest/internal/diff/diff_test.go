@@ -96,6 +96,26 @@ func TestFewTrialsDecideNothing(t *testing.T) {
 	assert.False(t, r.Regressed())
 }
 
+func TestAnArmWithoutATrialHasNoFigure(t *testing.T) {
+	void := "late"
+	next := runOf("b", 2, 0.02, costsOf(1000))
+	for i := range next.Trials {
+		if next.Trials[i].Arm == "rust" {
+			next.Trials[i].Void = &void
+		}
+	}
+	r, err := Runs(runOf("a", 1, 0.02, costsOf(1000)), next, nil)
+	require.NoError(t, err)
+	assert.Equal(t, Untested, verdicts(r)["rust"])
+	for _, c := range r.Changes {
+		if c.Arm == "rust" {
+			assert.NotNil(t, c.Old)
+			assert.Nil(t, c.New)
+			assert.Equal(t, []string{"–", "–"}, c.cells()[3:5])
+		}
+	}
+}
+
 func TestSwappedRanksAreNamed(t *testing.T) {
 	other := costsOf(1000)
 	other["rust"] = 3000

@@ -11,20 +11,21 @@ import (
 var heads = []string{"arm", "tier", "old, µs", "new, µs", "new ÷ old", "95 %", "rank old → new", "trials", "p (Holm)", "verdict", "reason"}
 
 func (c Change) cells() []string {
-	ratio, interval, p := "–", "–", "–"
-	if c.Ratio != nil {
-		ratio = fmt.Sprintf("%.2f", *c.Ratio)
-	}
+	interval := "–"
 	if c.RatioLow != nil {
 		interval = fmt.Sprintf("%.2f–%.2f", *c.RatioLow, *c.RatioHigh)
 	}
-	if c.PHolm != nil {
-		p = fmt.Sprintf("%.3f", *c.PHolm)
-	}
 	return []string{
-		c.Arm, c.Tier, fmt.Sprintf("%.0f", c.Old), fmt.Sprintf("%.0f", c.New), ratio, interval, fmt.Sprintf("%d → %d", c.OldRank, c.NewRank),
-		fmt.Sprintf("%d, %d", c.OldTrials, c.NewTrials), p, c.Verdict, c.Reason,
+		c.Arm, c.Tier, number(c.Old, 0), number(c.New, 0), number(c.Ratio, 2), interval, fmt.Sprintf("%d → %d", c.OldRank, c.NewRank),
+		fmt.Sprintf("%d, %d", c.OldTrials, c.NewTrials), number(c.PHolm, 3), c.Verdict, c.Reason,
 	}
+}
+
+func number(x *float64, digits int) string {
+	if x == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.*f", digits, *x)
 }
 
 // operations lists what the changes are of, in order.
