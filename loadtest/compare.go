@@ -32,9 +32,9 @@ type profile struct {
 	form        conformance.Form
 	blocks      int
 	floorBlocks int
-	// spares are blocks measured at the end where void trials left a pair of arms with fewer blocks than planned. Whether
-	// one is measured hangs on what is void and on whether it still fits into the budget, never on a figure.
-	spares     int
+	// repeats bounds how many trials that the machine or the generator spoilt are measured again, at their block's end.
+	// Whether one is hangs on why it is void and on whether it still fits into the budget, never on a figure.
+	repeats    int
 	budget     time.Duration // from the pilot on; 0: no bound
 	pilotWarm  time.Duration
 	pilot      time.Duration
@@ -48,11 +48,11 @@ type profile struct {
 var profiles = []profile{
 	{"smoke", "shows that everything works; its figures are no evidence", false, "small", conformance.Short, 1, 1, 0, 0,
 		500 * time.Millisecond, 500 * time.Millisecond, 800 * time.Millisecond, 1500 * time.Millisecond, time.Second},
-	{"quick", "a verdict in at most ten minutes", true, "standard", conformance.Full, 8, 4, 2, 10 * time.Minute,
+	{"quick", "a verdict in at most ten minutes", true, "standard", conformance.Full, 8, 4, 32, 10 * time.Minute,
 		1500 * time.Millisecond, time.Second, 2 * time.Second, 3500 * time.Millisecond, 2 * time.Second},
-	{"standard", "to be published", true, "standard", conformance.Full, 14, 6, 3, 0,
+	{"standard", "to be published", true, "standard", conformance.Full, 14, 6, 48, 0,
 		2 * time.Second, 2 * time.Second, 4 * time.Second, 10 * time.Second, 4 * time.Second},
-	{"nightly", "as standard, for a machine that has the night", true, "standard", conformance.Full, 16, 8, 4, 0,
+	{"nightly", "as standard, for a machine that has the night", true, "standard", conformance.Full, 16, 8, 64, 0,
 		2 * time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, 5 * time.Second},
 }
 
@@ -251,12 +251,10 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 		}
 		planned = append(planned, a)
 	}
-	// Floors have no part in spare blocks, which come after theirs.
-	blocks, err := plan.Blocks(planned, p.blocks+p.spares, s.run.Seed)
+	blocks, err := plan.Blocks(planned, p.blocks, s.run.Seed)
 	if err != nil {
 		return err
 	}
-	blocks, spares := blocks[:p.blocks], blocks[p.blocks:]
 	s.run.Plan.Blocks, s.run.Plan.FloorBlocks, s.run.Plan.RateRPS, s.run.Plan.Order = p.blocks, p.floorBlocks, rate, plan.Names(blocks)
 	byName := map[string]contender.Arm{}
 	for _, arm := range arms {
@@ -269,60 +267,82 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 	s.progress.end()
 	s.progress.say("seed %d, %d blocks, %.0f requests a second for all, %s over the wire", s.run.Seed, p.blocks, rate, strings.ToUpper(q.name))
 	s.progress.start(total)
-	measure := func(b int, block []plan.Slot) error {
-		for i, slot := range block {
-			s.progress.step("block %d of %d: %s", b+1, len(s.run.Plan.Order), slot.Arm)
-			arm := byName[slot.Arm]
-			err := s.with(ctx, arm, q, func(subject trial.Subject) error {
-				spec := trial.Spec{
-					Scenario: libraryScenario, Operation: q.name, Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected,
-					Block: b + 1, Position: i + 1, Duplicate: slot.Duplicate, Seed: s.seedOf(b, i), Timeout: requestTimeout,
-					MaxInFlight: pilotConnections,
-				}
-				if _, err := trial.WarmUp(ctx, subject, spec, p.warm); err != nil {
-					return err
-				}
-				spec.ID = trialID(libraryScenario, q.name, record.LoadRate, b, i, arm.Name, slot.Duplicate)
-				spec.Load, spec.RPS, spec.Duration, spec.MaxInFlight = record.LoadRate, rate, p.rate, rateMaxInFlight
-				if _, err := s.measure(ctx, subject, spec); err != nil {
-					return err
-				}
-				spec.ID = trialID(libraryScenario, q.name, record.LoadThroughput, b, i, arm.Name, slot.Duplicate)
-				spec.Load, spec.RPS, spec.Duration, spec.MaxInFlight = record.LoadThroughput, overload*capacity[arm.Name], p.throughput, throughputMaxInFlight
-				_, err := s.measure(ctx, subject, spec)
+	// measure runs the loads on a fresh process of the slot's arm and gives those whose trial was spoilt.
+	measure := func(b, position int, slot plan.Slot, loads []record.Load) (again []record.Load, err error) {
+		s.progress.step("block %d of %d: %s", b+1, len(blocks), slot.Arm)
+		arm := byName[slot.Arm]
+		err = s.with(ctx, arm, q, func(subject trial.Subject) error {
+			spec := trial.Spec{
+				Scenario: libraryScenario, Operation: q.name, Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected,
+				Block: b + 1, Position: position + 1, Duplicate: slot.Duplicate, Seed: s.seedOf(b, position), Timeout: requestTimeout,
+				MaxInFlight: pilotConnections,
+			}
+			if _, err := trial.WarmUp(ctx, subject, spec, p.warm); err != nil {
 				return err
-			})
+			}
+			for _, load := range loads {
+				spec.ID, spec.Load = trialID(libraryScenario, q.name, load, b, position, arm.Name, slot.Duplicate), load
+				switch load {
+				case record.LoadRate:
+					spec.RPS, spec.Duration, spec.MaxInFlight = rate, p.rate, rateMaxInFlight
+				case record.LoadThroughput:
+					spec.RPS, spec.Duration, spec.MaxInFlight = overload*capacity[arm.Name], p.throughput, throughputMaxInFlight
+				}
+				t, err := s.measure(ctx, subject, spec)
+				if err != nil {
+					return err
+				}
+				if trial.Spoilt(&t) {
+					again = append(again, load)
+				}
+			}
+			return nil
+		})
+		return again, err
+	}
+	blocksBegan, ahead := time.Now(), total
+	left := 0 // trials spoilt and not measured again
+	for b, block := range blocks {
+		type spoilt struct {
+			slot  plan.Slot
+			loads []record.Load
+		}
+		var queue []spoilt
+		for i, slot := range block {
+			again, err := measure(b, i, slot, []record.Load{record.LoadRate, record.LoadThroughput})
 			if err != nil {
 				return err
 			}
+			ahead--
+			if len(again) > 0 {
+				queue = append(queue, spoilt{slot, again})
+			}
 		}
-		return nil
+		for len(queue) > 0 {
+			next := queue[0]
+			queue = queue[1:]
+			each := time.Since(blocksBegan) / time.Duration(total-ahead+s.run.Plan.Repeats)
+			if s.run.Plan.Repeats >= p.repeats || p.budget > 0 && time.Since(began)+each*time.Duration(ahead+1) > p.budget {
+				left += len(next.loads)
+				continue
+			}
+			s.run.Plan.Repeats++
+			s.run.Plan.Order[b] = append(s.run.Plan.Order[b], next.slot.Arm)
+			s.progress.more(1)
+			again, err := measure(b, len(s.run.Plan.Order[b])-1, next.slot, next.loads)
+			if err != nil {
+				return err
+			}
+			if len(again) > 0 {
+				queue = append(queue, spoilt{next.slot, again})
+			}
+		}
 	}
-	blocksBegan := time.Now()
-	for b, block := range blocks {
-		if err := measure(b, block); err != nil {
-			return err
-		}
+	if n := s.run.Plan.Repeats; n > 0 {
+		s.warn("The machine or the load generator spoilt trials. Measured again for that, at the end of their blocks: %s.", summary.Plural(n, "process"))
 	}
-	each := time.Since(blocksBegan) / time.Duration(max(1, total))
-	for k, block := range spares {
-		if claims.LeastBlocks(s.run.Trials) >= p.blocks {
-			break
-		}
-		if p.budget > 0 && time.Since(began)+each*time.Duration(len(block)) > p.budget {
-			s.warn("Void trials left a pair of arms with fewer than %d blocks, and another block would have taken longer than the %v that this profile may take.", p.blocks, p.budget)
-			break
-		}
-		s.progress.say("a spare block: void trials left a pair of arms with fewer than %d blocks", p.blocks)
-		s.progress.start(len(block))
-		s.run.Plan.SpareBlocks++
-		s.run.Plan.Order = append(s.run.Plan.Order, plan.Names([][]plan.Slot{block})...)
-		if err := measure(p.blocks+k, block); err != nil {
-			return err
-		}
-	}
-	if n := s.run.Plan.SpareBlocks; n > 0 {
-		s.warn("Void trials left a pair of arms with fewer than %d blocks; measured at the end for that: %s.", p.blocks, summary.Plural(n, "spare block"))
+	if left > 0 {
+		s.warn("Spoilt and not measured again, since the profile's time or its number of repeats (%d) was used up: %s.", p.repeats, summary.Plural(left, "trial"))
 	}
 	return nil
 }

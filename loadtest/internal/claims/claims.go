@@ -84,25 +84,6 @@ func Library(trials []record.Trial) []record.Verdict {
 	return verdicts
 }
 
-// LeastBlocks is the smallest number of blocks that any pair of mainstream arms has both of, void trials left out.
-func LeastBlocks(trials []record.Trial) int {
-	values := cpuByBlock(trials)
-	arms := mainstream(trials)
-	least := math.MaxInt
-	for i, a := range arms {
-		for _, b := range arms[i+1:] {
-			both := 0
-			for block := range values[a] {
-				if _, ok := values[b][block]; ok {
-					both++
-				}
-			}
-			least = min(least, both)
-		}
-	}
-	return least
-}
-
 func mainstream(trials []record.Trial) []string {
 	var arms []string
 	for _, t := range trials {

@@ -42,10 +42,10 @@ func (r *Run) checkPlan() error {
 		return fmt.Errorf("plan: floor_blocks is %d of %d blocks", p.FloorBlocks, p.Blocks)
 	case p.RateRPS < 0:
 		return fmt.Errorf("plan: rate_rps is %g", p.RateRPS)
-	case p.SpareBlocks < 0:
-		return fmt.Errorf("plan: spare_blocks is %d", p.SpareBlocks)
-	case len(p.Order) != p.Blocks+p.SpareBlocks:
-		return fmt.Errorf("plan: blocks is %d and spare_blocks %d, but order has %d", p.Blocks, p.SpareBlocks, len(p.Order))
+	case p.Repeats < 0:
+		return fmt.Errorf("plan: repeats is %d", p.Repeats)
+	case len(p.Order) != p.Blocks:
+		return fmt.Errorf("plan: blocks is %d, but order has %d", p.Blocks, len(p.Order))
 	}
 	for _, pilot := range p.Pilot {
 		if len(p.Order) > 0 && !planned[pilot.Arm] {

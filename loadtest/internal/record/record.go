@@ -88,9 +88,9 @@ type Conformity struct {
 type Plan struct {
 	Blocks      int            `json:"blocks"`
 	FloorBlocks int            `json:"floor_blocks"`
-	SpareBlocks int            `json:"spare_blocks,omitempty"` // measured at the end, because void trials left a pair with too few
-	RateRPS     float64        `json:"rate_rps"`               // the rate that all bear
-	Order       [][]string     `json:"order"`                  // arms of each block, in the order measured
+	Repeats     int            `json:"repeats,omitempty"` // processes measured again at the end of their blocks, because the machine or the generator spoilt a trial
+	RateRPS     float64        `json:"rate_rps"`          // the rate that all bear
+	Order       [][]string     `json:"order"`             // arms of each block, in the order measured, repeats included
 	Pilot       []PilotOutcome `json:"pilot"`
 }
 

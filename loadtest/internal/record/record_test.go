@@ -161,7 +161,7 @@ func TestWhatContradictsTheTrialsIsNamed(t *testing.T) {
 		"a position beyond the plan":               {func(r *Run, _ *Verdict) { r.Trials[1].Position = 3 }, "trial t2: position 3"},
 		"another arm than planned":                 {func(r *Run, _ *Verdict) { r.Plan.Order[0][1] = "node" }, `pilot has arm "rust"`},
 		"two arms changed about":                   {func(r *Run, _ *Verdict) { r.Plan.Order[0] = []string{"rust", "go"} }, `trial t1: arm is "go", but plan.order has "rust" there`},
-		"a plan of more blocks than it has":        {func(r *Run, _ *Verdict) { r.Plan.Blocks = 8 }, "plan: blocks is 8 and spare_blocks 0, but order has 1"},
+		"a plan of more blocks than it has":        {func(r *Run, _ *Verdict) { r.Plan.Blocks = 8 }, "plan: blocks is 8, but order has 1"},
 		"floors in more blocks than there are":     {func(r *Run, _ *Verdict) { r.Plan.FloorBlocks = 2 }, "floor_blocks is 2 of 1"},
 		"a negative rate":                          {func(r *Run, _ *Verdict) { r.Plan.RateRPS = -1 }, "rate_rps is -1"},
 		"a pilot of an arm that was never planned": {func(r *Run, _ *Verdict) { r.Plan.Pilot[0].Arm = "zig" }, `pilot has arm "zig"`},

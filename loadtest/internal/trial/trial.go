@@ -332,6 +332,13 @@ func void(t *record.Trial) *string {
 	return nil // beyond what the arm bears, lag and unsent requests are what was asked for
 }
 
+// Spoilt tells whether a trial is void for what the arm had no part in: the hypervisor, or a generator that sent late. One
+// that failed, or whose requests found no room, is void too, but another try at it would be a choice of results.
+func Spoilt(t *record.Trial) bool {
+	return t.Void != nil && t.OK > 0 && t.Failed == 0 && (t.Load != record.LoadRate || t.Unsent == 0) &&
+		(t.MachineStealShare > MaxSteal || t.Load == record.LoadRate && time.Duration(t.SendLagP99NS) > MaxSendLagP99)
+}
+
 // memorySampler looks at the contender's memory while it works. Reading it costs the contender time, so it is done
 // once a second.
 type memorySampler struct {

@@ -160,3 +160,31 @@ func TestPercentilesAreWhatTheirNamesSay(t *testing.T) {
 	assert.InDelta(t, 1000, trial.OfferedRPS, 1e-9)
 	assert.InDelta(t, 500, trial.AchievedRPS, 1e-9)
 }
+
+func TestOnlyWhatTheArmHadNoPartInIsSpoilt(t *testing.T) {
+	sound := record.Trial{Load: record.LoadRate, Offered: 100, Sent: 100, OK: 100}
+	for name, c := range map[string]struct {
+		change  func(*record.Trial)
+		spoilt  bool
+		nothing bool // not even void
+	}{
+		"sound":                                  {change: func(*record.Trial) {}, nothing: true},
+		"hypervisor":                             {change: func(t *record.Trial) { t.MachineStealShare = 0.2 }, spoilt: true},
+		"late generator":                         {change: func(t *record.Trial) { t.SendLagP99NS = int64(20 * time.Millisecond) }, spoilt: true},
+		"failed":                                 {change: func(t *record.Trial) { t.OK, t.Failed = 99, 1 }},
+		"failed while the hypervisor took much":  {change: func(t *record.Trial) { t.OK, t.Failed, t.MachineStealShare = 99, 1, 0.2 }},
+		"no room for requests":                   {change: func(t *record.Trial) { t.Sent, t.OK, t.Unsent = 90, 90, 10 }},
+		"no room while the hypervisor took much": {change: func(t *record.Trial) { t.Sent, t.OK, t.Unsent, t.MachineStealShare = 90, 90, 10, 0.2 }},
+		"no answer":                              {change: func(t *record.Trial) { t.OK, t.MachineStealShare = 0, 0.2 }},
+		"overload": {change: func(t *record.Trial) {
+			t.Load, t.Unsent, t.SendLagP99NS = record.LoadThroughput, 50, int64(time.Second)
+		}, nothing: true},
+		"overload while the hypervisor took much": {change: func(t *record.Trial) { t.Load, t.Unsent, t.MachineStealShare = record.LoadThroughput, 50, 0.2 }, spoilt: true},
+	} {
+		trial := sound
+		c.change(&trial)
+		trial.Void = void(&trial)
+		assert.Equal(t, c.nothing, trial.Void == nil, name)
+		assert.Equal(t, c.spoilt, Spoilt(&trial), name)
+	}
+}
