@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"runtime"
@@ -15,6 +16,8 @@ import (
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 	"golang.org/x/sys/unix"
+
+	"lab/loadtest/internal/agent/transport"
 )
 
 // Compare tells whether an answer is the one expected; nil is yes.
@@ -88,6 +91,44 @@ func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
 
 // AttackWatched is Attack, told hit by hit.
 func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (*Result, error) {
+	return attack(ctx, job, compare, watch, leanClient)
+}
+
+// AttackStock is Attack through net/http's own Transport: what the lab's is measured against.
+func AttackStock(ctx context.Context, job Job, compare Compare) (*Result, error) {
+	return attack(ctx, job, compare, nil, stockClient)
+}
+
+func leanClient(job Job) *http.Client {
+	return &http.Client{
+		// The time limit is the transport's: http.Client's own costs a goroutine and a timer for each request.
+		Transport: &transport.Transport{
+			Timeout: job.Timeout, MaxIdle: int(min(job.MaxInFlight, math.MaxInt32)), MaxHeaderBytes: maxHeaderBytes,
+			ShareHeaders: true, // nobody here looks at them
+		},
+		CheckRedirect: useLastResponse,
+	}
+}
+
+func stockClient(job Job) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext:            (&net.Dialer{Timeout: job.Timeout}).DialContext,
+			MaxIdleConns:           int(min(job.MaxInFlight, math.MaxInt32)),
+			MaxIdleConnsPerHost:    int(min(job.MaxInFlight, math.MaxInt32)),
+			MaxResponseHeaderBytes: maxHeaderBytes,
+			DisableCompression:     true,
+		},
+		Timeout: job.Timeout, CheckRedirect: useLastResponse,
+	}
+}
+
+// maxHeaderBytes bounds what a target can make the agent keep of the head of an answer.
+const maxHeaderBytes = 1 << 20
+
+func useLastResponse(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClient func(Job) *http.Client) (*Result, error) {
 	if err := job.Check(); err != nil {
 		return nil, err
 	}
@@ -107,21 +148,15 @@ func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (
 		header.Set(k, v)
 	}
 	target := vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodPost, URL: job.URL, Body: []byte(job.Body), Header: header})
-	transport := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: job.Timeout}).DialContext,
-		MaxIdleConns:        int(job.MaxInFlight),
-		MaxIdleConnsPerHost: int(job.MaxInFlight),
-		DisableCompression:  true,
-	}
-	defer transport.CloseIdleConnections()
+	client := newClient(job)
+	defer client.CloseIdleConnections()
 	workers := min(16, job.MaxInFlight)
 	if job.Closed {
 		workers = job.MaxInFlight
 	}
 	// A new attacker per attack: a used one stops early.
 	attacker := vegeta.NewAttacker(
-		vegeta.Client(&http.Client{Transport: transport, Timeout: job.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
-		vegeta.Workers(workers), vegeta.MaxWorkers(job.MaxInFlight),
+		vegeta.Client(client), vegeta.Workers(workers), vegeta.MaxWorkers(job.MaxInFlight),
 	)
 	r := &Result{Offered: offered, Service: newHistogram(), SendLag: newHistogram()}
 	for range int((job.Duration + time.Second - 1) / time.Second) {
