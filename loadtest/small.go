@@ -16,8 +16,13 @@ import (
 )
 
 func agentMain(ctx context.Context, args []string, s streams) int {
-	if code, ok := parse(newFlags("agent", "< JOB.json"), args, s); !ok {
+	f := newFlags("agent", "[--stock] < JOB.json")
+	stock := f.Bool("stock", false, "send through net/http's own transport, to be measured against")
+	if code, ok := parse(f, args, s); !ok {
 		return code
+	}
+	if *stock {
+		return agent.MainStock(ctx, s.In, s.Out, s.Err, compareJSON)
 	}
 	return agent.Main(ctx, s.In, s.Out, s.Err, compareJSON)
 }

@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +26,7 @@ type Compare func(expected, got []byte) error
 type pacer struct {
 	schedule *Schedule // nil: a closed loop
 	duration time.Duration
+	alarm    *alarm
 	once     sync.Once
 	began    time.Time
 
@@ -41,11 +40,7 @@ const grace = 100 * time.Millisecond
 
 // Pace implements vegeta.Pacer. It sleeps by itself, since Go's timers wake in steps of a millisecond.
 func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
-	p.once.Do(func() {
-		runtime.LockOSThread()
-		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-		p.began = time.Now().Add(-elapsed)
-	})
+	p.once.Do(func() { p.began = time.Now().Add(-elapsed) })
 	if p.schedule == nil {
 		return 0, elapsed >= p.duration
 	}
@@ -56,10 +51,7 @@ func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
 	p.mu.Lock()
 	p.intended[hits] = at
 	p.mu.Unlock()
-	for wait := at - time.Since(p.began); wait > 0; wait = at - time.Since(p.began) {
-		t := unix.NsecToTimespec(int64(wait))
-		_ = unix.Nanosleep(&t, nil)
-	}
+	p.alarm.sleepUntil(p.began, at)
 	return 0, false
 }
 
@@ -94,16 +86,11 @@ func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (
 	return attack(ctx, job, compare, watch, leanClient)
 }
 
-// AttackStock is Attack through net/http's own Transport: what the lab's is measured against.
-func AttackStock(ctx context.Context, job Job, compare Compare) (*Result, error) {
-	return attack(ctx, job, compare, nil, stockClient)
-}
-
 func leanClient(job Job) *http.Client {
 	return &http.Client{
 		// The time limit is the transport's: http.Client's own costs a goroutine and a timer for each request.
 		Transport: &transport.Transport{
-			Timeout: job.Timeout, MaxIdle: int(min(job.MaxInFlight, math.MaxInt32)), MaxHeaderBytes: maxHeaderBytes,
+			Timeout: job.Timeout, MaxIdle: idle(job), MaxHeaderBytes: maxHeaderBytes,
 			ShareHeaders: true, // nobody here looks at them
 		},
 		CheckRedirect: useLastResponse,
@@ -114,8 +101,8 @@ func stockClient(job Job) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			DialContext:            (&net.Dialer{Timeout: job.Timeout}).DialContext,
-			MaxIdleConns:           int(min(job.MaxInFlight, math.MaxInt32)),
-			MaxIdleConnsPerHost:    int(min(job.MaxInFlight, math.MaxInt32)),
+			MaxIdleConns:           idle(job),
+			MaxIdleConnsPerHost:    idle(job),
 			MaxResponseHeaderBytes: maxHeaderBytes,
 			DisableCompression:     true,
 		},
@@ -132,10 +119,14 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 	if err := job.Check(); err != nil {
 		return nil, err
 	}
-	p := &pacer{duration: job.Duration, intended: map[uint64]time.Duration{}}
+	alarm, err := newAlarm()
+	if err != nil {
+		return nil, err
+	}
+	defer alarm.close()
+	p := &pacer{duration: job.Duration, alarm: alarm, intended: map[uint64]time.Duration{}}
 	var offered uint64
 	if !job.Closed {
-		var err error
 		if offered, err = CountWithin(job.Arrival, job.RPS, job.Seed, job.Duration); err != nil {
 			return nil, err
 		}
@@ -150,7 +141,9 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 	target := vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodPost, URL: job.URL, Body: []byte(job.Body), Header: header})
 	client := newClient(job)
 	defer client.CloseIdleConnections()
-	workers := min(16, job.MaxInFlight)
+	// vegeta starts another whenever all are busy. It hands requests to its workers in turn, so many of them would only
+	// keep many stacks and connections cold.
+	workers := min(2, job.MaxInFlight)
 	if job.Closed {
 		workers = job.MaxInFlight
 	}
@@ -166,11 +159,13 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 	stop := context.AfterFunc(ctx, func() { attacker.Stop() })
 	defer stop()
 	before := ownCPU()
+	var enough gauge
 	var last time.Time
 	for hit := range attacker.Attack(target, p, 0, "") { // the pacer ends it
 
 		intended := p.take(hit.Seq, hit.Timestamp)
 		lag := hit.Timestamp.Sub(p.began) - intended
+		enough.look(hit.Timestamp)
 		r.Sent++
 		r.Seconds[min(max(int(intended/time.Second), 0), len(r.Seconds)-1)].record(lag + hit.Latency)
 		r.Service.record(hit.Latency)
@@ -273,12 +268,22 @@ func ownCPU() time.Duration {
 
 // Main is the agent's program: a job on stdin, its result on stdout, exit status 0, 2 or 130.
 func Main(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
+	return program(ctx, stdin, stdout, stderr, compare, leanClient)
+}
+
+// MainStock is Main through net/http's own Transport, to be measured against.
+func MainStock(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
+	return program(ctx, stdin, stdout, stderr, compare, stockClient)
+}
+
+func program(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compare Compare, newClient func(Job) *http.Client) int {
 	job, err := ReadJob(stdin)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
-	result, err := Attack(ctx, job, compare)
+	defer Tune(job)()
+	result, err := attack(ctx, job, compare, nil, newClient)
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintln(stderr, err)
 		return 2
