@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // conn is one connection. Between take and put it belongs to one request.
@@ -31,6 +30,7 @@ type conn struct {
 	deadline time.Time // of the request; zero is none
 	armed    time.Time // the socket's read deadline
 	stopped  atomic.Bool
+	late     *TimeoutError // once the deadline has passed: parsers call a head that ends there malformed
 
 	// What the callbacks of raw work on; they are made once, since a closure for each call would be garbage.
 	sendStep, readStep, peekStep func(fd uintptr) bool
@@ -85,7 +85,8 @@ func (c *conn) expired() error {
 		return context.Cause(c.ctx)
 	}
 	if !c.deadline.IsZero() && !time.Now().Before(c.deadline) {
-		return &TimeoutError{After: c.t.Timeout}
+		c.late = &TimeoutError{After: c.t.Timeout}
+		return c.late
 	}
 	c.arm()
 	return nil
@@ -172,7 +173,7 @@ func (c *conn) trySend(fd uintptr) bool {
 		}
 	}
 	var n int
-	n, c.errno = system(syscall.SYS_WRITE, fd, c.out)
+	n, c.errno = write(fd, c.out)
 	if c.errno == syscall.EAGAIN {
 		c.errno = 0
 		return true
@@ -182,32 +183,13 @@ func (c *conn) trySend(fd uintptr) bool {
 }
 
 func (c *conn) tryRead(fd uintptr) bool {
-	c.n, c.errno = system(syscall.SYS_READ, fd, c.into)
+	c.n, c.errno = read(fd, c.into)
 	return c.errno != syscall.EAGAIN
 }
 
 func (c *conn) tryPeek(fd uintptr) bool {
-	var b [1]byte
-	for {
-		_, _, c.errno = syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
-		if c.errno != syscall.EINTR {
-			return true
-		}
-	}
-}
-
-// system reads or writes a socket that does not block. It is raw: the scheduler is not told, since there is nothing to
-// wait for, and telling it would wake the runtime's monitor thread for every request of a program that is mostly idle.
-func system(call, fd uintptr, p []byte) (int, syscall.Errno) {
-	for {
-		n, _, errno := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		if errno == 0 {
-			return int(n), 0
-		}
-		if errno != syscall.EINTR {
-			return 0, errno
-		}
-	}
+	c.errno = peek(fd)
+	return true
 }
 
 func socketError(call string, errno syscall.Errno) error {

@@ -348,9 +348,8 @@ func (c *conn) abandon(x *exchange, err error) error {
 	if c.stopped.Load() {
 		return context.Cause(c.ctx)
 	}
-	var late *TimeoutError
-	if errors.As(err, &late) {
-		return late
+	if c.late != nil {
+		return c.late
 	}
 	if written != nil {
 		if x.writer.count == 0 && x.writer.broken {
@@ -554,8 +553,11 @@ func (c *conn) abandonBody(x *exchange, err error) error {
 	if x.unwatch != nil {
 		x.unwatch()
 	}
-	if c.stopped.Load() {
+	switch {
+	case c.stopped.Load():
 		return context.Cause(c.ctx)
+	case c.late != nil:
+		return c.late
 	}
 	return err
 }
