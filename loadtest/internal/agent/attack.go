@@ -134,11 +134,7 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 			return nil, err
 		}
 	}
-	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/graphql-response+json"}}
-	for k, v := range job.Header {
-		header.Set(k, v)
-	}
-	target := vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodPost, URL: job.URL, Body: []byte(job.Body), Header: header})
+	target := targetOf(job)
 	client := newClient(job)
 	defer client.CloseIdleConnections()
 	// vegeta starts another whenever all are busy. It hands requests to its workers in turn, so many of them would only
@@ -196,6 +192,14 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 		r.Elapsed = last.Sub(p.began)
 	}
 	return r, ctx.Err()
+}
+
+func targetOf(job Job) vegeta.Targeter {
+	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/graphql-response+json"}}
+	for k, v := range job.Header {
+		header.Set(k, v)
+	}
+	return vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodPost, URL: job.URL, Body: []byte(job.Body), Header: header})
 }
 
 // judge sorts answers into right and the kinds of wrong.
@@ -266,24 +270,46 @@ func ownCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// Sender names what sends an attack's requests.
+type Sender string
+
+// The lab's own is what measures; the others are there to be measured against.
+const (
+	SenderLab    Sender = "lab"
+	SenderStock  Sender = "stock"  // the lab's agent with net/http's own transport
+	SenderVegeta Sender = "vegeta" // vegeta's attacker with its defaults, without histograms and without a look at the answers
+)
+
 // Main is the agent's program: a job on stdin, its result on stdout, exit status 0, 2 or 130.
 func Main(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
-	return program(ctx, stdin, stdout, stderr, compare, leanClient)
+	return MainAs(ctx, SenderLab, stdin, stdout, stderr, compare)
 }
 
-// MainStock is Main through net/http's own Transport, to be measured against.
-func MainStock(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
-	return program(ctx, stdin, stdout, stderr, compare, stockClient)
+// MainAs is Main with another sender.
+func MainAs(ctx context.Context, sender Sender, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
+	run := func(job Job, newClient func(Job) *http.Client) (*Result, error) {
+		defer Tune(job)()
+		return attack(ctx, job, compare, nil, newClient)
+	}
+	switch sender {
+	case SenderLab:
+		return program(ctx, stdin, stdout, stderr, func(job Job) (*Result, error) { return run(job, leanClient) })
+	case SenderStock:
+		return program(ctx, stdin, stdout, stderr, func(job Job) (*Result, error) { return run(job, stockClient) })
+	case SenderVegeta:
+		return program(ctx, stdin, stdout, stderr, func(job Job) (*Result, error) { return attackVegeta(ctx, job) })
+	}
+	fmt.Fprintf(stderr, "sender %q: expected %s, %s or %s\n", sender, SenderLab, SenderStock, SenderVegeta)
+	return 2
 }
 
-func program(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compare Compare, newClient func(Job) *http.Client) int {
+func program(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, attack func(Job) (*Result, error)) int {
 	job, err := ReadJob(stdin)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
-	defer Tune(job)()
-	result, err := attack(ctx, job, compare, nil, newClient)
+	result, err := attack(job)
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintln(stderr, err)
 		return 2

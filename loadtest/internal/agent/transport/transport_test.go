@@ -714,7 +714,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 // Whatever bytes a server sends, net/http's transport and ours make the same of them; ours also the second time, when it
-// may know the head, and where they come in two pieces. The seeds are the answers above and the corpus in testdata.
+// may know the head, and where they come in two pieces. The seeds are kinds of answers from above.
 func FuzzAnswersAreThoseOfNetHTTP(f *testing.F) {
 	for _, seed := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}more", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}",
