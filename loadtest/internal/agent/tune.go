@@ -21,7 +21,7 @@ const (
 	// That is most of what a request costs at a low rate.
 	oneProcessorRPS = 10_000
 	// oneProcessorShare is how busy it may be before the others are used too: beyond, requests wait for it.
-	oneProcessorShare = 0.6
+	oneProcessorShare = 0.8
 )
 
 // onOne is whether Tune has put the process on one of several processors.
