@@ -32,23 +32,27 @@ type profile struct {
 	form        conformance.Form
 	blocks      int
 	floorBlocks int
-	pilotWarm   time.Duration
-	pilot       time.Duration
-	warm        time.Duration
-	rate        time.Duration
-	throughput  time.Duration
+	// spares are blocks measured at the end where void trials left a pair of arms with fewer blocks than planned. Whether
+	// one is measured hangs on what is void and on whether it still fits into the budget, never on a figure.
+	spares     int
+	budget     time.Duration // from the pilot on; 0: no bound
+	pilotWarm  time.Duration
+	pilot      time.Duration
+	warm       time.Duration
+	rate       time.Duration
+	throughput time.Duration
 }
 
 // The number of blocks is fixed here, before anything is measured: eight is the least with which the exact test can
 // reject over a family of six pairs (stats.MinPairs).
 var profiles = []profile{
-	{"smoke", "shows that everything works; its figures are no evidence", false, "small", conformance.Short, 1, 1,
+	{"smoke", "shows that everything works; its figures are no evidence", false, "small", conformance.Short, 1, 1, 0, 0,
 		500 * time.Millisecond, 500 * time.Millisecond, 800 * time.Millisecond, 1500 * time.Millisecond, time.Second},
-	{"quick", "a verdict in at most ten minutes", true, "standard", conformance.Full, 8, 4,
+	{"quick", "a verdict in at most ten minutes", true, "standard", conformance.Full, 8, 4, 2, 10 * time.Minute,
 		1500 * time.Millisecond, time.Second, 2 * time.Second, 3500 * time.Millisecond, 2 * time.Second},
-	{"standard", "to be published", true, "standard", conformance.Full, 14, 6,
+	{"standard", "to be published", true, "standard", conformance.Full, 14, 6, 3, 0,
 		2 * time.Second, 2 * time.Second, 4 * time.Second, 10 * time.Second, 4 * time.Second},
-	{"nightly", "as standard, for a machine that has the night", true, "standard", conformance.Full, 16, 8,
+	{"nightly", "as standard, for a machine that has the night", true, "standard", conformance.Full, 16, 8, 4, 0,
 		2 * time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, 5 * time.Second},
 }
 
@@ -225,6 +229,7 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 	}
 	q := questions[0]
 
+	began := time.Now()
 	s.progress.start(len(arms))
 	capacity := map[string]float64{}
 	weakest := math.Inf(1)
@@ -246,10 +251,12 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 		}
 		planned = append(planned, a)
 	}
-	blocks, err := plan.Blocks(planned, p.blocks, s.run.Seed)
+	// Floors have no part in spare blocks, which come after theirs.
+	blocks, err := plan.Blocks(planned, p.blocks+p.spares, s.run.Seed)
 	if err != nil {
 		return err
 	}
+	blocks, spares := blocks[:p.blocks], blocks[p.blocks:]
 	s.run.Plan.Blocks, s.run.Plan.FloorBlocks, s.run.Plan.RateRPS, s.run.Plan.Order = p.blocks, p.floorBlocks, rate, plan.Names(blocks)
 	byName := map[string]contender.Arm{}
 	for _, arm := range arms {
@@ -262,9 +269,9 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 	s.progress.end()
 	s.progress.say("seed %d, %d blocks, %.0f requests a second for all, %s over the wire", s.run.Seed, p.blocks, rate, strings.ToUpper(q.name))
 	s.progress.start(total)
-	for b, block := range blocks {
+	measure := func(b int, block []plan.Slot) error {
 		for i, slot := range block {
-			s.progress.step("block %d of %d: %s", b+1, p.blocks, slot.Arm)
+			s.progress.step("block %d of %d: %s", b+1, len(s.run.Plan.Order), slot.Arm)
 			arm := byName[slot.Arm]
 			err := s.with(ctx, arm, q, func(subject trial.Subject) error {
 				spec := trial.Spec{
@@ -289,6 +296,32 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 				return err
 			}
 		}
+		return nil
+	}
+	blocksBegan := time.Now()
+	for b, block := range blocks {
+		if err := measure(b, block); err != nil {
+			return err
+		}
+	}
+	each := time.Since(blocksBegan) / time.Duration(max(1, total))
+	for k, block := range spares {
+		if claims.LeastBlocks(s.run.Trials) >= p.blocks {
+			break
+		}
+		if p.budget > 0 && time.Since(began)+each*time.Duration(len(block)) > p.budget {
+			s.warn("Void trials left a pair of arms with fewer than %d blocks, and another block would have taken longer than the %v that this profile may take.", p.blocks, p.budget)
+			break
+		}
+		s.progress.say("a spare block: void trials left a pair of arms with fewer than %d blocks", p.blocks)
+		s.progress.start(len(block))
+		s.run.Plan.Order = append(s.run.Plan.Order, plan.Names([][]plan.Slot{block})...)
+		if err := measure(p.blocks+k, block); err != nil {
+			return err
+		}
+	}
+	if n := len(s.run.Plan.Order) - p.blocks; n > 0 {
+		s.warn("Void trials left a pair of arms with fewer than %d blocks; measured at the end for that: %s.", p.blocks, summary.Plural(n, "spare block"))
 	}
 	return nil
 }

@@ -33,14 +33,7 @@ const metricCPU = "cpu_us_per_request"
 // Holm's correction is those pairs. It holds where the corrected p is below 0.05 and the effect is beyond what
 // identical arms (A/A) differ by; it never is contradicted, since a difference not found is not equality.
 func Library(trials []record.Trial) []record.Verdict {
-	var arms []string
-	tier := map[string]string{}
-	for _, t := range trials {
-		if _, ok := tier[t.Arm]; !ok && t.Tier == "mainstream" {
-			arms = append(arms, t.Arm)
-		}
-		tier[t.Arm] = t.Tier
-	}
+	arms := mainstream(trials)
 	values := cpuByBlock(trials)
 	noise, noiseErr := stats.NoiseFloor(sameArm(trials))
 	var verdicts []record.Verdict
@@ -87,6 +80,35 @@ func Library(trials []record.Trial) []record.Verdict {
 		}
 	}
 	return verdicts
+}
+
+// LeastBlocks is the smallest number of blocks that any pair of mainstream arms has both of, void trials left out.
+func LeastBlocks(trials []record.Trial) int {
+	values := cpuByBlock(trials)
+	arms := mainstream(trials)
+	least := math.MaxInt
+	for i, a := range arms {
+		for _, b := range arms[i+1:] {
+			both := 0
+			for block := range values[a] {
+				if _, ok := values[b][block]; ok {
+					both++
+				}
+			}
+			least = min(least, both)
+		}
+	}
+	return least
+}
+
+func mainstream(trials []record.Trial) []string {
+	var arms []string
+	for _, t := range trials {
+		if t.Tier == "mainstream" && !slices.Contains(arms, t.Arm) {
+			arms = append(arms, t.Arm)
+		}
+	}
+	return arms
 }
 
 func blocksText(n int) string {
