@@ -62,6 +62,10 @@ doctor: build-loadtest ## Say what this machine can do, and what to do about wha
 bench-servers: build ## CPU per request of every arm beside its floor, over the headline operations
 	$(LOADTEST) bench-servers $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
 
+.PHONY: bench-agent
+bench-agent: build-loadtest ## CPU per request and punctuality of the load generator, beside others
+	$(LOADTEST) bench-agent $(call flag,seed,$(SEED))
+
 .PHONY: test
 test: build test-go test-node test-rust test-loadtest test-conformance ## Run all tests
 

@@ -224,7 +224,9 @@ func attack(ctx context.Context, job agent.Job, target, operation string, folder
 	write, writeErr := agent.VegetaResults(buffer, operation)
 	live := newLive(job, newProgress(s.Err))
 	began := time.Now().UTC()
+	restore := agent.Tune(job)
 	result, err := agent.AttackWatched(ctx, job, compareJSON, func(h agent.Hit) { write(h); live.hit(h) })
+	restore()
 	live.end()
 	if closed := errors.Join(writeErr(), buffer.Flush(), hits.Close()); closed != nil {
 		err = errors.Join(err, fmt.Errorf("attack.vegeta: %w", closed))

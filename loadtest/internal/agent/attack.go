@@ -8,13 +8,14 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 	"golang.org/x/sys/unix"
+
+	"lab/loadtest/internal/agent/transport"
 )
 
 // Compare tells whether an answer is the one expected; nil is yes.
@@ -25,6 +26,7 @@ type Compare func(expected, got []byte) error
 type pacer struct {
 	schedule *Schedule // nil: a closed loop
 	duration time.Duration
+	alarm    *alarm
 	once     sync.Once
 	began    time.Time
 
@@ -38,11 +40,7 @@ const grace = 100 * time.Millisecond
 
 // Pace implements vegeta.Pacer. It sleeps by itself, since Go's timers wake in steps of a millisecond.
 func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
-	p.once.Do(func() {
-		runtime.LockOSThread()
-		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-		p.began = time.Now().Add(-elapsed)
-	})
+	p.once.Do(func() { p.began = time.Now().Add(-elapsed) })
 	if p.schedule == nil {
 		return 0, elapsed >= p.duration
 	}
@@ -53,10 +51,7 @@ func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
 	p.mu.Lock()
 	p.intended[hits] = at
 	p.mu.Unlock()
-	for wait := at - time.Since(p.began); wait > 0; wait = at - time.Since(p.began) {
-		t := unix.NsecToTimespec(int64(wait))
-		_ = unix.Nanosleep(&t, nil)
-	}
+	p.alarm.sleepUntil(p.began, at)
 	return 0, false
 }
 
@@ -88,13 +83,50 @@ func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
 
 // AttackWatched is Attack, told hit by hit.
 func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (*Result, error) {
+	return attack(ctx, job, compare, watch, leanClient)
+}
+
+func leanClient(job Job) *http.Client {
+	return &http.Client{
+		// The time limit is the transport's: http.Client's own costs a goroutine and a timer for each request.
+		Transport: &transport.Transport{
+			Timeout: job.Timeout, MaxIdle: idle(job), MaxHeaderBytes: maxHeaderBytes,
+			ShareHeaders: true, // nobody here looks at them
+		},
+		CheckRedirect: useLastResponse,
+	}
+}
+
+func stockClient(job Job) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext:            (&net.Dialer{Timeout: job.Timeout}).DialContext,
+			MaxIdleConns:           idle(job),
+			MaxIdleConnsPerHost:    idle(job),
+			MaxResponseHeaderBytes: maxHeaderBytes,
+			DisableCompression:     true,
+		},
+		Timeout: job.Timeout, CheckRedirect: useLastResponse,
+	}
+}
+
+// maxHeaderBytes bounds what a target can make the agent keep of the head of an answer.
+const maxHeaderBytes = 1 << 20
+
+func useLastResponse(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClient func(Job) *http.Client) (*Result, error) {
 	if err := job.Check(); err != nil {
 		return nil, err
 	}
-	p := &pacer{duration: job.Duration, intended: map[uint64]time.Duration{}}
+	alarm, err := newAlarm()
+	if err != nil {
+		return nil, err
+	}
+	defer alarm.close()
+	p := &pacer{duration: job.Duration, alarm: alarm, intended: map[uint64]time.Duration{}}
 	var offered uint64
 	if !job.Closed {
-		var err error
 		if offered, err = CountWithin(job.Arrival, job.RPS, job.Seed, job.Duration); err != nil {
 			return nil, err
 		}
@@ -102,26 +134,18 @@ func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (
 			return nil, err
 		}
 	}
-	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/graphql-response+json"}}
-	for k, v := range job.Header {
-		header.Set(k, v)
-	}
-	target := vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodPost, URL: job.URL, Body: []byte(job.Body), Header: header})
-	transport := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: job.Timeout}).DialContext,
-		MaxIdleConns:        int(job.MaxInFlight),
-		MaxIdleConnsPerHost: int(job.MaxInFlight),
-		DisableCompression:  true,
-	}
-	defer transport.CloseIdleConnections()
-	workers := min(16, job.MaxInFlight)
+	target := targetOf(job)
+	client := newClient(job)
+	defer client.CloseIdleConnections()
+	// vegeta starts another whenever all are busy. It hands requests to its workers in turn, so many of them would only
+	// keep many stacks and connections cold.
+	workers := min(2, job.MaxInFlight)
 	if job.Closed {
 		workers = job.MaxInFlight
 	}
 	// A new attacker per attack: a used one stops early.
 	attacker := vegeta.NewAttacker(
-		vegeta.Client(&http.Client{Transport: transport, Timeout: job.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
-		vegeta.Workers(workers), vegeta.MaxWorkers(job.MaxInFlight),
+		vegeta.Client(client), vegeta.Workers(workers), vegeta.MaxWorkers(job.MaxInFlight),
 	)
 	r := &Result{Offered: offered, Service: newHistogram(), SendLag: newHistogram()}
 	for range int((job.Duration + time.Second - 1) / time.Second) {
@@ -131,11 +155,13 @@ func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (
 	stop := context.AfterFunc(ctx, func() { attacker.Stop() })
 	defer stop()
 	before := ownCPU()
+	var enough gauge
 	var last time.Time
 	for hit := range attacker.Attack(target, p, 0, "") { // the pacer ends it
 
 		intended := p.take(hit.Seq, hit.Timestamp)
 		lag := hit.Timestamp.Sub(p.began) - intended
+		enough.look(hit.Timestamp)
 		r.Sent++
 		r.Seconds[min(max(int(intended/time.Second), 0), len(r.Seconds)-1)].record(lag + hit.Latency)
 		r.Service.record(hit.Latency)
@@ -166,6 +192,14 @@ func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (
 		r.Elapsed = last.Sub(p.began)
 	}
 	return r, ctx.Err()
+}
+
+func targetOf(job Job) vegeta.Targeter {
+	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/graphql-response+json"}}
+	for k, v := range job.Header {
+		header.Set(k, v)
+	}
+	return vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodPost, URL: job.URL, Body: []byte(job.Body), Header: header})
 }
 
 // judge sorts answers into right and the kinds of wrong.
@@ -236,14 +270,46 @@ func ownCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// Sender names what sends an attack's requests.
+type Sender string
+
+// The lab's own is what measures; the others are there to be measured against.
+const (
+	SenderLab    Sender = "lab"
+	SenderStock  Sender = "stock"  // the lab's agent with net/http's own transport
+	SenderVegeta Sender = "vegeta" // vegeta's attacker with its defaults, without histograms and without a look at the answers
+)
+
 // Main is the agent's program: a job on stdin, its result on stdout, exit status 0, 2 or 130.
 func Main(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
+	return MainAs(ctx, SenderLab, stdin, stdout, stderr, compare)
+}
+
+// MainAs is Main with another sender.
+func MainAs(ctx context.Context, sender Sender, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
+	run := func(job Job, newClient func(Job) *http.Client) (*Result, error) {
+		defer Tune(job)()
+		return attack(ctx, job, compare, nil, newClient)
+	}
+	switch sender {
+	case SenderLab:
+		return program(ctx, stdin, stdout, stderr, func(job Job) (*Result, error) { return run(job, leanClient) })
+	case SenderStock:
+		return program(ctx, stdin, stdout, stderr, func(job Job) (*Result, error) { return run(job, stockClient) })
+	case SenderVegeta:
+		return program(ctx, stdin, stdout, stderr, func(job Job) (*Result, error) { return attackVegeta(ctx, job) })
+	}
+	fmt.Fprintf(stderr, "sender %q: expected %s, %s or %s\n", sender, SenderLab, SenderStock, SenderVegeta)
+	return 2
+}
+
+func program(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, attack func(Job) (*Result, error)) int {
 	job, err := ReadJob(stdin)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
-	result, err := Attack(ctx, job, compare)
+	result, err := attack(job)
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintln(stderr, err)
 		return 2
