@@ -77,64 +77,10 @@ func (c *conn) prepare(req *http.Request) (bool, error) {
 			return false, nil
 		}
 	}
-	host := req.Host
-	if host == "" {
-		host = req.URL.Host
-	}
-	if req.Close || len(req.TransferEncoding) > 0 || req.Trailer != nil || req.Method == http.MethodConnect || req.URL.Opaque != "" || !isPlainHost(host) {
+	b, _, ok := appendPlainHead(c.out[:0], req, length)
+	if !ok {
 		return false, nil
 	}
-	if len(req.Header) > plainFields {
-		return false, nil
-	}
-	if _, waits := req.Header["Expect"]; waits {
-		return false, nil
-	}
-	target := req.URL.RequestURI()
-	if !isFieldValue(target) || strings.IndexByte(target, '\t') >= 0 || strings.IndexByte(target, ' ') >= 0 {
-		return false, nil
-	}
-	method := req.Method
-	if method == "" {
-		method = http.MethodGet
-	}
-	b := append(c.out[:0], method...)
-	b = append(b, ' ')
-	b = append(b, target...)
-	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = append(b, host...)
-	b = append(b, "\r\n"...)
-	agent := "Go-http-client/1.1"
-	if given, ok := req.Header["User-Agent"]; ok {
-		agent = ""
-		if len(given) > 0 {
-			agent = given[0]
-		}
-	}
-	if agent != "" {
-		b = appendField(b, "User-Agent", agent)
-	}
-	if length > 0 || method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
-		b = append(b, "Content-Length: "...)
-		b = strconv.AppendInt(b, length, 10)
-		b = append(b, "\r\n"...)
-	}
-	var names [plainFields]string
-	fields := names[:0]
-	for name := range req.Header {
-		switch name {
-		case "Host", "User-Agent", "Content-Length", "Transfer-Encoding", "Trailer":
-			continue // not taken from here by net/http either
-		}
-		fields = append(fields, name)
-	}
-	slices.Sort(fields)
-	for _, name := range fields {
-		for _, v := range req.Header[name] {
-			b = appendField(b, name, v)
-		}
-	}
-	b = append(b, "\r\n"...)
 	c.out = b
 	if len(b)+int(length) > plainLimitBytes {
 		return false, nil
@@ -162,6 +108,76 @@ func (c *conn) prepare(req *http.Request) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// appendPlainHead appends the head of a request whose body has length bytes, and tells where in it the digits of the
+// length end, 0 where it says none. false: something about the request is unusual.
+func appendPlainHead(b []byte, req *http.Request, length int64) (head []byte, digitsEnd int, ok bool) {
+	host := req.Host
+	if host == "" {
+		host = req.URL.Host
+	}
+	if req.Close || len(req.TransferEncoding) > 0 || req.Trailer != nil || req.Method == http.MethodConnect || req.URL.Opaque != "" || !isPlainHost(host) {
+		return b, 0, false
+	}
+	if len(req.Header) > plainFields {
+		return b, 0, false
+	}
+	if _, waits := req.Header["Expect"]; waits {
+		return b, 0, false
+	}
+	target := req.URL.RequestURI()
+	if !isFieldValue(target) || strings.IndexByte(target, '\t') >= 0 || strings.IndexByte(target, ' ') >= 0 {
+		return b, 0, false
+	}
+	method := req.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	b = append(b, method...)
+	b = append(b, ' ')
+	b = append(b, target...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, host...)
+	b = append(b, "\r\n"...)
+	agent := "Go-http-client/1.1"
+	if given, ok := req.Header["User-Agent"]; ok {
+		agent = ""
+		if len(given) > 0 {
+			agent = given[0]
+		}
+	}
+	if agent != "" {
+		b = appendField(b, "User-Agent", agent)
+	}
+	if length > 0 || alwaysHasLength(method) {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, length, 10)
+		digitsEnd = len(b)
+		b = append(b, "\r\n"...)
+	}
+	var names [plainFields]string
+	fields := names[:0]
+	for name := range req.Header {
+		switch name {
+		case "Host", "User-Agent", "Content-Length", "Transfer-Encoding", "Trailer":
+			continue // not taken from here by net/http either
+		}
+		fields = append(fields, name)
+	}
+	slices.Sort(fields)
+	for _, name := range fields {
+		for _, v := range req.Header[name] {
+			b = appendField(b, name, v)
+		}
+	}
+	b = append(b, "\r\n"...)
+	return b, digitsEnd, true
+}
+
+// alwaysHasLength tells whether net/http says the length of a body even where it is 0.
+func alwaysHasLength(method string) bool {
+	return method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch
 }
 
 // plainFields is how many header fields a plain request may have.

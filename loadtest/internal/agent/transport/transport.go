@@ -7,6 +7,7 @@
 //   - A request whose body is small and in memory is one write from a buffer of the connection's.
 //   - The time limit is the socket's read deadline, armed once in a while and not once a request (see conn.arm); no
 //     context and no timer are made.
+//   - A request that is sent again and again is prepared once (see Prepared), so nothing builds and clones headers for it.
 //   - An answer whose head has the same bytes as the one before is not parsed again (see memo).
 //
 // What makes it right: whatever is not such a request or such an answer is written and parsed by net/http's own code
@@ -114,11 +115,16 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
+	return t.roundTrip(req, req, address(req.URL), nil)
+}
+
+// roundTrip answers what was asked by sending req, a checked request: itself or, as the prepared bytes, another.
+func (t *Transport) roundTrip(asked, req *http.Request, at string, prepared *Prepared) (*http.Response, error) {
 	var deadline time.Time
 	if t.Timeout > 0 {
 		deadline = time.Now().Add(t.Timeout)
 	}
-	ctx, at := req.Context(), address(req.URL)
+	ctx := asked.Context()
 	var out []byte // the request, once it has been put into one buffer
 	for attempt := req; ; {
 		if ctx.Err() != nil {
@@ -130,16 +136,21 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			closeBody(attempt)
 			return nil, err
 		}
-		plain := out != nil
-		if plain {
+		plain := out != nil || prepared != nil
+		switch {
+		case out != nil:
 			c.out = append(c.out[:0], out...)
-		} else if plain, err = c.prepare(attempt); err != nil {
-			t.put(c)
-			return nil, err
+		case prepared != nil:
+			c.out = prepared.appendTo(c.out[:0], asked)
+		default:
+			if plain, err = c.prepare(attempt); err != nil {
+				t.put(c)
+				return nil, err
+			}
 		}
 		resp, err := c.roundTrip(ctx, attempt, deadline, plain)
 		if err == nil {
-			resp.Request = req
+			resp.Request = asked
 			return resp, nil
 		}
 		if !shouldRetry(c.reused, attempt, err) {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -725,6 +726,8 @@ func FuzzAnswersAreThoseOfNetHTTP(f *testing.F) {
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 200 OK\nX: a\n b\n\nbody", "HTTP/1.1 200 OK\r\n X: y\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}", "HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1  200 OK\r\n\r\n", "HTTP/1.1 200\r\n\r\n",
+		"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}", "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/2.0 099 \r\n\r\n", "HTTP/1.1 200 OK\r\n: x\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", readBufferBytes) + "\r\nContent-Length: 2\r\n\r\n{}",
 		"HTTP/1.1 200 OK\r\ncontent-length: 2 \r\nX:\r\nx: y\r\n\r\n{}", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n", "HTTP/1.1 099 Odd\r\nContent-Length: 2\r\n\r\n{}",
 	} {
 		f.Add([]byte(seed), false, uint16(0))
@@ -767,4 +770,82 @@ func FuzzAnswersAreThoseOfNetHTTP(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A prepared request has the bytes that net/http writes for the same request, whatever body it is given, also on a
+// connection that the server has ended while it was idle.
+func TestPreparedRequestsAreThoseOfNetHTTP(t *testing.T) {
+	bodies := []string{`{"query":"{a}"}`, "", strings.Repeat("x", 9), strings.Repeat("y", 10), strings.Repeat("z", 2*plainLimitBytes), "1"}
+	var got []string
+	ended := make(chan bool, len(bodies))
+	url, _ := serve(t, func(s *session) {
+		for range 2 {
+			var raw bytes.Buffer
+			s.in = bufio.NewReader(io.TeeReader(s.Conn, &raw))
+			if s.request() == nil {
+				return
+			}
+			got = append(got, raw.String())
+			s.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+		}
+		_ = s.Close()
+		ended <- true
+	})
+	head := request(http.MethodPost, url+"/graphql?x=y", nil)
+	head.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"a", "b"}, "Z": {""}}
+	rt := lean(time.Minute)
+	p, err := rt.Prepare(head, func(asked *http.Request) []byte {
+		i, _ := strconv.Atoi(asked.Header.Get("I"))
+		return []byte(bodies[i])
+	})
+	require.NoError(t, err)
+	var want []string
+	for i, body := range bodies {
+		theirs := request(http.MethodPost, url+"/graphql?x=y", strings.NewReader(body))
+		theirs.Header = head.Header
+		var raw bytes.Buffer
+		require.NoError(t, theirs.Write(&raw))
+		want = append(want, raw.String())
+
+		asked := request(http.MethodGet, "http://elsewhere/", strings.NewReader("what is asked does not count"))
+		asked.Header.Set("I", strconv.Itoa(i))
+		closed := false
+		asked.Body = closing{asked.Body, &closed}
+		resp, err := p.RoundTrip(asked)
+		require.NoError(t, err)
+		assert.Same(t, asked, resp.Request)
+		assert.True(t, closed)
+		_, err = io.Copy(io.Discard, resp.Body)
+		require.NoError(t, err)
+		if i%2 == 1 {
+			<-ended
+		}
+	}
+	p.CloseIdleConnections()
+	assert.Equal(t, want, got)
+
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	_, err = p.RoundTrip(get(url).WithContext(ctx))
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestWhatCannotBePreparedSaysSo(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(r *http.Request)
+		says  string
+	}{
+		"a body":       {func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("x")) }, "bodies"},
+		"another verb": {func(r *http.Request) { r.Method = http.MethodGet }, "GET"},
+		"scheme":       {func(r *http.Request) { r.URL.Scheme = "ftp" }, "ftp"},
+		"many fields":  {func(r *http.Request) { manyFields(r.Header) }, "unusual"},
+		"expect":       {func(r *http.Request) { r.Header.Set("Expect", "100-continue") }, "unusual"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := request(http.MethodPost, "http://127.0.0.1:1/", nil)
+			c.spoil(r)
+			_, err := lean(time.Minute).Prepare(r, func(*http.Request) []byte { return nil })
+			require.ErrorContains(t, err, c.says)
+		})
+	}
 }
