@@ -41,38 +41,51 @@ const (
 
 // generator is one of those that are compared.
 type generator struct {
-	name   string
-	sender agent.Sender // empty: wrk
+	name       string
+	sender     agent.Sender // empty: wrk
+	processors int          // 0: as the agent has it
 }
 
-var generators = []generator{
-	{"lab's agent", agent.SenderLab},
-	{"lab's agent, net/http's transport", agent.SenderStock},
-	{"vegeta's own attacker", agent.SenderVegeta},
+// findGenerators are those with a schedule to keep. Whether one processor sends later than several is looked at where
+// there are several.
+func findGenerators(cpus int) []generator {
+	out := []generator{
+		{"lab's agent", agent.SenderLab, 0},
+		{"lab's agent, net/http's transport", agent.SenderStock, 0},
+		{"vegeta's own attacker", agent.SenderVegeta, 0},
+	}
+	if cpus > 1 {
+		out = append(out, generator{"lab's agent on 1 processor", agent.SenderLab, 1}, generator{"lab's agent on 2 processors", agent.SenderLab, 2})
+	}
+	return out
 }
 
 // agentFigure is what one generator cost at one rate, one value a round.
 type agentFigure struct {
-	Generator  string    `json:"generator"`
-	RPS        float64   `json:"offered_rps"` // 0: a closed loop
-	CPUUs      []float64 `json:"cpu_us_per_request"`
-	StockRatio []float64 `json:"stock_ratio"` // CPU over that of the agent with net/http's transport in the same round
-	LagP99Us   []float64 `json:"send_lag_p99_us"`
-	SentRPS    []float64 `json:"sent_rps"`
-	Unsent     uint64    `json:"unsent"`
-	Failed     uint64    `json:"failed"`
+	Generator string    `json:"generator"`
+	RPS       float64   `json:"offered_rps"` // 0: a closed loop
+	CPUUs     []float64 `json:"cpu_us_per_request"`
+	// CPU over that of another in the same round: of vegeta's own attacker, and of the agent with net/http's transport.
+	VegetaRatio []float64 `json:"vegeta_ratio"`
+	StockRatio  []float64 `json:"stock_ratio"`
+	LagP99Us    []float64 `json:"send_lag_p99_us"`
+	LagP999Us   []float64 `json:"send_lag_p999_us"`
+	SentRPS     []float64 `json:"sent_rps"`
+	Unsent      uint64    `json:"unsent"`
+	Failed      uint64    `json:"failed"`
 }
 
-// agentCapacity is between which rates a generator begins to send late.
+// agentCapacity has, for each round, between which rates a generator begins to send late.
 type agentCapacity struct {
-	Generator string  `json:"generator"`
-	KeptRPS   float64 `json:"kept_rps"` // 0: not even the lowest
-	LateRPS   float64 `json:"late_rps"` // 0: kept the highest
+	Generator string    `json:"generator"`
+	KeptRPS   []float64 `json:"kept_rps"` // 0: not even the lowest
+	LateRPS   []float64 `json:"late_rps"` // 0: kept the highest
 }
 
 // agentBench is the whole outcome.
 type agentBench struct {
 	Rounds     int             `json:"rounds"`
+	Searches   int             `json:"search_rounds"`
 	DurationNS time.Duration   `json:"duration_ns"`
 	Seed       uint64          `json:"seed"`
 	CPUModel   string          `json:"cpu_model"`
@@ -90,7 +103,7 @@ type agentBencher struct {
 	duration time.Duration
 	rates    []float64
 	seed     uint64
-	capacity bool
+	searches int // rounds of the search for the highest rate
 	progress *progress
 	address  string // of the null server
 }
@@ -101,15 +114,15 @@ func benchAgentMain(ctx context.Context, args []string, s streams) int {
 	rounds := f.Int("rounds", benchRounds, "`N` rounds, each with every generator once at every rate")
 	duration := f.Duration("duration", 2*time.Second, "`TIME` of each measurement")
 	rates := f.String("rates", "2000,8000", "`RPS,…` at which CPU and send lag are measured")
-	capacity := f.Bool("capacity", true, "search the highest rate at which send lag p99 stays under 1 ms")
+	searches := f.Int("search-rounds", 3, "`N` rounds of the search for the highest rate at which send lag p99 stays under 1 ms")
 	seed := f.Uint64("seed", 0, "`N` for the order (default: a new one, printed)")
 	asJSON := f.Bool("json", false, "print JSON instead of a table")
 	if code, ok := parse(f, args, s); !ok {
 		return code
 	}
-	b := &agentBencher{rounds: *rounds, duration: *duration, seed: *seed, capacity: *capacity, progress: newProgress(s.Err)}
-	if *rounds < 1 || *duration <= 0 {
-		return fail(ctx, s, "bench-agent", errors.New("--rounds and --duration must be positive"))
+	b := &agentBencher{rounds: *rounds, duration: *duration, seed: *seed, searches: *searches, progress: newProgress(s.Err)}
+	if *rounds < 1 || *duration <= 0 || *searches < 0 {
+		return fail(ctx, s, "bench-agent", errors.New("--rounds and --duration must be positive, --search-rounds not negative"))
 	}
 	for text := range strings.SplitSeq(*rates, ",") {
 		rate, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
@@ -147,7 +160,7 @@ func benchAgentMain(ctx context.Context, args []string, s streams) int {
 }
 
 func (b *agentBencher) run(ctx context.Context) (agentBench, error) {
-	out := agentBench{Rounds: b.rounds, DurationNS: b.duration, Seed: b.seed, CPUModel: host.CPUModel(), CPUs: runtime.NumCPU(), Notes: []string{}}
+	out := agentBench{Rounds: b.rounds, Searches: b.searches, DurationNS: b.duration, Seed: b.seed, CPUModel: host.CPUModel(), CPUs: runtime.NumCPU(), Notes: []string{}}
 	stop, err := b.startNull(ctx)
 	if err != nil {
 		return out, err
@@ -157,6 +170,7 @@ func (b *agentBencher) run(ctx context.Context) (agentBench, error) {
 		generator
 		rps float64
 	}
+	generators := findGenerators(out.CPUs)
 	var slots []slot
 	index := map[string]int{}
 	for _, rps := range b.rates {
@@ -178,7 +192,7 @@ func (b *agentBencher) run(ctx context.Context) (agentBench, error) {
 	b.progress.start(b.rounds * len(slots))
 	for round := range b.rounds {
 		order.Shuffle(len(slots), func(i, j int) { slots[i], slots[j] = slots[j], slots[i] })
-		stock, mine := map[float64]float64{}, map[int]float64{}
+		stock, vegeta, mine := map[float64]float64{}, map[float64]float64{}, map[int]float64{}
 		for _, s := range slots {
 			b.progress.step("round %d of %d: %s, %s", round+1, b.rounds, s.name, rateText(s.rps))
 			f := &out.Figures[index[key(s)]]
@@ -190,81 +204,95 @@ func (b *agentBencher) run(ctx context.Context) (agentBench, error) {
 				f.CPUUs, f.SentRPS = append(f.CPUUs, cpuUs), append(f.SentRPS, rps)
 				continue
 			}
-			r, err := b.attack(ctx, s.sender, s.rps)
+			r, err := b.attack(ctx, s.generator, s.rps)
 			if err != nil {
 				return out, err
 			}
 			cpuUs := r.CPUSeconds * 1e6 / float64(r.Sent)
 			f.CPUUs = append(f.CPUUs, cpuUs)
-			f.LagP99Us = append(f.LagP99Us, float64(r.SendLag.ValueAtQuantile(99))/1e3)
+			lag := r.SendLag()
+			f.LagP99Us = append(f.LagP99Us, float64(lag.ValueAtQuantile(99))/1e3)
+			f.LagP999Us = append(f.LagP999Us, float64(lag.ValueAtQuantile(99.9))/1e3)
 			f.SentRPS = append(f.SentRPS, float64(r.Sent)/max(r.Elapsed, b.duration).Seconds())
 			f.Unsent += r.Unsent
 			f.Failed += r.FailedBy.Total()
 			mine[index[key(s)]] = cpuUs
-			if s.sender == agent.SenderStock {
+			switch s.sender {
+			case agent.SenderStock:
 				stock[s.rps] = cpuUs
+			case agent.SenderVegeta:
+				vegeta[s.rps] = cpuUs
 			}
 		}
 		for i, cpuUs := range mine {
 			f := &out.Figures[i]
 			f.StockRatio = append(f.StockRatio, cpuUs/stock[f.RPS])
+			f.VegetaRatio = append(f.VegetaRatio, cpuUs/vegeta[f.RPS])
 		}
 	}
-	if b.capacity {
-		for _, g := range generators {
-			c, err := b.search(g.name, func(rps float64) (bool, error) {
-				b.progress.line("highest rate of %s: %s", g.name, rateText(rps))
-				return b.keeps(ctx, g.sender, rps)
+	if b.searches == 0 {
+		return out, nil
+	}
+	for _, g := range generators {
+		out.Capacities = append(out.Capacities, agentCapacity{Generator: g.name})
+	}
+	for round := range b.searches {
+		for _, i := range order.Perm(len(generators)) {
+			g := generators[i]
+			kept, late, err := search(func(rps float64) (bool, error) {
+				b.progress.line("search %d of %d, highest rate of %s: %s", round+1, b.searches, g.name, rateText(rps))
+				return b.keeps(ctx, g, rps)
 			})
 			if err != nil {
 				return out, err
 			}
-			out.Capacities = append(out.Capacities, c)
+			c := &out.Capacities[i]
+			c.KeptRPS, c.LateRPS = append(c.KeptRPS, kept), append(c.LateRPS, late)
 		}
 	}
 	return out, nil
 }
 
-// search doubles the rate until it is not kept, then halves the way between (as Nighthawk's step controller does).
-func (b *agentBencher) search(name string, keeps func(rps float64) (bool, error)) (agentCapacity, error) {
-	c := agentCapacity{Generator: name}
+// search doubles the rate until it is not kept, then halves the way between (as Nighthawk's step controller does). kept
+// is 0 where the lowest rate was not kept, late where the highest was.
+func search(keeps func(rps float64) (bool, error)) (kept, late float64, err error) {
 	for rps := float64(lowestRPS); ; rps *= 2 {
 		if rps > highestRPS {
-			return c, nil
+			return kept, 0, nil
 		}
 		ok, err := keeps(rps)
 		if err != nil {
-			return c, err
+			return 0, 0, err
 		}
 		if !ok {
-			c.LateRPS = rps
+			late = rps
 			break
 		}
-		c.KeptRPS = rps
+		kept = rps
 	}
-	for c.KeptRPS > 0 && c.LateRPS > c.KeptRPS*(1+capacityShare) {
-		middle := (c.KeptRPS + c.LateRPS) / 2
+	for kept > 0 && late > kept*(1+capacityShare) {
+		middle := (kept + late) / 2
 		ok, err := keeps(middle)
 		if err != nil {
-			return c, err
+			return 0, 0, err
 		}
 		if ok {
-			c.KeptRPS = middle
+			kept = middle
 		} else {
-			c.LateRPS = middle
+			late = middle
 		}
 	}
-	return c, nil
+	return kept, late, nil
 }
 
 // keeps tells whether a generator keeps a rate at one of two tries: a hiccup of the machine is not its fault.
-func (b *agentBencher) keeps(ctx context.Context, sender agent.Sender, rps float64) (bool, error) {
+func (b *agentBencher) keeps(ctx context.Context, g generator, rps float64) (bool, error) {
 	for range 2 {
-		r, err := b.attack(ctx, sender, rps)
+		r, err := b.attack(ctx, g, rps)
 		if err != nil {
 			return false, err
 		}
-		if r.SendLag.ValueAtQuantile(99) < int64(lagLimit) && r.Unsent == 0 && r.FailedBy.Total() == 0 {
+		if r.SendLag().ValueAtQuantile(99) < int64(lagLimit) && r.Unsent == 0 && r.FailedBy.Total() == 0 {
 			return true, nil
 		}
 	}
@@ -272,27 +300,27 @@ func (b *agentBencher) keeps(ctx context.Context, sender agent.Sender, rps float
 }
 
 // attack runs this program's hidden command agent.
-func (b *agentBencher) attack(ctx context.Context, sender agent.Sender, rps float64) (*agent.Result, error) {
+func (b *agentBencher) attack(ctx context.Context, g generator, rps float64) (*agent.Result, error) {
 	job, err := json.Marshal(agent.Job{
 		URL: "http://" + b.address + "/graphql", Body: nullQuestion, Expected: nullAnswer, RPS: rps, Duration: b.duration,
 		Arrival: agent.Constant, // vegeta's own knows no other that could be compared
-		Seed:    b.seed, MaxInFlight: 256, Timeout: requestTimeout,
+		Seed:    b.seed, MaxInFlight: 256, Timeout: requestTimeout, Processors: g.processors,
 	})
 	if err != nil {
 		return nil, err
 	}
 	var out, errs bytes.Buffer
-	c := exec.CommandContext(ctx, b.binary, "agent", "--sender", string(sender))
+	c := exec.CommandContext(ctx, b.binary, "agent", "--sender", string(g.sender))
 	c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(job), &out, &errs
 	if err := c.Run(); err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", sender, err, strings.TrimSpace(errs.String()))
+		return nil, fmt.Errorf("%s: %w: %s", g.name, err, strings.TrimSpace(errs.String()))
 	}
 	r := &agent.Result{}
 	if err := json.Unmarshal(out.Bytes(), r); err != nil {
-		return nil, fmt.Errorf("%s: %w", sender, err)
+		return nil, fmt.Errorf("%s: %w", g.name, err)
 	}
 	if r.Sent == 0 {
-		return nil, fmt.Errorf("%s: nothing was sent", sender)
+		return nil, fmt.Errorf("%s: nothing was sent", g.name)
 	}
 	return r, nil
 }
@@ -419,23 +447,24 @@ func rateText(rps float64) string {
 
 func agentBenchText(b agentBench) string {
 	var t strings.Builder
-	fmt.Fprintf(&t, "What load costs its generator, against a server that answers at once: median of %d interleaved rounds of %v (least–most).\nCPU is user + system of the generator; ÷: against the agent with net/http's transport in the same round; %s, %d CPUs, seed %d.\n",
+	fmt.Fprintf(&t, "What load costs its generator, against a server that answers at once: median of %d interleaved rounds of %v (least–most).\nCPU is user + system of the generator; ÷ vegeta: against vegeta's own attacker in the same round, ÷ net/http: against the\nlab's agent with net/http's transport. %s, %d CPUs, seed %d, constant arrivals.\n",
 		b.Rounds, b.DurationNS, b.CPUModel, b.CPUs, b.Seed)
 	if b.Rounds < benchRounds {
-		fmt.Fprintf(&t, "Fewer than %d rounds are for trying out: the interval is no 95 %% interval of the median.\n", benchRounds)
+		fmt.Fprintf(&t, "Fewer than %d rounds are for trying out.\n", benchRounds)
 	}
 	t.WriteString("\n")
 	w := tabwriter.NewWriter(&t, 0, 0, 2, ' ', 0)
-	fmt.Fprint(w, "rate\tgenerator\tCPU µs/request\t÷\tsend lag p99, µs\tsent/s\tunsent\tfailed\n")
+	fmt.Fprint(w, "rate\tgenerator\tCPU µs/request\t÷ vegeta\t÷ net/http\tsend lag p99, µs\tp99.9, µs\tsent/s\tunsent\tfailed\n")
 	for _, f := range b.Figures {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", rateText(f.RPS), f.Generator, spreadText(f.CPUUs, 1), spreadText(f.StockRatio, 2), spreadText(f.LagP99Us, 0), spreadText(f.SentRPS, 0), f.Unsent, f.Failed)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", rateText(f.RPS), f.Generator, spreadText(f.CPUUs, 1), spreadText(f.VegetaRatio, 2), spreadText(f.StockRatio, 2),
+			spreadText(f.LagP99Us, 0), spreadText(f.LagP999Us, 0), spreadText(f.SentRPS, 0), f.Unsent, f.Failed)
 	}
 	_ = w.Flush()
 	if len(b.Capacities) > 0 {
-		fmt.Fprintf(&t, "\nHighest rate with a send lag p99 under %v, nothing unsent and nothing failed, at one of two tries:\n", lagLimit)
+		fmt.Fprintf(&t, "\nHighest rate with a send lag p99 under %v, nothing unsent and nothing failed, at one of two tries, to within %.0f %%:\nmedian of %d interleaved rounds (least–most); 0: not even %d/s; the search ends at %d/s.\n", lagLimit, 100*capacityShare, b.Searches, lowestRPS, highestRPS)
 		w = tabwriter.NewWriter(&t, 0, 0, 2, ' ', 0)
 		for _, c := range b.Capacities {
-			fmt.Fprintf(w, "%s\t%s\n", c.Generator, c.text())
+			fmt.Fprintf(w, "%s\t%s/s\n", c.Generator, spreadText(c.KeptRPS, 0))
 		}
 		_ = w.Flush()
 	}
@@ -443,14 +472,4 @@ func agentBenchText(b agentBench) string {
 		fmt.Fprintf(&t, "\n%s.\n", note)
 	}
 	return t.String()
-}
-
-func (c agentCapacity) text() string {
-	switch {
-	case c.KeptRPS == 0:
-		return fmt.Sprintf("below %.0f/s", c.LateRPS)
-	case c.LateRPS == 0:
-		return fmt.Sprintf("at least %.0f/s", c.KeptRPS)
-	}
-	return fmt.Sprintf("between %.0f and %.0f/s", c.KeptRPS, c.LateRPS)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -26,14 +27,15 @@ func TestBenchAgentMeasuresEveryGenerator(t *testing.T) {
 	t.Setenv(asProgram, "1")
 	binary, err := os.Executable()
 	require.NoError(t, err)
-	b := &agentBencher{binary: binary, rounds: 1, duration: 100 * time.Millisecond, rates: []float64{200}, seed: 1, progress: newProgress(io.Discard)}
+	b := &agentBencher{binary: binary, rounds: 1, duration: 100 * time.Millisecond, rates: []float64{200}, seed: 1, searches: 0, progress: newProgress(io.Discard)}
 	out, err := b.run(t.Context())
 	require.NoError(t, err)
-	require.Len(t, out.Figures, len(generators))
+	require.Len(t, out.Figures, len(findGenerators(runtime.NumCPU())))
 	for _, f := range out.Figures {
 		assert.Len(t, f.CPUUs, 1, f.Generator)
 		assert.Len(t, f.LagP99Us, 1, f.Generator)
 		assert.Len(t, f.StockRatio, 1, f.Generator)
+		assert.Len(t, f.VegetaRatio, 1, f.Generator)
 		assert.Zero(t, f.Failed, f.Generator)
 	}
 	text := agentBenchText(out)
@@ -48,21 +50,18 @@ func TestBenchAgentNeedsItsProgram(t *testing.T) {
 	require.ErrorContains(t, err, "null server")
 }
 
-func TestCapacitySearchEndsBetweenTwoRates(t *testing.T) {
-	for name, c := range map[string]struct {
-		truth float64
-		says  string
-	}{
-		"below the lowest":  {500, "below 1000/s"},
-		"in between":        {5100, "between 5000 and 5500/s"},
-		"above the highest": {1e6, "at least 64000/s"},
+func TestSearchEndsBetweenTwoRates(t *testing.T) {
+	for name, c := range map[string]struct{ truth, kept, late float64 }{
+		"below the lowest":  {500, 0, 1000},
+		"in between":        {5100, 5000, 5500},
+		"above the highest": {1e6, 64_000, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			found, err := (&agentBencher{}).search("x", func(rps float64) (bool, error) { return rps <= c.truth, nil })
+			kept, late, err := search(func(rps float64) (bool, error) { return rps <= c.truth, nil })
 			require.NoError(t, err)
-			assert.Equal(t, c.says, found.text())
+			assert.Equal(t, []float64{c.kept, c.late}, []float64{kept, late})
 		})
 	}
-	_, err := (&agentBencher{}).search("x", func(float64) (bool, error) { return false, io.ErrUnexpectedEOF })
+	_, _, err := search(func(float64) (bool, error) { return false, io.ErrUnexpectedEOF })
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -75,8 +77,7 @@ func (p *pacer) take(seq uint64, sent time.Time) time.Duration {
 	return at
 }
 
-// Attack runs one job to its end or until the context ends. Bodies are compared off the timing path: the latency of a
-// request is final before its body is looked at.
+// Attack runs one job to its end or until the context ends.
 func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
 	return AttackWatched(ctx, job, compare, nil)
 }
@@ -86,19 +87,42 @@ func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (
 	return attack(ctx, job, compare, watch, leanClient)
 }
 
-func leanClient(job Job) *http.Client {
-	return &http.Client{
+// clientMaker makes what sends a job's requests, and what vegeta is to ask it for.
+type clientMaker func(job Job, m *mix) (*http.Client, vegeta.Targeter, error)
+
+// leanClient sends by the lab's own transport.
+func leanClient(job Job, m *mix) (*http.Client, vegeta.Targeter, error) {
+	lean := &transport.Transport{
 		// The time limit is the transport's: http.Client's own costs a goroutine and a timer for each request.
-		Transport: &transport.Transport{
-			Timeout: job.Timeout, MaxIdle: idle(job), MaxHeaderBytes: maxHeaderBytes,
-			ShareHeaders: true, // nobody here looks at them
-		},
-		CheckRedirect: useLastResponse,
+		Timeout: job.Timeout, MaxIdle: idle(job), MaxHeaderBytes: maxHeaderBytes,
+		ShareHeaders: true, // nobody here looks at them
 	}
+	target := targetOf(job)
+	req, err := target.Request()
+	if err != nil {
+		return nil, nil, fmt.Errorf("job: %w", err)
+	}
+	if u := req.URL.User; u != nil && req.Header.Get("Authorization") == "" { // as http.Client does, whose header would not be seen
+		password, _ := u.Password()
+		req.SetBasicAuth(u.Username(), password)
+	}
+	body := func(asked *http.Request) []byte { return m.body(m.at(seqOf(asked))) }
+	if m.constant() {
+		only := m.body(draw{})
+		body = func(*http.Request) []byte { return only }
+	}
+	var rt http.RoundTripper
+	if rt, err = lean.Prepare(req, body); err == nil {
+		target.Header = nil // the prepared head has them, so vegeta need not copy them for each hit
+	} else {
+		rt = &bodied{lean, body} // a header that needs more care than a prepared head takes
+	}
+	return &http.Client{Transport: rt, CheckRedirect: useLastResponse}, vegeta.NewStaticTargeter(target), nil
 }
 
-func stockClient(job Job) *http.Client {
-	return &http.Client{
+// stockClient sends by net/http's transport.
+func stockClient(job Job, m *mix) (*http.Client, vegeta.Targeter, error) {
+	client := &http.Client{
 		Transport: &http.Transport{
 			DialContext:            (&net.Dialer{Timeout: job.Timeout}).DialContext,
 			MaxIdleConns:           idle(job),
@@ -108,6 +132,45 @@ func stockClient(job Job) *http.Client {
 		},
 		Timeout: job.Timeout, CheckRedirect: useLastResponse,
 	}
+	target := targetOf(job)
+	if m.constant() {
+		target.Body = m.body(draw{})
+	} else {
+		client.Transport = &bodied{client.Transport, func(asked *http.Request) []byte { return m.body(m.at(seqOf(asked))) }}
+	}
+	return client, vegeta.NewStaticTargeter(target), nil
+}
+
+// seqHeader is what vegeta tells the number of a request by.
+const seqHeader = "X-Vegeta-Seq"
+
+func seqOf(req *http.Request) uint64 {
+	seq, _ := strconv.ParseUint(req.Header.Get(seqHeader), 10, 64) // vegeta has just written it
+	return seq
+}
+
+// bodied gives requests their bodies.
+type bodied struct {
+	http.RoundTripper
+	body func(asked *http.Request) []byte
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b *bodied) RoundTrip(asked *http.Request) (*http.Response, error) {
+	body := b.body(asked)
+	req := asked.Clone(asked.Context())
+	req.Header.Del(seqHeader)
+	req.ContentLength = int64(len(body))
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	req.Body, _ = req.GetBody()
+	return b.RoundTripper.RoundTrip(req)
+}
+
+// CloseIdleConnections closes those of the transport.
+func (b *bodied) CloseIdleConnections() {
+	if c, ok := b.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
 }
 
 // maxHeaderBytes bounds what a target can make the agent keep of the head of an answer.
@@ -115,9 +178,13 @@ const maxHeaderBytes = 1 << 20
 
 func useLastResponse(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClient func(Job) *http.Client) (*Result, error) {
+func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClient clientMaker) (*Result, error) {
 	if err := job.Check(); err != nil {
 		return nil, err
+	}
+	m, err := newMix(&job)
+	if err != nil {
+		return nil, fmt.Errorf("job: %w", err)
 	}
 	alarm, err := newAlarm()
 	if err != nil {
@@ -134,12 +201,14 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 			return nil, err
 		}
 	}
-	target := targetOf(job)
-	client := newClient(job)
+	client, target, err := newClient(job, m)
+	if err != nil {
+		return nil, err
+	}
 	defer client.CloseIdleConnections()
 	// vegeta starts another whenever all are busy. It hands requests to its workers in turn, so many of them would only
 	// keep many stacks and connections cold.
-	workers := min(2, job.MaxInFlight)
+	workers := uint64(1)
 	if job.Closed {
 		workers = job.MaxInFlight
 	}
@@ -147,11 +216,12 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 	attacker := vegeta.NewAttacker(
 		vegeta.Client(client), vegeta.Workers(workers), vegeta.MaxWorkers(job.MaxInFlight),
 	)
-	r := &Result{Offered: offered, Service: newHistogram(), SendLag: newHistogram()}
-	for range int((job.Duration + time.Second - 1) / time.Second) {
-		r.Seconds = append(r.Seconds, newHistogram())
+	r := newResult(job.Duration)
+	r.Offered = offered
+	for _, o := range job.Operations {
+		r.Operations = append(r.Operations, OperationResult{Name: o.Name, ResponseSeconds: newSeries(job.Duration)})
 	}
-	judge := &judge{expected: []byte(job.Expected), compare: compare}
+	judge := newJudge(m, compare)
 	stop := context.AfterFunc(ctx, func() { attacker.Stop() })
 	defer stop()
 	before := ownCPU()
@@ -162,27 +232,41 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 		intended := p.take(hit.Seq, hit.Timestamp)
 		lag := hit.Timestamp.Sub(p.began) - intended
 		enough.look(hit.Timestamp)
+		response, drawn := lag+hit.Latency, m.at(hit.Seq)
 		r.Sent++
-		r.Seconds[min(max(int(intended/time.Second), 0), len(r.Seconds)-1)].record(lag + hit.Latency)
-		r.Service.record(hit.Latency)
-		r.SendLag.record(lag)
+		r.ResponseSeconds.record(intended, response)
+		r.ServiceSeconds.record(intended, hit.Latency)
+		r.SendLagSeconds.record(intended, lag)
 		if end := hit.Timestamp.Add(hit.Latency); end.After(last) {
 			last = end
 		}
-		why := judge.look(hit, &r.FailedBy)
+		var failed Failed
+		why, compared := judge.look(hit, drawn, m.compares(hit.Seq), &failed)
+		r.FailedBy.add(failed)
 		if why == "" {
 			r.OK++
 		} else if r.FirstFailure == "" {
 			r.FirstFailure = why
 		}
+		if compared {
+			r.Compared++
+		}
+		if len(r.Operations) > 0 {
+			r.Operations[drawn.operation].count(intended, response, failed, why)
+		}
 		if watch != nil {
-			watch(Hit{
-				Seq: hit.Seq, Began: p.began, Intended: intended, Sent: intended + lag, Response: lag + hit.Latency, Failure: why, Code: hit.Code,
-				BytesOut: hit.BytesOut, BytesIn: hit.BytesIn, Method: hit.Method, URL: hit.URL,
-			})
+			told := Hit{
+				Seq: hit.Seq, Began: p.began, Intended: intended, Sent: intended + lag, Response: response, Failure: why, Code: hit.Code,
+				BytesIn: hit.BytesIn, Method: hit.Method, URL: hit.URL, Operation: m.operations[drawn.operation].Name,
+			}
+			if hit.Code != 0 { // vegeta, which does not see the body, counts it where the answer was read to its end
+				told.BytesOut = uint64(len(m.body(drawn)))
+			}
+			watch(told)
 		}
 	}
 	r.CPUSeconds = (ownCPU() - before).Seconds()
+	r.MemoryPeakBytes = ownMemoryPeak()
 	if job.Closed {
 		r.Offered = r.Sent
 	}
@@ -194,72 +278,13 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 	return r, ctx.Err()
 }
 
-func targetOf(job Job) vegeta.Targeter {
+// targetOf is a job's request without its body.
+func targetOf(job Job) vegeta.Target {
 	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/graphql-response+json"}}
 	for k, v := range job.Header {
 		header.Set(k, v)
 	}
-	return vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodPost, URL: job.URL, Body: []byte(job.Body), Header: header})
-}
-
-// judge sorts answers into right and the kinds of wrong.
-type judge struct {
-	expected []byte
-	compare  Compare
-	known    []byte // a body that compared equal: the same bytes again need no second look
-}
-
-// look counts a failure and describes it; "" where the answer is right.
-func (j *judge) look(hit *vegeta.Result, failed *Failed) string {
-	if hit.Code == 0 || (hit.Error != "" && hit.Code == http.StatusOK) {
-		switch {
-		case strings.Contains(hit.Error, "refused"):
-			failed.Refused++
-		case strings.Contains(hit.Error, "Client.Timeout"), strings.Contains(hit.Error, "timeout"), strings.Contains(hit.Error, "deadline"):
-			failed.Timeout++
-		default:
-			failed.Reset++ // a connection that ended early, a body cut short
-		}
-		return hit.Error
-	}
-	if hit.Code != http.StatusOK {
-		failed.Status++
-		return fmt.Sprintf("status %d: %s", hit.Code, head(hit.Body))
-	}
-	if j.known != nil && bytes.Equal(hit.Body, j.known) {
-		return ""
-	}
-	var answer struct {
-		Errors json.RawMessage `json:"errors"`
-	}
-	if err := json.Unmarshal(hit.Body, &answer); err != nil {
-		failed.WrongAnswer++
-		return fmt.Sprintf("not JSON (%v): %s", err, head(hit.Body))
-	}
-	if len(j.expected) == 0 || j.compare == nil {
-		if answer.Errors != nil {
-			failed.GraphQLErrors++
-			return "errors: " + head(answer.Errors)
-		}
-		return ""
-	}
-	if err := j.compare(j.expected, hit.Body); err != nil {
-		if answer.Errors != nil {
-			failed.GraphQLErrors++
-			return "errors: " + head(answer.Errors)
-		}
-		failed.WrongAnswer++
-		return err.Error()
-	}
-	j.known = bytes.Clone(hit.Body)
-	return ""
-}
-
-func head(b []byte) string {
-	if len(b) > 200 {
-		return string(b[:200]) + "…"
-	}
-	return string(b)
+	return vegeta.Target{Method: http.MethodPost, URL: job.URL, Header: header}
 }
 
 func ownCPU() time.Duration {
@@ -268,6 +293,20 @@ func ownCPU() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// ownMemoryPeak is VmHWM. The peak of getrusage will not do: it includes that of the program which started this one.
+func ownMemoryPeak() int64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(text), "VmHWM:")
+	var kib int64
+	if _, err := fmt.Sscanf(after, "%d kB", &kib); err != nil {
+		return 0
+	}
+	return kib << 10
 }
 
 // Sender names what sends an attack's requests.
@@ -287,7 +326,7 @@ func Main(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compar
 
 // MainAs is Main with another sender.
 func MainAs(ctx context.Context, sender Sender, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
-	run := func(job Job, newClient func(Job) *http.Client) (*Result, error) {
+	run := func(job Job, newClient clientMaker) (*Result, error) {
 		defer Tune(job)()
 		return attack(ctx, job, compare, nil, newClient)
 	}

@@ -4,17 +4,16 @@ import (
 	"math"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	// The agent makes some 3 kB of garbage a request and keeps a few MB. With Go's default it would collect every
-	// thousand requests, which costs CPU and, worse, delays those that are due. Now the heap may grow to 17 times what is
-	// kept, at least to 64 MiB, and not beyond the limit as long as less is kept.
-	gcPercent        = 1600
-	memoryLimitBytes = 512 << 20
+	// ballastBytes are allocated and never touched, so they cost no memory, but Go's collector counts them: it lets this
+	// much garbage come together before it looks, and not as little as the agent keeps, which it makes in a thousand
+	// requests. Collections cost CPU and, worse, delay requests that are due. A larger GOGC would do the same at first,
+	// but multiply whatever a longer attack keeps.
+	ballastBytes = 32 << 20
 
 	// oneProcessorRPS is the rate up to which one processor is tried. Where a second one is idle, Go wakes a thread at
 	// every hand-over from one goroutine to another, of which a request has four, to see whether there is work for it.
@@ -29,18 +28,19 @@ var onOne atomic.Bool
 
 // Tune makes the process a load generator's: fewer collections of garbage, and one processor as long as that is enough
 // for the job (an attack that keeps it busy takes the others as well). restore undoes it. It is for a process that has
-// nothing else to do; where GOMAXPROCS, GOGC or GOMEMLIMIT is set in the environment, that is left as it is.
+// nothing else to do. Where GOMAXPROCS, GOGC or GOMEMLIMIT is set in the environment that is left as it is, but
+// Job.Processors is stronger.
 func Tune(job Job) (restore func()) {
 	var undo []func()
-	if os.Getenv("GOGC") == "" {
-		before := debug.SetGCPercent(gcPercent)
-		undo = append(undo, func() { debug.SetGCPercent(before) })
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		ballast := make([]byte, ballastBytes)
+		undo = append(undo, func() { runtime.KeepAlive(ballast) })
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		before := debug.SetMemoryLimit(memoryLimitBytes)
-		undo = append(undo, func() { debug.SetMemoryLimit(before) })
-	}
-	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 1 && !job.Closed && job.RPS <= oneProcessorRPS {
+	switch {
+	case job.Processors > 0:
+		before := runtime.GOMAXPROCS(job.Processors)
+		undo = append(undo, func() { runtime.GOMAXPROCS(before) })
+	case os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 1 && !job.Closed && job.RPS <= oneProcessorRPS:
 		runtime.GOMAXPROCS(1)
 		onOne.Store(true)
 		undo = append(undo, useAll)

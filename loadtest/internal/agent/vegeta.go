@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -28,24 +29,34 @@ func (p *vegetaPacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, b
 // arrival, limits and expected answer do not count.
 func attackVegeta(ctx context.Context, job Job) (*Result, error) {
 	// Per thousand seconds, so that a rate may have decimals.
+	if err := job.Check(); err != nil {
+		return nil, err
+	}
+	if len(job.Operations) > 0 || job.Closed {
+		return nil, fmt.Errorf("job: sender %s has an open loop of one operation only", SenderVegeta)
+	}
 	p := &vegetaPacer{ConstantPacer: vegeta.ConstantPacer{Freq: int(job.RPS * 1000), Per: 1000 * time.Second}}
 	offered, err := CountWithin(Constant, job.RPS, job.Seed, job.Duration)
 	if err != nil {
 		return nil, err
 	}
-	r := &Result{Offered: offered, Service: newHistogram(), SendLag: newHistogram()}
+	r := newResult(job.Duration)
+	r.Offered = offered
+	target := targetOf(job)
+	target.Body = []byte(job.Body)
 	attacker := vegeta.NewAttacker()
 	stop := context.AfterFunc(ctx, func() { attacker.Stop() })
 	defer stop()
 	encode := vegeta.NewEncoder(io.Discard)
 	before := ownCPU()
 	var last time.Time
-	for hit := range attacker.Attack(targetOf(job), p, job.Duration, "") {
+	for hit := range attacker.Attack(vegeta.NewStaticTargeter(target), p, job.Duration, "") {
 		if err := encode(hit); err != nil {
 			return nil, err
 		}
 		r.Sent++
-		r.SendLag.record(hit.Timestamp.Sub(p.began) - time.Duration(float64(hit.Seq)*1e9/job.RPS))
+		intended := time.Duration(float64(hit.Seq) * 1e9 / job.RPS)
+		r.SendLagSeconds.record(intended, hit.Timestamp.Sub(p.began)-intended)
 		if end := hit.Timestamp.Add(hit.Latency); end.After(last) {
 			last = end
 		}
