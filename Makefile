@@ -22,6 +22,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 	@echo
 	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT='
+	@echo '  Settings of bench-agent: ROUNDS= DURATION= SEED='
 	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
@@ -61,6 +62,10 @@ doctor: build-loadtest ## Say what this machine can do, and what to do about wha
 .PHONY: bench-servers
 bench-servers: build ## CPU per request of every arm beside its floor, over the headline operations
 	$(LOADTEST) bench-servers $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
+
+.PHONY: bench-agent
+bench-agent: build-loadtest ## CPU per request and punctuality of the load generator, beside others
+	$(LOADTEST) bench-agent $(call flag,rounds,$(ROUNDS)) $(call flag,duration,$(DURATION)) $(call flag,seed,$(SEED))
 
 .PHONY: test
 test: build test-go test-node test-rust test-loadtest test-conformance ## Run all tests

@@ -48,6 +48,8 @@ func commands() []command {
 		{"diff", "say what became of each arm between two runs; status 1 where one got dearer beyond doubt", false, diffMain},
 		{"doctor", "say what this machine can do, and what to do about what is missing", false, doctorMain},
 		{"bench-servers", "measure every arm's CPU per request over the headline operations, beside its floor", false, benchMain},
+		{"bench-agent", "measure the load generator against net/http's transport, vegeta's own attacker and wrk", false, benchAgentMain},
+		{"null", "a server that answers everything at once with the same, until its standard input ends", true, nullMain},
 		{"agent", "the load generator: a job on standard input, its result on standard output", true, agentMain},
 		{"idle", "wait for SIGTERM: the container in which load generators are run", true, idleMain},
 		{"upstream", "the stub of the quote service", true, upstreamMain},

@@ -173,8 +173,27 @@ type Trial struct {
 	// Parts are what each part of the run used during the trial: contender, database_primary, database_replica, upstream,
 	// agent, redis.
 	Parts map[string]Part `json:"parts,omitempty"`
+	// Compared is how many answers' bodies were compared as a whole; the others of status 200 only for `errors`.
+	Compared uint64 `json:"compared,omitempty"`
+	// Operations are those of a mix, each with its part of the requests. Their response times are in the HDR log, with tags.
+	Operations []OperationFigures `json:"operations,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
 	HDRLog string `json:"hdr_log"`
+}
+
+// OperationFigures is what became of one operation of a mix.
+type OperationFigures struct {
+	Operation     string `json:"operation"`
+	Sent          uint64 `json:"sent"`
+	OK            uint64 `json:"ok"`
+	Failed        uint64 `json:"failed"`
+	FailedBy      Failed `json:"failed_by"`
+	FirstFailure  string `json:"first_failure,omitempty"`
+	LatencyP50NS  int64  `json:"latency_p50_ns"`
+	LatencyP90NS  int64  `json:"latency_p90_ns"`
+	LatencyP99NS  int64  `json:"latency_p99_ns"`
+	LatencyP999NS int64  `json:"latency_p999_ns"`
+	LatencyMaxNS  int64  `json:"latency_max_ns"`
 }
 
 // Part is what one part of a run used during a trial. What the engine cannot tell is not there.
@@ -233,10 +252,25 @@ func (t *Trial) Check() error {
 		return fmt.Errorf("trial %s: failed %d is not the sum of failed_by, %d", t.ID, t.Failed, t.FailedBy.Total())
 	case t.Sent != t.OK+t.Failed:
 		return fmt.Errorf("trial %s: sent %d is not ok %d + failed %d", t.ID, t.Sent, t.OK, t.Failed)
+	case t.Compared > t.Sent:
+		return fmt.Errorf("trial %s: compared %d is more than sent %d", t.ID, t.Compared, t.Sent)
 	case t.LatencyP50NS > t.LatencyP90NS || t.LatencyP90NS > t.LatencyP99NS || t.LatencyP99NS > t.LatencyP999NS:
 		return fmt.Errorf("trial %s: percentiles go down", t.ID)
 	case t.CPUUsPerRequest != nil && math.Abs(*t.CPUUsPerRequest*float64(t.Sent)-t.CPUSeconds*1e6) > 1e-6*t.CPUSeconds*1e6:
 		return fmt.Errorf("trial %s: cpu_us_per_request %g is not cpu_seconds %g over sent %d", t.ID, *t.CPUUsPerRequest, t.CPUSeconds, t.Sent)
+	}
+	if len(t.Operations) == 0 {
+		return nil
+	}
+	var sent, ok, failed uint64
+	for _, o := range t.Operations {
+		if o.Failed != o.FailedBy.Total() || o.Sent != o.OK+o.Failed {
+			return fmt.Errorf("trial %s: operation %s: sent %d is not ok %d + failed %d, or failed is not the sum of failed_by", t.ID, o.Operation, o.Sent, o.OK, o.Failed)
+		}
+		sent, ok, failed = sent+o.Sent, ok+o.OK, failed+o.Failed
+	}
+	if sent != t.Sent || ok != t.OK || failed != t.Failed {
+		return fmt.Errorf("trial %s: operations have sent %d, ok %d and failed %d, but the trial %d, %d and %d", t.ID, sent, ok, failed, t.Sent, t.OK, t.Failed)
 	}
 	return nil
 }

@@ -204,7 +204,7 @@ func TestSchemaHasEveryField(t *testing.T) {
 		} `json:"$defs"`
 	}
 	require.NoError(t, json.Unmarshal(SchemaText(), &schema))
-	for _, v := range []any{Run{}, Environment{}, Conformity{}, Plan{}, PilotOutcome{}, Trial{}, Part{}, Failed{}, Verdict{}} {
+	for _, v := range []any{Run{}, Environment{}, Conformity{}, Plan{}, PilotOutcome{}, Trial{}, OperationFigures{}, Part{}, Failed{}, Verdict{}} {
 		kind := reflect.TypeOf(v)
 		properties := schema.Properties
 		if kind.Name() != "Run" {

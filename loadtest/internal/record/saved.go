@@ -102,6 +102,13 @@ func (s *Saved) unknownFields(file string, v any) error {
 	return nil
 }
 
+// Tags of the histograms in a trial's HDR log that are not its response times, which have none.
+const (
+	TagService   = "service"    // from the true send
+	TagSendLag   = "send_lag"   // from the intended to the true send
+	TagOperation = "operation." // response times of the operation whose name follows
+)
+
 // Seconds reads a trial's HDR log: response times in nanoseconds, one histogram for each second of intended time. The
 // histograms hold what the trial's record says, or it is an error.
 func (s Saved) Seconds(t Trial) ([]*hdr.Histogram, error) {
@@ -110,12 +117,20 @@ func (s Saved) Seconds(t Trial) ([]*hdr.Histogram, error) {
 	if err != nil {
 		return nil, fmt.Errorf("HDR log of trial %s: %w", t.ID, err)
 	}
-	seconds, err := parseLog(b)
+	intervals, err := parseLog(b)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	byTag := map[string][]*hdr.Histogram{}
+	for _, h := range intervals {
+		byTag[h.Tag()] = append(byTag[h.Tag()], h)
+	}
+	seconds := byTag[""]
 	if len(seconds) == 0 {
 		return nil, fmt.Errorf("%s: no interval in it", file)
+	}
+	if err := checkTags(t, byTag); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	all := Merge(seconds)
 	if n := all.TotalCount(); n != int64(t.Sent) {
@@ -131,6 +146,31 @@ func (s Saved) Seconds(t Trial) ([]*hdr.Histogram, error) {
 		}
 	}
 	return seconds, nil
+}
+
+// checkTags holds what is in an HDR log beside response times to the trial's record. Logs of before these tags have none.
+func checkTags(t Trial, byTag map[string][]*hdr.Histogram) error {
+	for tag, intervals := range byTag {
+		if len(intervals) != len(byTag[""]) {
+			return fmt.Errorf("%d intervals have the tag %q, and %d none", len(intervals), tag, len(byTag[""]))
+		}
+	}
+	for tag, want := range map[string]struct {
+		name  string
+		value int64
+	}{TagService: {"service_p99_ns", t.ServiceP99NS}, TagSendLag: {"send_lag_p99_ns", t.SendLagP99NS}} {
+		all := Merge(byTag[tag])
+		if all == nil {
+			continue
+		}
+		if n := all.TotalCount(); n != int64(t.Sent) {
+			return fmt.Errorf("%d values have the tag %s, but the trial's record has %d requests sent", n, tag, t.Sent)
+		}
+		if got := all.ValueAtQuantile(99); got != want.value {
+			return fmt.Errorf("its 99 %% quantile with the tag %s is %d ns, but the trial's record has %s %d", tag, got, want.name, want.value)
+		}
+	}
+	return nil
 }
 
 // Merge adds histograms up, without loss.

@@ -179,8 +179,18 @@ func fill(t *record.Trial, r *agent.Result) {
 	h := r.Response()
 	t.LatencyP50NS, t.LatencyP90NS = h.ValueAtQuantile(50), h.ValueAtQuantile(90)
 	t.LatencyP99NS, t.LatencyP999NS, t.LatencyMaxNS = h.ValueAtQuantile(99), h.ValueAtQuantile(99.9), h.Max()
-	t.ServiceP50NS, t.ServiceP99NS = r.Service.ValueAtQuantile(50), r.Service.ValueAtQuantile(99)
-	t.SendLagP99NS = r.SendLag.ValueAtQuantile(99)
+	service := r.Service()
+	t.ServiceP50NS, t.ServiceP99NS = service.ValueAtQuantile(50), service.ValueAtQuantile(99)
+	t.SendLagP99NS = r.SendLag().ValueAtQuantile(99)
+	t.Compared = r.Compared
+	for _, o := range r.Operations {
+		h := o.ResponseSeconds.Merge()
+		t.Operations = append(t.Operations, record.OperationFigures{
+			Operation: o.Name, Sent: o.Sent, OK: o.OK, Failed: o.FailedBy.Total(), FailedBy: record.Failed(o.FailedBy), FirstFailure: o.FirstFailure,
+			LatencyP50NS: h.ValueAtQuantile(50), LatencyP90NS: h.ValueAtQuantile(90), LatencyP99NS: h.ValueAtQuantile(99),
+			LatencyP999NS: h.ValueAtQuantile(99.9), LatencyMaxNS: h.Max(),
+		})
+	}
 }
 
 type counters struct {
