@@ -13,6 +13,9 @@ SEED ?=
 OUT ?=
 SIZE ?= standard
 RUN ?=
+RESUME ?=
+MARGIN ?=
+POWER ?=
 
 LOADTEST := bin/loadtest
 flag = $(if $(strip $(2)),--$(1) '$(2)')
@@ -21,13 +24,13 @@ flag = $(if $(strip $(2)),--$(1) '$(2)')
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 	@echo
-	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT='
+	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT= MARGIN= POWER= RESUME='
 	@echo '  Settings of bench-agent: ROUNDS= DURATION= SEED='
 	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
 compare: build ## Prove the servers equal, measure them, print what they cost
-	$(LOADTEST) compare $(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT))
+	$(LOADTEST) compare $(if $(strip $(RESUME)),--resume '$(RESUME)',$(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,margin,$(MARGIN)) $(call flag,power,$(POWER)))
 
 .PHONY: conformance
 conformance: build ## Prove that the servers answer as the contract asks

@@ -59,12 +59,10 @@ func commands() []command {
 }
 
 func main() {
-	// The first signal ends what runs, in order; a second one ends the program at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-ctx.Done()
-		stop()
-	}()
+	// A signal ends what runs, in order, unless the command has asked for patience; one more ends the program at once.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx := withInterrupts(context.Background(), signals, func() { signal.Stop(signals) })
 	// Whoever read what is printed may have left (| head): without this the next line would end the program on the spot, and
 	// what it has started would stay. Received and not ignored, since what is started would inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -153,7 +151,7 @@ func parseWith(f *flag.FlagSet, args []string, s streams, wanted int) (code int,
 
 // fail prints an error and gives the exit status that it stands for.
 func fail(ctx context.Context, s streams, command string, err error) int {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, errInterrupted) {
 		fmt.Fprintf(s.Err, "loadtest %s: interrupted\n", command)
 		return exitInterrupted
 	}

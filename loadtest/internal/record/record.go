@@ -13,6 +13,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,8 +25,8 @@ import (
 const Format = 1
 
 // Method is the version of how figures come about: it goes up when a change of the lab alone moves them. Runs of
-// different methods are not compared.
-const Method = 1
+// different methods are not compared. 2: the load generator's own transport, warm-up until steady.
+const Method = 2
 
 // Run is run.json.
 type Run struct {
@@ -36,8 +38,10 @@ type Run struct {
 	Command  []string  `json:"command"`  // repeats the run
 	Seed     uint64    `json:"seed"`
 	Began    time.Time `json:"began"`
-	Ended    time.Time `json:"ended"`
+	Ended    time.Time `json:"ended"`    // zero before that: see UnderWay
 	Complete bool      `json:"complete"` // false where the run was interrupted
+	// Resumed has the times at which what a killed or interrupted run lacked was gone on with.
+	Resumed []time.Time `json:"resumed,omitempty"`
 	// Environment is what the engine said of the machine, the versions of the programs, and why some figures are null.
 	Environment Environment  `json:"environment"`
 	Conformance []Conformity `json:"conformance"`
@@ -46,6 +50,10 @@ type Run struct {
 	Verdicts    []Verdict    `json:"verdicts"`
 	Warnings    []string     `json:"warnings"`
 }
+
+// UnderWay tells whether a run has not ended, as far as its run.json says: that is written before the first trial,
+// without trials, and again when the run ends in whatever way but a kill.
+func (r *Run) UnderWay() bool { return r.Ended.IsZero() && !r.Complete }
 
 // ProfileAttack is the profile of a run that attacked a target which is not one of the lab's own.
 const ProfileAttack = "attack"
@@ -67,6 +75,7 @@ type Environment struct {
 	PostgreSQLSettings map[string]string          `json:"postgresql_settings"`
 	DataSize           string                     `json:"data_size"`
 	DataDigest         string                     `json:"data_digest"`
+	ContractDigest     string                     `json:"contract_digest,omitempty"`  // of all that contract/ says; empty before it was recorded
 	Contenders         map[string]json.RawMessage `json:"contenders"`                 // contender → what its program says of its versions
 	Missing            map[string]string          `json:"missing"`                    // field → why it is null
 	ImageSizeBytes     map[string]int64           `json:"image_size_bytes,omitempty"` // contender → its image, layers shared with others included
@@ -74,11 +83,13 @@ type Environment struct {
 
 // Conformity says whether an arm was proven to answer as the contract asks, before anything was timed.
 type Conformity struct {
-	Arm        string   `json:"arm"`
-	Conformant bool     `json:"conformant"`
-	Form       string   `json:"form"` // "full" or "short"
-	Digest     string   `json:"digest"`
-	Findings   []string `json:"findings"`
+	Arm        string `json:"arm"`
+	Conformant bool   `json:"conformant"`
+	Form       string `json:"form"` // "full" or "short"
+	Digest     string `json:"digest"`
+	// ServerDigest names the server alone: its sources, program and settings. Empty before it was recorded.
+	ServerDigest string   `json:"server_digest,omitempty"`
+	Findings     []string `json:"findings"`
 	// Deviations are what the contender's manifest lists as its library's departures from the contract, each with where
 	// the library's makers say so.
 	Deviations []string `json:"deviations,omitempty"`
@@ -92,6 +103,39 @@ type Plan struct {
 	RateRPS     float64        `json:"rate_rps"`          // the rate that all bear
 	Order       [][]string     `json:"order"`             // arms of each block, in the order measured, repeats included
 	Pilot       []PilotOutcome `json:"pilot"`
+	// How long an arm is warmed up at most, and how long its trials take; 0 before it was recorded.
+	WarmMostNS           int64 `json:"warm_most_ns,omitempty"`
+	RateDurationNS       int64 `json:"rate_duration_ns,omitempty"`
+	ThroughputDurationNS int64 `json:"throughput_duration_ns,omitempty"`
+	// Power is what the plan can find, Percentiles what a trial at the common rate can tell; nil before they were recorded
+	// and where no pair of arms is judged.
+	Power       *Power              `json:"power,omitempty"`
+	Percentiles []PlannedPercentile `json:"percentiles,omitempty"`
+}
+
+// Power is what a plan can find of a difference, by recorded noise (stats.Power). Ratios are those of the metric.
+type Power struct {
+	Metric string  `json:"metric"`
+	Family int     `json:"family"` // pairs that Holm's correction goes over
+	Alpha  float64 `json:"alpha"`
+	Power  float64 `json:"power"` // the share of comparisons in which a difference is to be found
+	// NoiseLogRatios are those of identical arms (A/A) in the published runs named; NoiseEngine is theirs.
+	NoiseLogRatios []float64 `json:"noise_log_ratios"`
+	NoiseRuns      []string  `json:"noise_runs"`
+	NoiseEngine    string    `json:"noise_engine"`
+	// DetectableRatio is the least that the plan's blocks find; null where they can decide nothing.
+	DetectableRatio *float64 `json:"detectable_ratio"`
+	Margin          float64  `json:"margin"`
+	// BlocksForMargin is how many blocks find the margin; null where no number does that the exact test can count.
+	BlocksForMargin *int `json:"blocks_for_margin"`
+}
+
+// PlannedPercentile says whether the requests planned for a trial at the common rate carry a percentile.
+type PlannedPercentile struct {
+	Name             string `json:"name"`
+	RequestsPlanned  uint64 `json:"requests_planned"`
+	RequestsRequired uint64 `json:"requests_required"`
+	Carried          bool   `json:"carried"`
 }
 
 // PilotOutcome is what an arm did before the plan was fixed.
@@ -168,6 +212,8 @@ type Trial struct {
 
 	Bottleneck string  `json:"bottleneck"`
 	Void       *string `json:"void"` // null, or why this trial is in no figure
+	// Warm is how the process was warmed up before; nil where it was kept busy for a set time.
+	Warm *Warm `json:"warm,omitempty"`
 	// Nonconformant marks figures of an arm that was not proven equal (--allow-nonconformant).
 	Nonconformant bool `json:"nonconformant"`
 	// Parts are what each part of the run used during the trial: contender, database_primary, database_replica, upstream,
@@ -223,6 +269,16 @@ type Failed struct {
 // Total is the number of requests that failed.
 func (f Failed) Total() uint64 {
 	return f.Refused + f.Reset + f.Timeout + f.Status + f.GraphQLErrors + f.WrongAnswer
+}
+
+// Warm is a warm-up by windows, which ends when the last ones agree (package trial says when they do).
+type Warm struct {
+	Windows   int   `json:"windows"`
+	WindowNS  int64 `json:"window_ns"`
+	Converged bool  `json:"converged"` // false: it ended because it may take no longer
+	// Drift is by how much the last windows differ, in rate or CPU per request, whichever differs more: the largest less
+	// the smallest, over their mean.
+	Drift float64 `json:"drift"`
 }
 
 // Verdict is one answer of a run.
@@ -286,11 +342,11 @@ type Folder struct {
 var ErrNotEmpty = errors.New("folder is not empty")
 
 // CheckFree says whether a new run may have this folder, without making it: it must be empty or not there. A trials/ with
-// nothing in it is what a run leaves that was killed before its first trial, and counts as nothing.
+// nothing in it and files half written are what a run leaves that was killed before its first trial, and count as nothing.
 func CheckFree(path string) error {
-	entries, err := os.ReadDir(path)
+	entries, err := used(path)
 	if len(entries) == 1 && entries[0].IsDir() && entries[0].Name() == "trials" {
-		entries, err = os.ReadDir(filepath.Join(path, "trials"))
+		entries, err = used(filepath.Join(path, "trials"))
 	}
 	if err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s: %w", path, ErrNotEmpty)
@@ -299,6 +355,15 @@ func CheckFree(path string) error {
 		return err
 	}
 	return nil
+}
+
+// halfWritten are names that WriteFile gives to what it has not finished.
+var halfWritten = regexp.MustCompile(`^\..+\.(json|hlog|html|md|svg|png)\.[0-9]+$`)
+
+// used lists a folder without what is half written.
+func used(path string) ([]fs.DirEntry, error) {
+	entries, err := os.ReadDir(path)
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Type().IsRegular() && halfWritten.MatchString(e.Name()) }), err
 }
 
 // Create makes the folder of a new run. An existing folder must be empty: a run never overwrites another.
@@ -384,6 +449,14 @@ func SchemaText() []byte { return bytes.Clone(schemaText) }
 
 // Validate checks the text of a run.json against the JSON Schema.
 func Validate(text []byte) error {
+	if err := validate(text, "run.schema.json"); err != nil {
+		return fmt.Errorf("not a run: %w", err)
+	}
+	return nil
+}
+
+// validate checks a text against the schema at a place of run.schema.json.
+func validate(text []byte, place string) error {
 	schema, err := jsonschema.UnmarshalJSON(bytes.NewReader(schemaText))
 	if err != nil {
 		return fmt.Errorf("run.schema.json: %w", err)
@@ -392,7 +465,7 @@ func Validate(text []byte) error {
 	if err := c.AddResource("run.schema.json", schema); err != nil {
 		return fmt.Errorf("run.schema.json: %w", err)
 	}
-	compiled, err := c.Compile("run.schema.json")
+	compiled, err := c.Compile(place)
 	if err != nil {
 		return fmt.Errorf("run.schema.json: %w", err)
 	}
@@ -400,10 +473,7 @@ func Validate(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("not JSON: %w", err)
 	}
-	if err := compiled.Validate(value); err != nil {
-		return fmt.Errorf("not a run: %w", err)
-	}
-	return nil
+	return compiled.Validate(value)
 }
 
 func encode(v any) ([]byte, error) {

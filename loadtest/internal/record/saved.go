@@ -27,20 +27,18 @@ type Saved struct {
 // program: run.json against its JSON Schema, trials/ against run.json, and each HDR log against its trial.
 func Open(path string) (Saved, error) {
 	s := Saved{path: path}
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return s, fmt.Errorf("%s: no such folder", path)
-	case err != nil:
+	if err := isFolder(path); err != nil {
 		return s, err
-	case !info.IsDir():
-		return s, fmt.Errorf("%s: not a folder; a run's folder is expected", path)
 	}
+	var err error
 	if s.Run, err = ReadRun(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return s, fmt.Errorf("%s: no run.json, so this is not the folder of a run that ended", path)
 		}
 		return s, err
+	}
+	if s.Run.UnderWay() {
+		return s, fmt.Errorf("%s: %w; loadtest compare --resume %s measures what it lacks", path, ErrUnderWay, path)
 	}
 	if err := s.unknownFields(filepath.Join(path, "run.json"), &Run{}); err != nil {
 		return s, err
@@ -82,6 +80,19 @@ func Open(path string) (Saved, error) {
 		}
 	}
 	return s, nil
+}
+
+func isFolder(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: no such folder", path)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s: not a folder; a run's folder is expected", path)
+	}
+	return nil
 }
 
 func plainName(name string) bool {

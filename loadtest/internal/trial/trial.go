@@ -30,6 +30,8 @@ type Subject struct {
 	ColdStart time.Duration
 	// IdleMemory is what it held then.
 	IdleMemory engine.Memory
+	// Warm is how it was warmed up, or nil.
+	Warm *record.Warm
 }
 
 // meters are the parts whose account is read at a trial's start and end.
@@ -108,7 +110,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 		Arm: s.Arm.Name, Contender: s.Arm.Contender, Tier: string(s.Arm.Tier),
 		Block: spec.Block, Position: spec.Position, Duplicate: spec.Duplicate, Seed: spec.Seed,
 		Arrival: string(agent.Poisson), DurationNS: int64(spec.Duration),
-		ColdStartNS: int64(s.ColdStart), HDRLog: spec.ID + ".hlog",
+		ColdStartNS: int64(s.ColdStart), Warm: s.Warm, HDRLog: spec.ID + ".hlog",
 	}
 	if spec.Closed {
 		t.Arrival = "closed"
