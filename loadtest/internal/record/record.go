@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"lab/loadtest/internal/locate"
 )
 
 // Format is the version of the format. A reader refuses a newer one.
@@ -49,6 +51,9 @@ type Run struct {
 
 // ProfileAttack is the profile of a run that attacked a target which is not one of the lab's own.
 const ProfileAttack = "attack"
+
+// ProfileRevisions is the profile of a run of one contender at two revisions (loadtest diff --base --head).
+const ProfileRevisions = "revisions"
 
 // Environment describes the machine and the programs.
 type Environment struct {
@@ -364,10 +369,10 @@ func Validate(text []byte) error {
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
-		return fmt.Errorf("not JSON: %w", err)
+		return fmt.Errorf("not JSON: %w", locate.JSONError(text, err))
 	}
 	if err := compiled.Validate(value); err != nil {
-		return fmt.Errorf("not a run: %w", err)
+		return notARun(text, err)
 	}
 	return nil
 }

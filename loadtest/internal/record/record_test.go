@@ -163,7 +163,7 @@ func TestWhatContradictsTheTrialsIsNamed(t *testing.T) {
 		"two arms changed about":                   {func(r *Run, _ *Verdict) { r.Plan.Order[0] = []string{"rust", "go"} }, `trial t1: arm is "go", but plan.order has "rust" there`},
 		"a plan of more blocks than it has":        {func(r *Run, _ *Verdict) { r.Plan.Blocks = 8 }, "plan: blocks is 8 and spare_blocks 0, but order has 1"},
 		"floors in more blocks than there are":     {func(r *Run, _ *Verdict) { r.Plan.FloorBlocks = 2 }, "floor_blocks is 2 of 1"},
-		"a negative rate":                          {func(r *Run, _ *Verdict) { r.Plan.RateRPS = -1 }, "rate_rps is -1"},
+		"a negative rate":                          {func(r *Run, _ *Verdict) { r.Plan.RateRPS = -1 }, `key "plan.rate_rps" is -1`},
 		"a pilot of an arm that was never planned": {func(r *Run, _ *Verdict) { r.Plan.Pilot[0].Arm = "zig" }, `pilot has arm "zig"`},
 	} {
 		t.Run(name, func(t *testing.T) {
