@@ -70,6 +70,17 @@ bench-servers: build ## CPU per request of every arm beside its floor, over the 
 bench-agent: build-loadtest ## CPU per request and punctuality of the load generator, beside others
 	$(LOADTEST) bench-agent $(call flag,rounds,$(ROUNDS)) $(call flag,duration,$(DURATION)) $(call flag,seed,$(SEED))
 
+# Not in CI: it takes an hour, and a machine that has that hour for it alone.
+.PHONY: audit
+audit: build ## Measure what is known beforehand, and say whether the lab finds it: make audit UPDATE=docs/METHODOLOGY.md
+	$(LOADTEST) audit $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
+
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: build-loadtest ## Fuzz every parser of the orchestrator: make fuzz FUZZTIME=10s for each
+	@cd loadtest && grep -rn '^func Fuzz' --include='*_test.go' . | sed -E 's|^\./(.*)/[^/]*_test.go:[0-9]+:func (Fuzz[A-Za-z0-9]+).*|\1 \2|' | while read -r package name; do \
+		echo "$$package $$name"; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' "./$$package" </dev/null || exit 1; done
+
 .PHONY: test
 test: build test-go test-node test-rust test-loadtest test-conformance ## Run all tests
 

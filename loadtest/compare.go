@@ -121,7 +121,7 @@ type comparison struct {
 	options compareOptions
 	profile profile
 	arms    []contender.Arm
-	noise   noise
+	noise   pastNoise
 	// earlier is what a run has left that is to be gone on with, or nil.
 	earlier *record.Remains
 

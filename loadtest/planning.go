@@ -25,8 +25,8 @@ const (
 	defaultPower = 0.8
 )
 
-// noise is what identical arms were seen to differ by in published runs.
-type noise struct {
+// pastNoise is what identical arms were seen to differ by in published runs.
+type pastNoise struct {
 	logRatios []float64
 	runs      []string // their folders in results/
 	engine    string   // theirs
@@ -37,8 +37,8 @@ var errNoNoise = errors.New("no published run in results/ has A/A pairs, so noth
 
 // publishedNoise has the A/A log-ratios of the runs in results/: those of this engine, or, where they are too few, those
 // of all engines. What cannot be read is told and left out.
-func publishedNoise(root, engineName string, tell func(string)) noise {
-	of := map[string]*noise{}
+func publishedNoise(root, engineName string, tell func(string)) pastNoise {
+	of := map[string]*pastNoise{}
 	files, _ := filepath.Glob(filepath.Join(root, "results", "*", "run.json")) // the pattern is good
 	var engines []string
 	for _, file := range files {
@@ -57,7 +57,7 @@ func publishedNoise(root, engineName string, tell func(string)) noise {
 		}
 		name := r.Environment.Engine
 		if of[name] == nil {
-			of[name] = &noise{engine: name}
+			of[name] = &pastNoise{engine: name}
 			engines = append(engines, name)
 		}
 		of[name].logRatios, of[name].runs = append(of[name].logRatios, d...), append(of[name].runs, filepath.Base(dir))
@@ -66,7 +66,7 @@ func publishedNoise(root, engineName string, tell func(string)) noise {
 		n.asked = engineName
 		return *n
 	}
-	all := noise{asked: engineName}
+	all := pastNoise{asked: engineName}
 	slices.Sort(engines)
 	for _, name := range engines {
 		all.logRatios, all.runs = append(all.logRatios, of[name].logRatios...), append(all.runs, of[name].runs...)
@@ -75,9 +75,9 @@ func publishedNoise(root, engineName string, tell func(string)) noise {
 	return all
 }
 
-func (n noise) known() bool { return len(n.logRatios) >= 2 }
+func (n pastNoise) known() bool { return len(n.logRatios) >= 2 }
 
-func (n noise) String() string {
+func (n pastNoise) String() string {
 	words := fmt.Sprintf("the noise of %s of %s (engine %s)", summary.Plural(len(n.logRatios), "A/A pair"), strings.Join(n.runs, ", "), n.engine)
 	if n.engine != n.asked {
 		words += fmt.Sprintf(", since of engine %s fewer than %d are published", n.asked, leastNoise)
@@ -88,7 +88,7 @@ func (n noise) String() string {
 }
 
 // foresee says what a design finds by that noise; the margin is a ratio, the power a share.
-func foresee(n noise, d stats.Design, power, margin float64) (*record.Power, error) {
+func foresee(n pastNoise, d stats.Design, power, margin float64) (*record.Power, error) {
 	if !n.known() {
 		return nil, errNoNoise
 	}
@@ -115,7 +115,7 @@ func foresee(n noise, d stats.Design, power, margin float64) (*record.Power, err
 }
 
 // powerWords is a plan's power for a person.
-func powerWords(w *record.Power, blocks int, n noise) string {
+func powerWords(w *record.Power, blocks int, n pastNoise) string {
 	finds := fmt.Sprintf("%s decide nothing in a family of that size", summary.Plural(blocks, "block"))
 	if blocks == 1 {
 		finds = "1 block decides nothing"
@@ -133,7 +133,7 @@ func powerWords(w *record.Power, blocks int, n noise) string {
 func familyWords(n int) string { return fmt.Sprintf("a family of %s", summary.Plural(n, "pair")) }
 
 // blocksForMargin replaces the profile's number of blocks by what finds --margin as often as --power says.
-func (c *comparison) blocksForMargin(n noise) error {
+func (c *comparison) blocksForMargin(n pastNoise) error {
 	d := claims.LibraryDesign(c.mainstream(), 0)
 	percent := fmt.Sprintf("--margin %g", c.options.margin)
 	switch {

@@ -34,8 +34,8 @@ func TestBlocksFollowFromTheMargin(t *testing.T) {
 		require.NoError(t, s.anew())
 		return s.comparison
 	}
-	n := func(d []float64) noise {
-		return noise{logRatios: d, runs: []string{"r"}, engine: "native", asked: "native"}
+	n := func(d []float64) pastNoise {
+		return pastNoise{logRatios: d, runs: []string{"r"}, engine: "native", asked: "native"}
 	}
 
 	c := stage(5, 80)
@@ -61,7 +61,7 @@ func TestBlocksFollowFromTheMargin(t *testing.T) {
 	require.ErrorIs(t, err, stats.ErrTooNoisy)
 	require.ErrorContains(t, err, "--margin 5")
 	require.ErrorContains(t, err, "20 blocks")
-	require.ErrorIs(t, stage(5, 80).blocksForMargin(noise{}), errNoNoise)
+	require.ErrorIs(t, stage(5, 80).blocksForMargin(pastNoise{}), errNoNoise)
 
 	c = stage(1, 95)
 	c.profile.budget = time.Millisecond

@@ -20,6 +20,9 @@ const (
 	histogramDigits  = 3
 )
 
+// NewHistogram makes an empty one.
+func NewHistogram() *Histogram { return newHistogram() }
+
 func newHistogram() *Histogram {
 	return &Histogram{hdr.NewPacked(histogramLowest, histogramHighest, histogramDigits)}
 }

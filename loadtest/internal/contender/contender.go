@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+
+	"lab/loadtest/internal/locate"
 )
 
 // ManifestName is the file, one folder below the repository's root, that makes that folder a contender.
@@ -166,7 +168,7 @@ func parse(text []byte, root, dir string) (Contender, error) {
 	}
 	switch {
 	case !contenderName.MatchString(m.Name):
-		return Contender{}, fmt.Errorf("name: %q is not a name of lower-case letters and digits", m.Name)
+		return Contender{}, located(text, fmt.Errorf("name: %q is not a name of lower-case letters and digits", m.Name), "name")
 	case m.Language == "":
 		return Contender{}, errors.New("language: is missing")
 	case len(m.Arms) == 0:
@@ -177,12 +179,12 @@ func parse(text []byte, root, dir string) (Contender, error) {
 		words []string
 	}{{"version", m.Version}, {"build", m.Build}, {"start", m.Start}} {
 		if len(command.words) == 0 || slices.Contains(command.words, "") {
-			return Contender{}, fmt.Errorf("%s: expected a command as a list of words, got %q", command.key, command.words)
+			return Contender{}, located(text, fmt.Errorf("%s: expected a command as a list of words, got %q", command.key, command.words), command.key)
 		}
 	}
 	for i, d := range m.Deviations {
 		if d.ID == "" || d.Rule == "" || d.Upstream == "" || d.Test == "" {
-			return Contender{}, fmt.Errorf("deviations[%d]: id, rule, upstream and test are all required", i)
+			return Contender{}, located(text, fmt.Errorf("deviations[%d]: id, rule, upstream and test are all required", i), "deviations", fmt.Sprint(i))
 		}
 	}
 	// A Go map forgets the order in which the manifest lists the arms; tables keep to it.
@@ -200,11 +202,19 @@ func parse(text []byte, root, dir string) (Contender, error) {
 		name := fmt.Sprint(item.Key)
 		arm, err := m.arm(name, root, dir)
 		if err != nil {
-			return Contender{}, fmt.Errorf("arms.%s: %w", name, err)
+			return Contender{}, located(text, fmt.Errorf("arms.%s: %w", name, err), "arms", name)
 		}
 		c.Arms = append(c.Arms, arm)
 	}
 	return c, nil
+}
+
+// located adds the line of what an error is about, where the manifest has it.
+func located(text []byte, err error, path ...string) error {
+	if place, ok := locate.YAML(text, path...); ok {
+		return fmt.Errorf("line %d: %w", place.Line, err)
+	}
+	return err
 }
 
 // arm makes the arm of that name out of the manifest.

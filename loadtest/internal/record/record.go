@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"lab/loadtest/internal/locate"
 )
 
 // Format is the version of the format. A reader refuses a newer one.
@@ -57,6 +59,9 @@ func (r *Run) UnderWay() bool { return r.Ended.IsZero() && !r.Complete }
 
 // ProfileAttack is the profile of a run that attacked a target which is not one of the lab's own.
 const ProfileAttack = "attack"
+
+// ProfileRevisions is the profile of a run of one contender at two revisions (loadtest diff --base --head).
+const ProfileRevisions = "revisions"
 
 // Environment describes the machine and the programs.
 type Environment struct {
@@ -471,9 +476,12 @@ func validate(text []byte, place string) error {
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
-		return fmt.Errorf("not JSON: %w", err)
+		return fmt.Errorf("not JSON: %w", locate.JSONError(text, err))
 	}
-	return compiled.Validate(value)
+	if err := compiled.Validate(value); err != nil {
+		return brokenAt(text, err)
+	}
+	return nil
 }
 
 func encode(v any) ([]byte, error) {

@@ -173,7 +173,7 @@ func TestWhatContradictsTheTrialsIsNamed(t *testing.T) {
 		"a detectable ratio below 1":               {func(r *Run, _ *Verdict) { r.Plan.Power = power(func(p *Power) { p.DetectableRatio = number(0.9) }) }, "detectable_ratio is 0.9"},
 		"a power beyond 1":                         {func(r *Run, _ *Verdict) { r.Plan.Power = power(func(p *Power) { p.Power = 80 }) }, "power"},
 		"a warm-up of no window":                   {func(r *Run, _ *Verdict) { r.Trials[0].Warm = &Warm{WindowNS: 1} }, "windows"},
-		"a negative rate":                          {func(r *Run, _ *Verdict) { r.Plan.RateRPS = -1 }, "rate_rps is -1"},
+		"a negative rate":                          {func(r *Run, _ *Verdict) { r.Plan.RateRPS = -1 }, `key "plan.rate_rps" is -1`},
 		"a pilot of an arm that was never planned": {func(r *Run, _ *Verdict) { r.Plan.Pilot[0].Arm = "zig" }, `pilot has arm "zig"`},
 	} {
 		t.Run(name, func(t *testing.T) {

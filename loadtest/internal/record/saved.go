@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
+
+	"lab/loadtest/internal/locate"
 )
 
 // Saved is a run on disk, read and checked.
@@ -61,7 +63,7 @@ func Open(path string) (Saved, error) {
 		}
 		var own Trial
 		if err := json.Unmarshal(b, &own); err != nil {
-			return s, fmt.Errorf("%s: %w", file, err)
+			return s, fmt.Errorf("%s: %w", file, locate.JSONError(b, err))
 		}
 		if !reflect.DeepEqual(own, t) {
 			return s, fmt.Errorf("%s: differs from the same trial in run.json", file)
@@ -108,7 +110,7 @@ func (s *Saved) unknownFields(file string, v any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		s.Notes = append(s.Notes, fmt.Sprintf("%s: %s: written by another version of this program; the report leaves it out", file, strings.TrimPrefix(err.Error(), "json: ")))
+		s.Notes = append(s.Notes, fmt.Sprintf("%s: line %d: %s: written by another version of this program; the report leaves it out", file, locate.Line(b, d.InputOffset()), strings.TrimPrefix(err.Error(), "json: ")))
 	}
 	return nil
 }
