@@ -100,7 +100,7 @@ func newMix(j *Job) (*mix, error) {
 		where := fmt.Sprintf("operations[%d] %q", i, o.Name)
 		switch {
 		case !plainOperationName(o.Name):
-			return nil, fmt.Errorf("%s: name: expected letters, digits, -, _ and .", where)
+			return nil, fmt.Errorf("%s: name: expected letters, digits, dashes, dots and underscores", where)
 		case names[o.Name]:
 			return nil, fmt.Errorf("%s: name: there twice", where)
 		case !(o.Weight > 0) || math.IsInf(o.Weight, 0):

@@ -188,6 +188,28 @@ func TestMixedAttack(t *testing.T) {
 	}
 }
 
+// The answer to one operation is wrong as the answer to another, however often it was right for the first.
+func TestOneOperationsAnswerIsNotAnothers(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"data":"b"}`) }))
+	defer s.Close()
+	j := job(s.URL)
+	j.Body = ""
+	for _, name := range []string{"a", "b", "c"} {
+		j.Operations = append(j.Operations, Operation{Name: name, Weight: 1, Body: "{}", Expected: `{"data":"` + name + `"}`})
+	}
+	r, err := Attack(t.Context(), j, sameBytes)
+	require.NoError(t, err)
+	check(t, r)
+	for _, o := range r.Operations {
+		require.Positive(t, o.Sent)
+		if o.Name == "b" {
+			assert.Equal(t, o.Sent, o.OK)
+		} else {
+			assert.Equal(t, Failed{WrongAnswer: o.Sent}, o.FailedBy)
+		}
+	}
+}
+
 // Of the answers that are not compared, status and `errors` count all the same.
 func TestAShareOfAnswersIsCompared(t *testing.T) {
 	n := 0

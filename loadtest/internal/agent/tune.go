@@ -13,7 +13,7 @@ const (
 	// much garbage come together before it looks, and not as little as the agent keeps, which it makes in a thousand
 	// requests. Collections cost CPU and, worse, delay requests that are due. A larger GOGC would do the same at first,
 	// but multiply whatever a longer attack keeps.
-	ballastBytes = 32 << 20
+	ballastBytes = 16 << 20
 
 	// oneProcessorRPS is the rate up to which one processor is tried. Where a second one is idle, Go wakes a thread at
 	// every hand-over from one goroutine to another, of which a request has four, to see whether there is work for it.
