@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -281,9 +282,10 @@ type Warm struct {
 	Windows   int   `json:"windows"`
 	WindowNS  int64 `json:"window_ns"`
 	Converged bool  `json:"converged"` // false: it ended because it may take no longer
-	// Drift is by how much the last windows differ, in rate or CPU per request, whichever differs more: the largest less
-	// the smallest, over their mean.
-	Drift float64 `json:"drift"`
+	// RateDrift and CPUDrift are by how much the last windows differ in rate and in CPU per request: the largest less the
+	// smallest, over their mean.
+	RateDrift float64 `json:"rate_drift"`
+	CPUDrift  float64 `json:"cpu_drift"`
 }
 
 // Verdict is one answer of a run.
@@ -454,25 +456,39 @@ func SchemaText() []byte { return bytes.Clone(schemaText) }
 
 // Validate checks the text of a run.json against the JSON Schema.
 func Validate(text []byte) error {
-	if err := validate(text, "run.schema.json"); err != nil {
+	if err := validate(text, runSchema); err != nil {
 		return fmt.Errorf("not a run: %w", err)
 	}
 	return nil
 }
 
-// validate checks a text against the schema at a place of run.schema.json.
-func validate(text []byte, place string) error {
+// compile makes a validator of the schema at a place of run.schema.json.
+func compile(place string) (*jsonschema.Schema, error) {
 	schema, err := jsonschema.UnmarshalJSON(bytes.NewReader(schemaText))
 	if err != nil {
-		return fmt.Errorf("run.schema.json: %w", err)
+		return nil, fmt.Errorf("run.schema.json: %w", err)
 	}
 	c := jsonschema.NewCompiler()
 	if err := c.AddResource("run.schema.json", schema); err != nil {
-		return fmt.Errorf("run.schema.json: %w", err)
+		return nil, fmt.Errorf("run.schema.json: %w", err)
 	}
 	compiled, err := c.Compile(place)
 	if err != nil {
-		return fmt.Errorf("run.schema.json: %w", err)
+		return nil, fmt.Errorf("run.schema.json: %w", err)
+	}
+	return compiled, nil
+}
+
+var (
+	runSchema   = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json") })
+	trialSchema = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json#/$defs/Trial") })
+)
+
+// validate checks a text against a schema.
+func validate(text []byte, schema func() (*jsonschema.Schema, error)) error {
+	compiled, err := schema()
+	if err != nil {
+		return err
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {

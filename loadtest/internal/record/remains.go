@@ -99,7 +99,7 @@ func readTrial(path, id string) (Trial, error) {
 	if err != nil {
 		return Trial{}, err
 	}
-	if err := validate(b, "run.schema.json#/$defs/Trial"); err != nil {
+	if err := validate(b, trialSchema); err != nil {
 		return Trial{}, fmt.Errorf("not a trial: %w", err)
 	}
 	var t Trial

@@ -154,7 +154,7 @@ func warmWords(w *record.Warm) string {
 	}
 	took := two(float64(w.Windows)*float64(w.WindowNS)/1e9) + " s"
 	if !w.Converged {
-		return fmt.Sprintf("not warm after %s: still %s %% apart", took, one(100*w.Drift))
+		return fmt.Sprintf("not warm after %s: rate %s %% apart, CPU %s %%", took, one(100*w.RateDrift), one(100*w.CPUDrift))
 	}
 	return took
 }

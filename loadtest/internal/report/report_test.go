@@ -467,9 +467,9 @@ func TestPlanAndWarmUpAreTold(t *testing.T) {
 		r.Resumed = []time.Time{r.Began.Add(time.Hour)}
 		r.Plan.Power = &record.Power{Metric: "cpu_us_per_request", Family: 3, Alpha: 0.05, Power: 0.8, NoiseLogRatios: []float64{0.1}, NoiseRuns: []string{"a"}, DetectableRatio: &ratio, Margin: 1.05}
 		for i := range r.Trials {
-			r.Trials[i].Warm = &record.Warm{Windows: 3, WindowNS: 5e8, Converged: true, Drift: 0.02}
+			r.Trials[i].Warm = &record.Warm{Windows: 3, WindowNS: 5e8, Converged: true, CPUDrift: 0.02}
 		}
-		r.Trials[0].Warm = &record.Warm{Windows: 5, WindowNS: 5e8, Drift: 0.234}
+		r.Trials[0].Warm = &record.Warm{Windows: 5, WindowNS: 5e8, RateDrift: 0.234, CPUDrift: 0.05}
 	}
 	b, err := open(opened(t, m.write(t)))
 	require.NoError(t, err)
@@ -479,7 +479,7 @@ func TestPlanAndWarmUpAreTold(t *testing.T) {
 	for _, row := range trials.Rows {
 		require.Len(t, row, len(trials.Heads))
 	}
-	assert.Equal(t, "not warm after 2.50 s: still 23.4 % apart", trials.Rows[0][column])
+	assert.Equal(t, "not warm after 2.50 s: rate 23.4 % apart, CPU 5.0 %", trials.Rows[0][column])
 	assert.Equal(t, "1.50 s", trials.Rows[1][column])
 	limits := strings.Join(b.limits(), "\n")
 	assert.Contains(t, limits, "Differences of less than 8.3 %: by the noise of earlier runs, 2 blocks find that much in 80 % of comparisons")

@@ -15,47 +15,31 @@ import (
 	"lab/loadtest/internal/record"
 )
 
-func TestDrift(t *testing.T) {
-	for name, c := range map[string]struct {
-		seen   []window
-		enough bool
-		drift  float64
-	}{
-		"too few":                              {[]window{{100, 10}, {100, 10}}, false, 0},
-		"at rest":                              {[]window{{100, 10}, {100, 10}, {100, 10}}, true, 0},
-		"the rate moves":                       {[]window{{90, 10}, {100, 10}, {110, 10}}, true, 0.2},
-		"the cost moves":                       {[]window{{100, 12}, {100, 10}, {100, 8}}, true, 0.4},
-		"the larger of the two":                {[]window{{95, 12}, {100, 10}, {105, 8}}, true, 0.4},
-		"only the last count":                  {[]window{{1, 1000}, {100, 10}, {100, 10}, {100, 10}}, true, 0},
-		"there and back is no rest":            {[]window{{100, 10}, {150, 10}, {100, 10}}, true, 50 / (350.0 / 3)},
-		"no CPU time that the kernel has seen": {[]window{{100, 0}, {100, 0}, {100, 0}}, true, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			drift, enough := drift(c.seen)
-			assert.Equal(t, c.enough, enough)
-			assert.InDelta(t, c.drift, drift, 1e-12)
-		})
-	}
+func TestSpread(t *testing.T) {
+	assert.InDelta(t, 0.2, spread([]float64{90, 110, 100}), 1e-12)
+	assert.InDelta(t, 50/(350.0/3), spread([]float64{100, 150, 100}), 1e-12, "there and back is no rest")
+	assert.Zero(t, spread([]float64{0, 0, 0}), "no CPU time that the kernel has seen")
 }
 
 func TestAWarmUpEndsWhenTheLastWindowsAgree(t *testing.T) {
 	w := Warmth{Window: 500 * time.Millisecond, Most: 2 * time.Second}
-	at := func(cpuUs ...float64) (seen []window) {
-		for _, v := range cpuUs {
-			seen = append(seen, window{100, v})
-		}
-		return seen
+	ended := func(windows int, converged bool, rate, cpu float64) *record.Warm {
+		return &record.Warm{Windows: windows, WindowNS: 5e8, Converged: converged, RateDrift: rate, CPUDrift: cpu}
 	}
 	for name, c := range map[string]struct {
 		seen []window
 		want *record.Warm
 	}{
-		"two windows are too few":        {at(10, 10), nil},
-		"at rest from the start":         {at(10, 10, 10), &record.Warm{Windows: 3, WindowNS: 5e8, Converged: true}},
-		"within the tolerance":           {at(9.5, 10, 10.5), &record.Warm{Windows: 3, WindowNS: 5e8, Converged: true, Drift: 0.1}},
-		"it still moves":                 {at(30, 20, 10), nil},
-		"at rest later":                  {at(40, 10, 10, 10), &record.Warm{Windows: 4, WindowNS: 5e8, Converged: true}},
-		"it moves when the time is over": {at(40, 30, 20, 10), &record.Warm{Windows: 4, WindowNS: 5e8, Drift: 1}},
+		"two windows are too few":                 {[]window{{100, 10}, {100, 10}}, nil},
+		"at rest from the start":                  {[]window{{100, 10}, {100, 10}, {100, 10}}, ended(3, true, 0, 0)},
+		"both within their tolerances":            {[]window{{90, 9.5}, {100, 10}, {110, 10.5}}, ended(3, true, 0.2, 0.1)},
+		"the cost still moves":                    {[]window{{100, 12}, {100, 10}, {100, 8}}, nil},
+		"the cost moves as only the rate may":     {[]window{{100, 9}, {100, 10}, {100, 11}}, nil},
+		"the rate still moves":                    {[]window{{80, 10}, {100, 10}, {120, 10}}, nil},
+		"at rest later":                           {[]window{{10, 40}, {100, 10}, {100, 10}, {100, 10}}, ended(4, true, 0, 0)},
+		"the cost moves when the time is over":    {[]window{{100, 40}, {100, 30}, {100, 20}, {100, 10}}, ended(4, false, 0, 1)},
+		"the rate moves when the time is over":    {[]window{{100, 10}, {70, 10}, {100, 10}, {130, 10}}, ended(4, false, 0.6, 0)},
+		"it was at rest, and moves at the window": {[]window{{100, 10}, {100, 10}, {100, 30}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := w.over(c.seen)
@@ -64,8 +48,9 @@ func TestAWarmUpEndsWhenTheLastWindowsAgree(t *testing.T) {
 				return
 			}
 			require.NotNil(t, got)
-			assert.InDelta(t, c.want.Drift, got.Drift, 1e-12)
-			got.Drift = c.want.Drift
+			assert.InDelta(t, c.want.RateDrift, got.RateDrift, 1e-12)
+			assert.InDelta(t, c.want.CPUDrift, got.CPUDrift, 1e-12)
+			got.RateDrift, got.CPUDrift = c.want.RateDrift, c.want.CPUDrift
 			assert.Equal(t, c.want, got)
 		})
 	}
@@ -105,7 +90,7 @@ func TestAWarmUpThatNeverRestsEnds(t *testing.T) {
 	assert.Equal(t, 10, e.Attacks())
 	assert.Equal(t, int64(w.Window), warm.WindowNS)
 	assert.False(t, warm.Converged)
-	assert.Greater(t, warm.Drift, WarmTolerance)
+	assert.Greater(t, warm.CPUDrift, WarmCPUTolerance)
 
 	e.Say(`{"data":{"x":2}}`)
 	_, err = WarmUntilSteady(t.Context(), s, spec, w)
