@@ -116,6 +116,7 @@ func goldenTrial(t *testing.T, id string) (record.Trial, []byte) {
 		ServiceP50NS: 410e6, ServiceP99NS: 770e6, SendLagP99NS: 6_660_000, DatabaseCPUSeconds: 3.21, AgentCPUSeconds: 2.12,
 		MemoryPSSIdleBytes: &idle, MemoryPSSEndBytes: &end, MemoryPSSPeakBytes: &peak, MemoryCgroupPeakBytes: &cgroup, ColdStartNS: 123_000_000, StatementsPerRequest: &sql,
 		MachineStealShare: 0.034, Bottleneck: "contender", HDRLog: id + ".hlog",
+		Warm:  &record.Warm{Windows: 7, WindowNS: 190_000_000, RateDrift: 0.128, CPUDrift: 0.057},
 		Parts: map[string]record.Part{"database_replica": {CPUSeconds: 4.44, MemoryPSSPeakBytes: &database, MemoryCgroupPeakBytes: &databaseCgroup}},
 	}
 	return x, goldenLog(t, seconds)
@@ -438,7 +439,7 @@ func TestEveryLabelHasItsOwnNumber(t *testing.T) {
 			{"block", "1"}, {"place", "1"}, {"arm", "go"}, {"operation", "q2"}, {"load", "rate"}, {"offered /s", "5200"}, {"achieved /s", "3972"},
 			{"offered", "10400"}, {"sent", "10000"}, {"ok", "9930"}, {"failed", "70"}, {"unsent", "400"}, {"p50 ms", ms(goldenP50)}, {"p99 ms", ms(goldenP99)}, {"largest ms", ms(goldenMax)},
 			{"send lag p99 ms", "6.66"}, {"CPU µs/request", fmt.Sprint(cpu)}, {"CPU s", fmt.Sprint(cpu / 100)}, {"database CPU s", "3.21"}, {"generator CPU s", "2.12"},
-			{"PSS end MB", "55.5"}, {"PSS peak MB", "77.7"}, {"SQL/request", "5.25"}, {"stolen", "3.4 %"}, {"bottleneck", "contender"}, {"void", ""}, {"seed", "4242"},
+			{"PSS end MB", "55.5"}, {"PSS peak MB", "77.7"}, {"SQL/request", "5.25"}, {"stolen", "3.4 %"}, {"warm-up", "not warm after 1.33 s: rate 12.8 % apart, CPU 5.7 %"}, {"bottleneck", "contender"}, {"void", ""}, {"seed", "4242"},
 		}.check(t, "report.html, trials", all[0], all[i])
 	})
 
