@@ -504,3 +504,40 @@ func TestARunWithoutTrialsHasAPage(t *testing.T) {
 		assert.Contains(t, fileOf(t, r, name), "This run was interrupted")
 	}
 }
+
+// A run of which nothing counts, on a machine that was busy throughout, has a page that says so.
+func TestARunOfVoidTrialsHasAPage(t *testing.T) {
+	needsAssets(t)
+	for name, voids := range map[string]func(x record.Trial) bool{
+		"all":             func(record.Trial) bool { return true },
+		"at the rate":     func(x record.Trial) bool { return x.Load == record.LoadRate },
+		"beyond capacity": func(x record.Trial) bool { return x.Load == record.LoadThroughput },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := smoke()
+			m.change = func(r *record.Run) {
+				why := "the generator sent late"
+				for i := range r.Trials {
+					if voids(r.Trials[i]) {
+						r.Trials[i].Void = &why
+					}
+				}
+			}
+			r, err := Make(t.Context(), opened(t, m.write(t)), Options{})
+			require.NoError(t, err)
+			assert.Contains(t, fileOf(t, r, "report.html"), "the generator sent late")
+		})
+	}
+}
+
+// Trials of a few requests carry no percentile, and have a page all the same.
+func TestARunOfFewRequestsHasAPage(t *testing.T) {
+	needsAssets(t)
+	for _, rps := range []int{1, 3} {
+		m := smoke()
+		m.rps = rps
+		r, err := Make(t.Context(), opened(t, m.write(t)), Options{})
+		require.NoError(t, err, "%d requests a second", rps)
+		assert.NotEmpty(t, fileOf(t, r, "report.html"))
+	}
+}
