@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -99,6 +100,29 @@ func TestAttackWithAMix(t *testing.T) {
 		counts[h.Tag()] += uint64(h.TotalCount())
 	}
 	assert.Equal(t, map[string]uint64{"": x.Sent, "service": x.Sent, "send_lag": x.Sent, "operation.item": item.Sent, "operation.none": none.Sent}, counts)
+
+	// What the log has beside response times is held to the record too.
+	file := filepath.Join(out, "trials", x.HDRLog)
+	whole, err := os.ReadFile(file)
+	require.NoError(t, err)
+	for damage, change := range map[string]struct {
+		from, to string
+		says     []string
+	}{
+		"service and send lag change places": {"", "", []string{"99 %", "_p99_ns"}},
+		"a tag is another's":                 {"Tag=service,", "Tag=send_lag,", []string{"intervals have the tag"}},
+		"an operation's counts as all":       {"Tag=operation.item,", "Tag=service,", []string{"intervals have the tag"}},
+	} {
+		text := strings.Replace(string(whole), change.from, change.to, 1)
+		if change.from == "" {
+			text = strings.NewReplacer("Tag=service,", "Tag=send_lag,", "Tag=send_lag,", "Tag=service,").Replace(string(whole))
+		}
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		_, err = record.Open(out)
+		for _, word := range change.says {
+			require.ErrorContains(t, err, word, damage)
+		}
+	}
 }
 
 func TestAttackWithSeveralBodies(t *testing.T) {
