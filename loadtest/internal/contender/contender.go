@@ -163,8 +163,8 @@ func Load(root string) ([]Contender, error) {
 // parse reads one manifest; an error names the key that is wrong.
 func parse(text []byte, root, dir string) (Contender, error) {
 	var m manifest
-	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(&m); err != nil {
-		return Contender{}, decodeError(err)
+	if err := locate.DecodeYAML(text, &m, yaml.Strict()); err != nil {
+		return Contender{}, err
 	}
 	switch {
 	case !contenderName.MatchString(m.Name):
@@ -191,8 +191,8 @@ func parse(text []byte, root, dir string) (Contender, error) {
 	var ordered struct {
 		Arms yaml.MapSlice `yaml:"arms"`
 	}
-	if err := yaml.Unmarshal(text, &ordered); err != nil {
-		return Contender{}, decodeError(err)
+	if err := locate.DecodeYAML(text, &ordered); err != nil {
+		return Contender{}, err
 	}
 	c := Contender{
 		Name: m.Name, Language: m.Language, Version: m.Version, Build: m.Build, Start: m.Start,
@@ -253,12 +253,6 @@ func (m *manifest) arm(name, root, dir string) (Arm, error) {
 		arm.Start = a.Start
 	}
 	return arm, nil
-}
-
-// decodeError makes one line of the decoder's error: position and key, without the quoted source below it.
-func decodeError(err error) error {
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	return errors.New(line)
 }
 
 // Arms returns the arms of all contenders in their order.

@@ -1,8 +1,6 @@
 package contract
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,9 +75,8 @@ func LoadScenarios(c *Contract) ([]Scenario, error) {
 // parseScenario reads one file; an error names line, key, value and what is expected.
 func parseScenario(text []byte) (Scenario, error) {
 	var s Scenario
-	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(&s); err != nil {
-		line, _, _ := strings.Cut(err.Error(), "\n") // it begins with [line:column]
-		return s, errors.New(line)
+	if err := locate.DecodeYAML(text, &s, yaml.Strict()); err != nil {
+		return s, err
 	}
 	for _, check := range []struct {
 		key, expected string

@@ -100,6 +100,7 @@ func FuzzScenario(f *testing.F) {
 	f.Add([]byte(scenarioText))
 	f.Add([]byte("id: {}\narms: [[]]\nmargin: .inf\nalpha: .nan\n"))
 	f.Add([]byte("a: &a [*a]\n"))
+	f.Add([]byte("arms: &a *a\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s, err := parseScenario(text)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 )
@@ -112,8 +113,29 @@ func JSONError(text []byte, err error) error {
 	return err
 }
 
+// DecodeYAML reads a text by the options given. An error is of one line and begins with [line:column]. A text that the library panics at is an error too: its decoder does so at an
+// alias within the very value that the alias names, as in `arms: &a *a`.
+func DecodeYAML(text []byte, into any, options ...yaml.DecodeOption) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("this YAML cannot be read, an alias in it may name itself: %v", r)
+		}
+	}()
+	if err := yaml.NewDecoder(bytes.NewReader(text), options...).Decode(into); err != nil {
+		line, _, _ := strings.Cut(err.Error(), "\n")
+		return errors.New(line)
+	}
+	return nil
+}
+
 // YAML finds a value by its path of keys and places in lists; false where the text has none.
-func YAML(text []byte, path ...string) (Place, bool) {
+func YAML(text []byte, path ...string) (place Place, found bool) {
+	// The library panics at some aliases, in reading as in writing a node.
+	defer func() {
+		if recover() != nil {
+			place, found = Place{}, false
+		}
+	}()
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil || len(file.Docs) == 0 {
 		return Place{}, false

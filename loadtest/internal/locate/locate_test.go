@@ -94,3 +94,16 @@ func FuzzPlaces(f *testing.F) {
 		}
 	})
 }
+
+// Texts at which the library panics; each was found by fuzzing or made after one that was.
+func TestAYAMLAliasThatNamesItselfIsAnError(t *testing.T) {
+	var into struct {
+		Arms []string
+		Name string
+		Of   map[string]string
+	}
+	for _, text := range []string{"arms: &a *a\n", "name: &a *a\n", "of: &a *a\n", "arms: &a [*a]\n", "of: &a {b: *a}\n", "arms: &a\n  *a\n"} {
+		require.Error(t, DecodeYAML([]byte(text), &into), text)
+		require.NotPanics(t, func() { YAML([]byte(text), "arms") }, text)
+	}
+}
