@@ -113,7 +113,13 @@ func JSONError(text []byte, err error) error {
 }
 
 // YAML finds a value by its path of keys and places in lists; false where the text has none.
-func YAML(text []byte, path ...string) (Place, bool) {
+func YAML(text []byte, path ...string) (place Place, found bool) {
+	// The library panics on some texts, and who asks has an error to tell already.
+	defer func() {
+		if recover() != nil {
+			place, found = Place{}, false
+		}
+	}()
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil || len(file.Docs) == 0 {
 		return Place{}, false
