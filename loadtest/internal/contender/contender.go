@@ -202,7 +202,7 @@ func parse(text []byte, root, dir string) (Contender, error) {
 		name := fmt.Sprint(item.Key)
 		arm, err := m.arm(name, root, dir)
 		if err != nil {
-			return Contender{}, located(text, fmt.Errorf("arms.%s: %w", name, err), "arms", name)
+			return Contender{}, located(text, fmt.Errorf("arms.%s: %w", strings.Join(strings.Fields(name), " "), err), "arms", name)
 		}
 		c.Arms = append(c.Arms, arm)
 	}

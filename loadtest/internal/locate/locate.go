@@ -113,8 +113,9 @@ func JSONError(text []byte, err error) error {
 	return err
 }
 
-// DecodeYAML reads a text by the options given. An error is of one line and begins with [line:column]. A text that the library panics at is an error too: its decoder does so at an
-// alias within the very value that the alias names, as in `arms: &a *a`.
+// DecodeYAML reads a text by the options given. An error is of one line and begins with [line:column]. A text that the
+// library panics at is an error too: its decoder does so at an alias within the very value that the alias names, as in
+// `arms: &a *a`.
 func DecodeYAML(text []byte, into any, options ...yaml.DecodeOption) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -130,7 +131,7 @@ func DecodeYAML(text []byte, into any, options ...yaml.DecodeOption) (err error)
 
 // YAML finds a value by its path of keys and places in lists; false where the text has none.
 func YAML(text []byte, path ...string) (place Place, found bool) {
-	// The library panics at some aliases, in reading as in writing a node.
+	// The library panics on some texts, and who asks has an error to tell already.
 	defer func() {
 		if recover() != nil {
 			place, found = Place{}, false
