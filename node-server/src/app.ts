@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { mercurius } from 'mercurius';
 import type { Config } from './config.ts';
@@ -160,9 +161,19 @@ export async function newApp(
     async close() {
       readiness.close();
       const idle = handler.close();
+      const graceMs = config.requestTimeoutMs + shutdownGraceMs;
+      const timer = setTimeout(() => server.raw.closeAllConnections(), graceMs);
+      server.raw.closeIdleConnections();
+      if (link !== null) {
+        // node:cluster forgets a connection that it was handing to a worker that stops listening. So all of them go on
+        // listening, and refuse what comes, until all have answered what is under way.
+        const patience = new AbortController();
+        const enough = sleep(graceMs, undefined, { signal: patience.signal }).catch(() => {});
+        await Promise.race([idle.then(() => link.drained()), enough]);
+        patience.abort();
+      }
       const closed = server.close();
       server.raw.closeIdleConnections();
-      const timer = setTimeout(() => server.raw.closeAllConnections(), config.requestTimeoutMs + shutdownGraceMs);
       await Promise.race([idle, closed]);
       // Answers have been handed over; what is left are clients that never finish their request.
       setImmediate(() => server.raw.closeIdleConnections());

@@ -22,6 +22,8 @@ export interface Link {
   readonly places: Places;
   /** Tells that this process listens; resolves when it may say things in the log. */
   listening(port: number): Promise<void>;
+  /** Tells that this process has answered what was under way; resolves when all of those that are to end have. */
+  drained(): Promise<void>;
   /** Whether every process is ready, and if not, what the first one that is not says. */
   readyz(): Promise<HealthAnswer>;
   /** Every process's metrics with their values. Rejects where one does not answer. */
@@ -228,6 +230,7 @@ export function joinWorkers(member: Member): Link {
   return {
     places,
     listening: (port) => channel.ask('listening', port),
+    drained: () => channel.ask<void>('drained').catch(ignore),
     readyz: () => channel.ask('readyz'),
     metrics: () => channel.ask('metrics'),
   };
@@ -252,7 +255,7 @@ const recallTimeoutMs = 500;
 const leastBackoffMs = 50;
 const mostBackoffMs = 1000;
 // Workers end within the request timeout and a second.
-const killGraceMs = 3000;
+const killGraceMs = 5000;
 
 interface Forked {
   readonly worker: Worker;
@@ -271,6 +274,12 @@ export function startWorkers(config: Config, logger: Logger): Workers {
   let stopping = false;
   let started: PromiseWithResolvers<void> | null = null;
   const listeners = new Set<number>();
+  const busy = new Set<number>(); // of those that are to end
+  const allDrained = Promise.withResolvers<void>();
+  const drained = (slot: number): void => {
+    busy.delete(slot);
+    if (stopping && busy.size === 0) allDrained.resolve();
+  };
 
   const recall = async (slot: number): Promise<void> => {
     const forked = running.get(slot);
@@ -311,6 +320,11 @@ export function startWorkers(config: Config, logger: Logger): Workers {
         backoffsMs.delete(slot);
         if (listeners.size === config.workers) started?.resolve();
       },
+      drained: () => {
+        drained(slot);
+        // Ended by somebody else than the primary, it ends alone.
+        return stopping ? allDrained.promise : undefined;
+      },
       readyz,
       metrics: () =>
         Promise.all([...running.values()].map((forked) => forked.channel.ask('metrics', 0, answerTimeoutMs))),
@@ -321,6 +335,7 @@ export function startWorkers(config: Config, logger: Logger): Workers {
       worker.on('exit', (status: number | null, signal: string | null) => {
         running.delete(slot);
         listeners.delete(slot);
+        drained(slot);
         ledger.gone(slot);
         channel.close();
         resolve(status === 0 ? null : `worker ${slot} ended with ${signal ?? `status ${status}`}`);
@@ -368,6 +383,7 @@ export function startWorkers(config: Config, logger: Logger): Workers {
       stopping = true;
       for (const timer of restarts.values()) clearTimeout(timer);
       const workers = [...running.values()];
+      for (const slot of running.keys()) busy.add(slot);
       for (const { worker } of workers) worker.process.kill('SIGTERM');
       const timer = setTimeout(() => {
         for (const { worker } of workers) worker.process.kill('SIGKILL');

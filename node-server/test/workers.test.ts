@@ -5,6 +5,7 @@ import { request as httpRequest } from 'node:http';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, suite, test } from 'node:test';
+import pg from 'pg';
 import { BorrowedPlaces, PlaceLedger, shareOf } from '../src/workers.ts';
 import { contractDir, counts, databaseUrl, type RunningApp, sql, startApp, until } from './support.ts';
 
@@ -135,7 +136,6 @@ suite('worker threads', () => {
 const main = path.resolve(import.meta.dirname, '../src/main.ts');
 const workers = 3;
 const poolSize = 7;
-const answerTimeoutMs = 10_000;
 
 // By this name the database knows the connections of this test.
 const url = new URL(databaseUrl());
@@ -159,12 +159,12 @@ suite('cluster', () => {
    * Asks on a connection of its own, which the primary gives to the next worker. One that was given to a worker that died
    * before it took it is answered by nobody, so waiting ends.
    */
-  function ask(pathname: string, query?: string): Promise<{ status: number; body: string }> {
+  function ask(pathname: string, query?: string, timeoutMs = 30_000): Promise<{ status: number; body: string }> {
     return new Promise((resolve, reject) => {
       const headers = { 'content-type': 'application/json', accept: 'application/graphql-response+json' };
       const sent = httpRequest(
         `${origin}${pathname}`,
-        { agent: false, timeout: answerTimeoutMs, method: query === undefined ? 'GET' : 'POST', headers },
+        { agent: false, timeout: timeoutMs, method: query === undefined ? 'GET' : 'POST', headers },
         (response) => {
           let body = '';
           response.setEncoding('utf8');
@@ -187,7 +187,7 @@ suite('cluster', () => {
     return [...found].reduce((sum, [, count]) => sum + Number(count), 0);
   }
 
-  const isReady = async (): Promise<boolean> => (await ask('/readyz').catch(() => null))?.status === 200;
+  const isReady = async (): Promise<boolean> => (await ask('/readyz', undefined, 3000).catch(() => null))?.status === 200;
 
   async function start(environment: Record<string, string> = {}): Promise<ChildProcess> {
     const child = spawn(process.execPath, [main], {
@@ -198,6 +198,7 @@ suite('cluster', () => {
         CONCURRENCY_MODEL: 'cluster',
         WORKERS: String(workers),
         POOL_SIZE: String(poolSize),
+        REQUEST_TIMEOUT: '60s',
         ...environment,
       },
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -302,7 +303,7 @@ suite('cluster', () => {
     try {
       let answer = { status: 0, body: '' };
       await until(async () => {
-        answer = await ask('/readyz').catch(() => answer);
+        answer = await ask('/readyz', undefined, 5000).catch(() => answer);
         return answer.status === 503;
       });
       assert.match(answer.body, /worker \d does not answer/);
@@ -312,10 +313,26 @@ suite('cluster', () => {
     await until(isReady);
   });
 
-  test('SIGTERM ends all of them well', async () => {
+  test('SIGTERM ends all of them well, after what is under way, and leaves nobody waiting', async () => {
     const pids = children();
     const ended = new Promise((resolve) => primary.on('exit', (status) => resolve(status)));
+    const lock = new pg.Client({ connectionString: databaseUrl() });
+    await lock.connect();
+    await lock.query('begin');
+    await lock.query('lock table item in access exclusive mode');
+    const underWay = ask('/graphql', '{ item(id: 1) { id } }');
+    const waits = `select count(*)::int from pg_stat_activity
+      where application_name = 'node-server of a cluster' and wait_event_type = 'Lock'`;
+    await until(async () => (await sql(waits))[0] === 1);
     primary.kill('SIGTERM');
+    await until(async () => (await ask('/livez')).status === 200 && (await ask('/readyz')).status === 503);
+    // More than there are workers: each refuses, and goes on listening as long as another one has work.
+    for (let asked = 0; asked < 4 * workers; asked++) {
+      assert.equal((await ask('/graphql', '{ item(id: 1) { id } }')).status, 503);
+    }
+    await lock.query('commit');
+    await lock.end();
+    assert.deepEqual(await underWay, { status: 200, body: '{"data":{"item":{"id":"1"}}}' });
     assert.equal(await ended, 0);
     for (const pid of pids) assert.throws(() => process.kill(pid, 0), /ESRCH/);
   });
