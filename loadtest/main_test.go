@@ -51,6 +51,9 @@ func TestBadUseIsNamed(t *testing.T) {
 		"report of no run":         {[]string{"report", "no-such-folder"}, []string{"no-such-folder"}},
 		"publish without markers":  {[]string{"publish", "x", "--update", "main.go"}, []string{"main.go", "make publish"}},
 		"no rounds":                {[]string{"bench-servers", "--rounds", "0"}, []string{"--rounds"}},
+		"no rounds of the agent":   {[]string{"bench-agent", "--rounds", "0"}, []string{"--rounds"}},
+		"rates of no number":       {[]string{"bench-agent", "--rates", "1,x"}, []string{"--rates", `"x"`}},
+		"an unknown sender":        {[]string{"agent", "--sender", "x"}, []string{`"x"`, "vegeta"}},
 		"a rate that is no number": {[]string{"compare", "--seed", "x"}, []string{`"x"`}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,8 +26,6 @@ type watch struct {
 	// stems has the name of the statement file for each query id.
 	stems   map[int64]string
 	changes int
-	// listeners is how many processes are told of a change.
-	listeners int
 }
 
 // counted is how often each statement ran; foreign ones are under their text.
@@ -36,6 +34,8 @@ type counted struct {
 	foreign          map[string]int
 	// changes is how many times areas were renamed since the watch began.
 	changes int
+	// listeners is how many processes are told of a change.
+	listeners int
 }
 
 // watch connects to a database of the lab and learns the query ids of the statement files there.

@@ -125,6 +125,11 @@ func TestWhatContradictsTheTrialsIsNamed(t *testing.T) {
 		}}
 		return run
 	}
+	power := func(change func(*Power)) *Power {
+		p := &Power{Metric: "m", Family: 1, Alpha: 0.05, Power: 0.8, NoiseLogRatios: []float64{0.1}, NoiseRuns: []string{"r"}, Margin: 1.05}
+		change(p)
+		return p
+	}
 	read := func(t *testing.T, r Run) error {
 		t.Helper()
 		dir := t.TempDir()
@@ -163,7 +168,12 @@ func TestWhatContradictsTheTrialsIsNamed(t *testing.T) {
 		"two arms changed about":                   {func(r *Run, _ *Verdict) { r.Plan.Order[0] = []string{"rust", "go"} }, `trial t1: arm is "go", but plan.order has "rust" there`},
 		"a plan of more blocks than it has":        {func(r *Run, _ *Verdict) { r.Plan.Blocks = 8 }, "plan: blocks is 8, but order has 1"},
 		"floors in more blocks than there are":     {func(r *Run, _ *Verdict) { r.Plan.FloorBlocks = 2 }, "floor_blocks is 2 of 1"},
-		"a negative rate":                          {func(r *Run, _ *Verdict) { r.Plan.RateRPS = -1 }, "rate_rps is -1"},
+		"a percentile that is not carried":         {func(r *Run, _ *Verdict) { r.Plan.Percentiles = []PlannedPercentile{{"p99", 10, 459, true}} }, "percentiles: p99: carried is true with 10 of 459"},
+		"a power of no noise":                      {func(r *Run, _ *Verdict) { r.Plan.Power = power(func(p *Power) { p.NoiseLogRatios = []float64{} }) }, "noise_log_ratios is empty"},
+		"a detectable ratio below 1":               {func(r *Run, _ *Verdict) { r.Plan.Power = power(func(p *Power) { p.DetectableRatio = number(0.9) }) }, "detectable_ratio is 0.9"},
+		"a power beyond 1":                         {func(r *Run, _ *Verdict) { r.Plan.Power = power(func(p *Power) { p.Power = 80 }) }, "power"},
+		"a warm-up of no window":                   {func(r *Run, _ *Verdict) { r.Trials[0].Warm = &Warm{WindowNS: 1} }, "windows"},
+		"a negative rate":                          {func(r *Run, _ *Verdict) { r.Plan.RateRPS = -1 }, `key "plan.rate_rps" is -1`},
 		"a pilot of an arm that was never planned": {func(r *Run, _ *Verdict) { r.Plan.Pilot[0].Arm = "zig" }, `pilot has arm "zig"`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -204,7 +214,7 @@ func TestSchemaHasEveryField(t *testing.T) {
 		} `json:"$defs"`
 	}
 	require.NoError(t, json.Unmarshal(SchemaText(), &schema))
-	for _, v := range []any{Run{}, Environment{}, Conformity{}, Plan{}, PilotOutcome{}, Trial{}, Part{}, Failed{}, Verdict{}} {
+	for _, v := range []any{Run{}, Environment{}, Conformity{}, Plan{}, PilotOutcome{}, Power{}, PlannedPercentile{}, Trial{}, OperationFigures{}, Warm{}, Part{}, Failed{}, Verdict{}} {
 		kind := reflect.TypeOf(v)
 		properties := schema.Properties
 		if kind.Name() != "Run" {

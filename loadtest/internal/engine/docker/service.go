@@ -173,7 +173,7 @@ func (e *Engine) contenderEnvironment(spec engine.ContenderSpec) (map[string]str
 
 // imageOf is the image that an arm is started from: its contender's, or one of its own where it is built otherwise.
 func (e *Engine) imageOf(ctx context.Context, arm contender.Arm) (image, error) {
-	return e.images.of(ctx, arm.Dir, arm.BuildArguments)
+	return e.images.ofTree(ctx, arm.Root, arm.Dir, arm.BuildArguments)
 }
 
 // Identity is the id of the arm's image.
