@@ -29,11 +29,11 @@ help: ## List the targets
 	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
-compare: build ## Prove the servers equal, measure them, print what they cost
+compare: build $(if $(filter nightly,$(PROFILE)),build-arms) ## Prove the servers equal, measure them, print what they cost
 	$(LOADTEST) compare $(if $(strip $(RESUME)),--resume '$(RESUME)',$(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,margin,$(MARGIN)) $(call flag,power,$(POWER)))
 
 .PHONY: conformance
-conformance: build ## Prove that the servers answer as the contract asks
+conformance: build build-arms ## Prove that the servers answer as the contract asks
 	$(LOADTEST) conformance $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE))
 
 .PHONY: serve
@@ -63,7 +63,7 @@ doctor: build-loadtest ## Say what this machine can do, and what to do about wha
 	$(LOADTEST) doctor
 
 .PHONY: bench-servers
-bench-servers: build ## CPU per request of every arm beside its floor, over the headline operations
+bench-servers: build build-arms ## CPU per request of every arm beside its floor, over the headline operations
 	$(LOADTEST) bench-servers $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
 
 .PHONY: bench-agent
@@ -102,9 +102,12 @@ test-rust: need-rust build-loadtest
 
 .PHONY: test-conformance
 # The seed is fixed: a test that meets other queries each time could not be repeated. make conformance takes a new one.
-test-conformance: build
-	$(LOADTEST) conformance --fresh --seed 1 --contender go,node,rust,node-compiled,go-floor,node-floor,rust-floor $(call flag,engine,$(ENGINE))
+# Workers are more than there may be cores, so that there are several. Arms that differ by a setting of the runtime or of
+# the build only are asked the short form.
+test-conformance: build build-arms
+	$(LOADTEST) conformance --fresh --seed 1 --contender go,node,rust,node-compiled,go-floor,node-floor,rust-floor,node-cluster+WORKERS=3,node-workers+WORKERS=2,rust-per-core+WORKERS=3 $(call flag,engine,$(ENGINE))
 	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none $(call flag,engine,$(ENGINE))
+	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go-maxprocs-1,go-gogc-50,go-gogc-400,go-memory-limit,node-workers-message+WORKERS=2,node-semi-space-4,node-semi-space-64,rust-current-thread,rust-system-malloc,rust-jemalloc $(call flag,engine,$(ENGINE))
 
 .PHONY: lint
 lint: need-go need-node need-rust build-node lint-scripts ## Check style and types in all languages
@@ -179,6 +182,13 @@ contract/graphiql/react-dom.production.min.js: scripts/graphiql/node_modules/.pa
 
 build-rust: need-rust
 	cargo build --manifest-path rust-server/Cargo.toml --release --locked
+
+# Arms that are built otherwise: their own target folder, and the dependencies of the default build.
+.PHONY: build-arms build-rust-system-malloc build-rust-jemalloc
+build-arms: build-rust-system-malloc build-rust-jemalloc ## Build the arms that differ in how they are built
+
+build-rust-system-malloc build-rust-jemalloc: build-rust-%: need-rust
+	CARGO_BUILD_BUILD_DIR=rust-server/target cargo build --manifest-path rust-server/Cargo.toml --release --locked --no-default-features --features $* --target-dir rust-server/target/$*
 
 .PHONY: need-go need-node need-rust
 need-go need-node need-rust: need-%:

@@ -67,9 +67,7 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 
 // serve listens until SIGTERM or SIGINT, then finishes what is under way.
 func serve(config server.Settings, stdout io.Writer) error {
-	if config.Workers > 0 {
-		runtime.GOMAXPROCS(config.Workers)
-	}
+	workers := server.StartWorkers(config)
 	signals, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
@@ -84,7 +82,7 @@ func serve(config server.Settings, stdout io.Writer) error {
 		return err
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
-	server.LogListening(stdout, config.Host, port, os.Getpid())
+	server.LogListening(stdout, config.Host, port, os.Getpid(), config.Model, workers)
 	app.Start()
 
 	httpServer := server.NewHTTPServer(app)

@@ -2,7 +2,8 @@
 
 use std::{env, fs, process::Command};
 
-const LIBRARIES: [&str; 5] = ["async-graphql", "axum", "deadpool-postgres", "tokio", "tokio-postgres"];
+const LIBRARIES: [&str; 7] =
+    ["async-graphql", "axum", "deadpool-postgres", "tokio", "tokio-postgres", "mimalloc", "tikv-jemallocator"];
 
 fn main() {
     println!("cargo::rerun-if-changed=Cargo.lock");

@@ -26,6 +26,9 @@ const (
 
 	StartConcurrent = "concurrent"
 	StartSequential = "sequential"
+
+	// ModelGoroutines is Go's one concurrency model: the runtime's scheduler runs goroutines on WORKERS threads.
+	ModelGoroutines = "goroutines"
 )
 
 // Settings are everything the server takes from its environment.
@@ -40,6 +43,7 @@ type Settings struct {
 	Loader         bool
 	Master         string
 	Start          string
+	Model          string
 	Workers        int // GOMAXPROCS; 0 leaves it to the runtime, which knows the cores allowed to the process
 	RequestTimeout time.Duration
 	GraphiQL       bool
@@ -80,6 +84,7 @@ TIER                  floor | mainstream (mainstream)
 LOADER                on | off (on)
 MASTER                memory | none (memory)
 START                 concurrent | sequential (concurrent)
+CONCURRENCY_MODEL     goroutines (goroutines)
 WORKERS               GOMAXPROCS (cores allowed to the process)
 REQUEST_TIMEOUT       duration such as 5s or 300ms (limits.json)
 GRAPHIQL              on | off (off)
@@ -101,6 +106,7 @@ func LoadSettings(getenv func(string) string) (Settings, error) {
 		Loader:      e.choice("LOADER", "on", "on", "off") == "on",
 		Master:      e.choice("MASTER", MasterMemory, MasterMemory, MasterNone),
 		Start:       e.choice("START", StartConcurrent, StartConcurrent, StartSequential),
+		Model:       e.choice("CONCURRENCY_MODEL", ModelGoroutines, ModelGoroutines),
 		Workers:     e.number("WORKERS", 0, 1, 1024),
 		GraphiQL:    e.choice("GRAPHIQL", "off", "on", "off") == "on",
 		LogLevel:    e.level("LOG_LEVEL"),

@@ -46,6 +46,7 @@ func TestConfig(t *testing.T) {
 			{"LOADER", "yes", "on, off"},
 			{"START", "slow", "concurrent, sequential"},
 			{"WORKERS", "0", "WORKERS"},
+			{"CONCURRENCY_MODEL", "cluster", "goroutines"},
 			{"REQUEST_TIMEOUT", "5", "duration"},
 			{"REQUEST_TIMEOUT", "-1s", "duration"},
 			{"GRAPHIQL", "1", "on, off"},

@@ -58,7 +58,8 @@ func (r *rateLimited) log(log *slog.Logger, message string, attributes ...any) {
 }
 
 // LogListening is the first line of the log, whatever the level: whoever started the server waits for it.
-func LogListening(w io.Writer, host string, port, pid int) {
+func LogListening(w io.Writer, host string, port, pid int, model string, workers int) {
 	url := "http://" + net.JoinHostPort(host, strconv.Itoa(port)) + "/graphql"
-	NewLogger(w, slog.LevelInfo).Info("listening", "url", url, "port", port, "pid", pid)
+	NewLogger(w, slog.LevelInfo).Info("listening", "url", url, "port", port, "pid", pid,
+		"concurrency_model", model, "workers", workers)
 }

@@ -2,19 +2,22 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { mercurius } from 'mercurius';
 import type { Config } from './config.ts';
 import { newFloor } from './floor.ts';
-import { type HealthAnswer, livez, Readiness } from './health.ts';
-import { GraphqlHandler, type HttpAnswer, prefersHtml } from './http.ts';
+import { answerOf, type HealthAnswer, livez, Readiness } from './health.ts';
+import { GraphqlHandler, type HttpAnswer, OwnPlaces, prefersHtml } from './http.ts';
 import type { Logger } from './logging.ts';
 import { Master } from './master.ts';
+import { loopRanking, type Ranking, ThreadRanking } from './ranking.ts';
 import { type RequestContext, resolvers, type Services } from './resolvers.ts';
 import { DocumentCache, type Graphql, newExecute, newSchema } from './schema.ts';
 import { Store } from './store.ts';
-import { Telemetry } from './telemetry.ts';
+import { type MetricsAnswer, sumMetrics, Telemetry } from './telemetry.ts';
 import { newUpstream } from './upstream.ts';
+import type { Link, Member } from './workers.ts';
 
 declare module 'mercurius' {
   interface MercuriusContext extends RequestContext {}
@@ -22,8 +25,10 @@ declare module 'mercurius' {
 
 /** An application that is built and, after `listen`, answers. */
 export interface App {
-  /** Listens, opens the pools and begins to load master data; gives the port. Does not wait for the database. */
-  listen(): Promise<number>;
+  /**
+   * Listens, says so, opens the pools and begins to load master data; gives the port. Does not wait for the database.
+   */
+  listen(announce?: (port: number) => void): Promise<number>;
   /** Stops accepting, finishes what is under way within the request timeout and a second, then closes everything. */
   close(): Promise<void>;
 }
@@ -42,8 +47,21 @@ const serverOptions: http.ServerOptions = {
   noDelay: true,
 };
 
-/** Builds the application: store, master data, schema and HTTP endpoints. Opens nothing. */
-export async function newApp(config: Config, logger: Logger): Promise<App> {
+/** The pages for whoever looks after the server: of this process, or of all of a cluster. */
+interface Pages {
+  readyz(): Promise<HealthAnswer>;
+  metrics(): Promise<MetricsAnswer>;
+}
+
+/**
+ * Builds the application: store, master data, schema and HTTP endpoints. Opens nothing. A process of a cluster joins the
+ * others.
+ */
+export async function newApp(
+  config: Config,
+  logger: Logger,
+  join: ((member: Member) => Link) | null = null,
+): Promise<App> {
   const telemetry = new Telemetry();
   const store = new Store({ ...config, telemetry, logger });
   const master = new Master({
@@ -51,16 +69,25 @@ export async function newApp(config: Config, logger: Logger): Promise<App> {
     databaseUrl: config.databaseUrl,
     keep: config.master,
     start: config.start,
+    shareVectors: config.concurrencyModel === 'workers',
     logger,
   });
+  const hasThreads = config.concurrencyModel === 'workers' || config.concurrencyModel === 'workers-message';
+  const ranking: Ranking = hasThreads ? new ThreadRanking(config.workers, logger) : loopRanking;
   const upstream = newUpstream(config.upstreamUrl);
   const readiness = new Readiness(store, master);
+  const link = join === null ? null : join({ readyz: () => readiness.readyz(), metrics: () => telemetry.values() });
+  const pages: Pages =
+    link === null
+      ? { readyz: () => readiness.readyz(), metrics: () => telemetry.metrics() }
+      : { readyz: () => link.readyz(), metrics: async () => sumMetrics(await link.metrics()) };
   const common = {
     limits: config.limits,
     requestTimeoutMs: config.requestTimeoutMs,
     telemetry,
     logger,
     ready: () => master.loaded,
+    places: link?.places ?? new OwnPlaces(config.limits.requestsInFlight),
   };
   const masterInMemory = config.master === 'memory';
 
@@ -70,7 +97,7 @@ export async function newApp(config: Config, logger: Logger): Promise<App> {
     telemetry.watch(store.pools, () => 0);
     const execute = newFloor(config.contractDir, { store, master, masterInMemory });
     handler = new GraphqlHandler({ ...common, execute });
-    server = floorServer(handler, readiness, telemetry);
+    server = floorServer(handler, pages);
   } else {
     const services: Services = {
       store,
@@ -78,6 +105,7 @@ export async function newApp(config: Config, logger: Logger): Promise<App> {
       masterInMemory,
       batching: config.loader,
       quote: upstream.quote,
+      ranking,
       limits: config.limits,
       telemetry,
     };
@@ -108,7 +136,7 @@ export async function newApp(config: Config, logger: Logger): Promise<App> {
       logger,
     });
     handler = new GraphqlHandler({ ...common, execute });
-    addRoutes(fastify, config, handler, readiness, telemetry);
+    addRoutes(fastify, config, handler, pages);
     server = {
       raw: fastify.server,
       listen: async () => {
@@ -120,23 +148,38 @@ export async function newApp(config: Config, logger: Logger): Promise<App> {
   }
 
   return {
-    async listen() {
+    async listen(announce = () => {}) {
       await server.listen(config);
+      const { port } = server.raw.address() as AddressInfo;
+      await link?.listening(port);
+      announce(port);
+      ranking.open();
       store.open();
       master.start();
-      return (server.raw.address() as AddressInfo).port;
+      return port;
     },
     async close() {
       readiness.close();
       const idle = handler.close();
+      const graceMs = config.requestTimeoutMs + shutdownGraceMs;
+      const timer = setTimeout(() => server.raw.closeAllConnections(), graceMs);
+      server.raw.closeIdleConnections();
+      if (link !== null) {
+        // node:cluster forgets a connection that it was handing to a worker that stops listening. So all of them go on
+        // listening, and refuse what comes, until all have answered what is under way.
+        const patience = new AbortController();
+        const enough = sleep(graceMs, undefined, { signal: patience.signal }).catch(() => {});
+        await Promise.race([idle.then(() => link.drained()), enough]);
+        patience.abort();
+      }
       const closed = server.close();
       server.raw.closeIdleConnections();
-      const timer = setTimeout(() => server.raw.closeAllConnections(), config.requestTimeoutMs + shutdownGraceMs);
       await Promise.race([idle, closed]);
       // Answers have been handed over; what is left are clients that never finish their request.
       setImmediate(() => server.raw.closeIdleConnections());
       await closed;
       clearTimeout(timer);
+      await ranking.close();
       await master.close();
       await store.close();
       upstream.close();
@@ -171,6 +214,8 @@ const badRequestBody = (message: string): string =>
   JSON.stringify({ errors: [{ message, extensions: { code: 'BAD_REQUEST' } }] });
 const notFound = badRequestBody('Not found.');
 const onlyGet = badRequestBody('Only GET is taken here.');
+/** Not every process of a cluster could be asked. */
+const noAnswer = answerOf(503, 'a worker does not answer');
 /** Where other methods than GET and HEAD have no business. */
 const pagesToLookAt: ReadonlySet<string> = new Set(['/livez', '/readyz', '/metrics']);
 const jsonType = 'application/json; charset=utf-8';
@@ -192,13 +237,7 @@ function refuseGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
   socket.destroySoon();
 }
 
-function addRoutes(
-  fastify: FastifyInstance,
-  config: Config,
-  handler: GraphqlHandler,
-  readiness: Readiness,
-  telemetry: Telemetry,
-): void {
+function addRoutes(fastify: FastifyInstance, config: Config, handler: GraphqlHandler, pages: Pages): void {
   const files = config.graphiql === 'on' ? readGraphiql(config.contractDir) : new Map<string, GraphiqlFile>();
   const graphiql = files.get('index.html');
   const send = (reply: FastifyReply, answer: HttpAnswer): void => {
@@ -227,10 +266,16 @@ function addRoutes(
   const withHead = { exposeHeadRoute: true };
   fastify.get('/livez', withHead, (_request, reply) => tell(reply, livez()));
   fastify.get('/readyz', withHead, (_request, reply) => {
-    readiness.readyz().then((answered) => tell(reply, answered));
+    pages.readyz().then(
+      (answered) => tell(reply, answered),
+      () => tell(reply, noAnswer),
+    );
   });
   fastify.get('/metrics', withHead, (_request, reply) => {
-    telemetry.metrics().then(({ contentType, body }) => reply.type(contentType).send(body));
+    pages.metrics().then(
+      ({ contentType, body }) => reply.type(contentType).send(body),
+      () => tell(reply, noAnswer),
+    );
   });
   // Other methods than GET and POST come here, whichever fastify knows.
   fastify.setNotFoundHandler((request, reply) => {
@@ -273,10 +318,13 @@ function readGraphiql(contractDir: string): Map<string, GraphiqlFile> {
 }
 
 /** The floor's server: node:http and nothing else. */
-function floorServer(handler: GraphqlHandler, readiness: Readiness, telemetry: Telemetry): Server {
+function floorServer(handler: GraphqlHandler, pages: Pages): Server {
   const send = (response: ServerResponse, status: number, type: string, body: string, more = {}): void => {
     response.writeHead(status, { ...more, 'content-type': type, 'content-length': Buffer.byteLength(body) });
     response.end(body);
+  };
+  const tell = (response: ServerResponse, { status, body }: HealthAnswer): void => {
+    send(response, status, jsonType, body);
   };
   const raw = http.createServer(serverOptions, (request, response) => {
     const pathname = pathOf(request);
@@ -289,12 +337,17 @@ function floorServer(handler: GraphqlHandler, readiness: Readiness, telemetry: T
     } else if (request.method !== 'GET' && request.method !== 'HEAD') {
       send(response, 405, jsonType, onlyGet, { allow: 'GET, HEAD' });
     } else if (pathname === '/livez') {
-      const { status, body } = livez();
-      send(response, status, jsonType, body);
+      tell(response, livez());
     } else if (pathname === '/readyz') {
-      readiness.readyz().then(({ status, body }) => send(response, status, jsonType, body));
+      pages.readyz().then(
+        (answered) => tell(response, answered),
+        () => tell(response, noAnswer),
+      );
     } else {
-      telemetry.metrics().then(({ contentType, body }) => send(response, 200, contentType, body));
+      pages.metrics().then(
+        ({ contentType, body }) => send(response, 200, contentType, body),
+        () => tell(response, noAnswer),
+      );
     }
   });
   raw.on('clientError', refuseGarbage);

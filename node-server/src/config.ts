@@ -1,10 +1,18 @@
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { type Limits, parseLimits } from './limits.ts';
 import { type LogLevel, logLevels } from './logging.ts';
 
 /** A setting that stops the start: its message names the variable, the value and what was expected. */
 export class ConfigError extends Error {}
+
+/**
+ * Who does the work: one process with one event loop; a cluster of such processes; one process whose CPU work is done by
+ * a pool of worker threads, which share the data's memory or have been sent a copy of it.
+ */
+export const concurrencyModels = ['process', 'cluster', 'workers', 'workers-message'] as const;
+export type ConcurrencyModel = (typeof concurrencyModels)[number];
 
 /** Everything the environment decides. */
 export interface Config {
@@ -14,13 +22,16 @@ export interface Config {
   contractDir: string;
   databaseUrl: string;
   replicaUrl: string;
-  /** Connections per address. */
+  /** Connections per address, of all processes together. */
   poolSize: number;
   upstreamUrl: string | null;
   tier: 'floor' | 'mainstream' | 'compiled';
   loader: 'on' | 'off';
   master: 'memory' | 'none';
   start: 'concurrent' | 'sequential';
+  concurrencyModel: ConcurrencyModel;
+  /** Processes of a cluster, threads of a pool for CPU work, or 1. */
+  workers: number;
   requestTimeoutMs: number;
   graphiql: 'on' | 'off';
   logLevel: LogLevel;
@@ -36,13 +47,14 @@ PORT                  port to listen on, 0 for any free one (8080)
 CONTRACT_DIR          folder with schema.graphql, limits.json, sql/ and operations/ (../contract)
 DATABASE_URL          postgres URL of the primary (required)
 DATABASE_REPLICA_URL  postgres URL that queries read from (DATABASE_URL)
-POOL_SIZE             connections per address (16)
+POOL_SIZE             connections per address, shared out among the processes of a cluster (16)
 UPSTREAM_URL          base URL of the price service (none: quote answers UPSTREAM_FAILED)
 TIER                  floor | mainstream | compiled (mainstream)
 LOADER                on | off (on)
 MASTER                memory | none (memory)
 START                 concurrent | sequential (concurrent)
-WORKERS               1 (1)
+CONCURRENCY_MODEL     process | cluster | workers | workers-message (process)
+WORKERS               cluster: processes; workers, workers-message: threads (cores allowed to the process); process: 1
 REQUEST_TIMEOUT       duration such as 5s, 300ms, 1m (requestTimeout of limits.json)
 GRAPHIQL              on | off (off)
 LOG_LEVEL             debug | info | warn | error (info)
@@ -56,19 +68,26 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   const databaseUrl = readDatabaseUrl('DATABASE_URL', get('DATABASE_URL'));
   const replica = get('DATABASE_REPLICA_URL');
   if (get('MASTER') === 'redis') throw expected('MASTER', 'redis', 'memory or none: redis is not built yet');
-  readWorkers(get('WORKERS'));
+  const concurrencyModel = readChoice('CONCURRENCY_MODEL', get('CONCURRENCY_MODEL'), concurrencyModels, 'process');
+  const workers = readWorkers(get('WORKERS'), concurrencyModel);
+  const poolSize = readInteger('POOL_SIZE', get('POOL_SIZE'), 16, 1, 1000);
+  if (concurrencyModel === 'cluster' && poolSize < workers) {
+    throw expected('POOL_SIZE', String(poolSize), `at least ${workers}, a connection for each of the WORKERS`);
+  }
   return {
     host: get('HOST') ?? defaultHost,
     port: readInteger('PORT', get('PORT'), defaultPort, 0, 65_535),
     contractDir,
     databaseUrl,
     replicaUrl: replica === undefined ? databaseUrl : readDatabaseUrl('DATABASE_REPLICA_URL', replica),
-    poolSize: readInteger('POOL_SIZE', get('POOL_SIZE'), 16, 1, 1000),
+    poolSize,
     upstreamUrl: readUpstreamUrl(get('UPSTREAM_URL')),
     tier: readChoice('TIER', get('TIER'), ['floor', 'mainstream', 'compiled'], 'mainstream'),
     loader: readChoice('LOADER', get('LOADER'), ['on', 'off'], 'on'),
     master: readChoice('MASTER', get('MASTER'), ['memory', 'none'], 'memory'),
     start: readChoice('START', get('START'), ['concurrent', 'sequential'], 'concurrent'),
+    concurrencyModel,
+    workers,
     requestTimeoutMs: readDuration('REQUEST_TIMEOUT', get('REQUEST_TIMEOUT') ?? limits.requestTimeout),
     graphiql: readChoice('GRAPHIQL', get('GRAPHIQL'), ['on', 'off'], 'off'),
     logLevel: readChoice('LOG_LEVEL', get('LOG_LEVEL'), logLevels, 'info'),
@@ -150,8 +169,10 @@ function readUpstreamUrl(value: string | undefined): string | null {
   return value.replace(/\/+$/, '');
 }
 
-function readWorkers(value: string | undefined): void {
+function readWorkers(value: string | undefined, model: ConcurrencyModel): number {
+  if (model !== 'process') return readInteger('WORKERS', value, availableParallelism(), 1, 1024);
   if (value !== undefined && value !== '1') {
-    throw expected('WORKERS', value, '1: one process with one event loop, a cluster is not built yet');
+    throw expected('WORKERS', value, '1: CONCURRENCY_MODEL=process has one event loop, the other models have more');
   }
+  return 1;
 }

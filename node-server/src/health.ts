@@ -8,7 +8,9 @@ export interface HealthAnswer {
   body: string;
 }
 
-const answerOf = (status: number, text: string): HealthAnswer => ({ status, body: JSON.stringify({ status: text }) });
+export function answerOf(status: number, text: string): HealthAnswer {
+  return { status, body: JSON.stringify({ status: text }) };
+}
 
 /** The process answers. */
 export function livez(): HealthAnswer {

@@ -5,6 +5,7 @@ import type { Limits } from './limits.ts';
 import { describe, type Logger } from './logging.ts';
 import { Work } from './store.ts';
 import { type Telemetry, Timing } from './telemetry.ts';
+import type { Places } from './workers.ts';
 
 // GraphQL over HTTP by the contract, the same for every tier: what a request must look like, in the contract's order of
 // checks, and what its answer looks like. Knows neither fastify nor mercurius.
@@ -275,7 +276,28 @@ export interface GraphqlHandlerOptions {
   readonly logger: Logger;
   /** False until master data is there. */
   readonly ready: () => boolean;
+  /** Places for requests in flight. */
+  readonly places: Places;
   readonly execute: Execute;
+}
+
+/** The places of a process that is alone. */
+export class OwnPlaces implements Places {
+  #free: number;
+
+  constructor(limit: number) {
+    this.#free = limit;
+  }
+
+  enter(): boolean {
+    if (this.#free === 0) return false;
+    this.#free--;
+    return true;
+  }
+
+  leave(): void {
+    this.#free++;
+  }
 }
 
 /** The endpoint /graphql, whoever owns the socket. */
@@ -301,12 +323,14 @@ export class GraphqlHandler {
 
   /** Answers a request through `reply`, at most once: a client that goes away gets none. */
   handle(request: IncomingMessage, reply: (answer: HttpAnswer) => void): void {
-    const { limits, telemetry, ready } = this.#options;
+    const { limits, telemetry, ready, places } = this.#options;
     const beganMs = performance.now();
     const timing = request.headers['x-server-timing'] === '1' ? new Timing() : null;
     this.#inFlight++;
     let mediaType: MediaType = jsonType;
+    let hasPlace = false;
     const leave = (code: string): void => {
+      if (hasPlace) places.leave();
       telemetry.countRequest(code, (performance.now() - beganMs) / 1000);
       if (--this.#inFlight === 0) this.#onIdle?.();
     };
@@ -325,30 +349,39 @@ export class GraphqlHandler {
       answer(status, error.code, body, error.headers);
     };
 
-    if (this.#closing || !ready() || this.#inFlight > limits.requestsInFlight) {
-      refuse(serviceUnavailable());
-      return;
-    }
-    const negotiated = negotiate(request.headers.accept);
-    const error = checkHead(request, negotiated);
-    mediaType = negotiated ?? jsonType;
-    if (error !== null) {
-      refuse(error);
-      return;
-    }
-    if (request.method === 'GET') {
-      this.#execute(() => parseUrl(request.url ?? ''), timing, answer, refuse);
-      return;
-    }
-    readBody(
-      request,
-      limits.bodyBytes,
-      (body) => {
-        if (body instanceof RequestError) refuse(body);
-        else this.#execute(() => parseBody(body), timing, answer, refuse);
-      },
-      () => leave('BAD_REQUEST'),
-    );
+    const begin = (entered: boolean): void => {
+      hasPlace = entered;
+      // It may have waited for a place, and the client not for the answer.
+      if (request.destroyed) leave('BAD_REQUEST');
+      else if (entered) take();
+      else refuse(serviceUnavailable());
+    };
+    const take = (): void => {
+      const negotiated = negotiate(request.headers.accept);
+      const error = checkHead(request, negotiated);
+      mediaType = negotiated ?? jsonType;
+      if (error !== null) {
+        refuse(error);
+        return;
+      }
+      if (request.method === 'GET') {
+        this.#execute(() => parseUrl(request.url ?? ''), timing, answer, refuse);
+        return;
+      }
+      readBody(
+        request,
+        limits.bodyBytes,
+        (body) => {
+          if (body instanceof RequestError) refuse(body);
+          else this.#execute(() => parseBody(body), timing, answer, refuse);
+        },
+        () => leave('BAD_REQUEST'),
+      );
+    };
+
+    const entered = !this.#closing && ready() && places.enter();
+    if (typeof entered === 'boolean') begin(entered);
+    else entered.then(begin);
   }
 
   #execute(

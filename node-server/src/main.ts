@@ -1,7 +1,10 @@
+import cluster from 'node:cluster';
 import { readFileSync } from 'node:fs';
+import type { App } from './app.ts';
 import type { Config } from './config.ts';
 import { checkHealth } from './health.ts';
-import { describe, newLogger } from './logging.ts';
+import { describe, type Logger, newLogger } from './logging.ts';
+import type { Workers } from './workers.ts';
 
 const name = 'node';
 
@@ -36,21 +39,34 @@ function configOrExit(): Config {
   }
 }
 
+/** The application; of a cluster its primary, or what that forked. */
+async function newPart(config: Config, logger: Logger): Promise<App | Workers> {
+  if (config.concurrencyModel !== 'cluster') return (await import('./app.ts')).newApp(config, logger);
+  const { joinWorkers, startWorkers } = await import('./workers.ts');
+  if (cluster.isPrimary) return startWorkers(config, logger);
+  return (await import('./app.ts')).newApp(config, logger, joinWorkers);
+}
+
 async function serve(): Promise<void> {
   const config = configOrExit();
   const logger = newLogger(config.logLevel, (line) => process.stdout.write(line));
-  const { newApp } = await import('./app.ts');
-  const app = await newApp(config, logger);
-  const port = await app.listen().catch((cause: unknown) => {
+  const app = await newPart(config, logger);
+  const announce = (port: number): void => {
+    // A cluster listens as one.
+    if (cluster.isWorker) return;
+    // Whatever the log level, whoever started this needs to know where it listens.
+    newLogger('info', (line) => process.stdout.write(line)).info('listening', {
+      url: `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}/graphql`,
+      port,
+      pid: process.pid,
+      tier: config.tier,
+      concurrency_model: config.concurrencyModel,
+      workers: config.workers,
+    });
+  };
+  await app.listen(announce).catch((cause: unknown) => {
     process.stderr.write(`cannot listen on ${config.host}:${config.port}: ${describe(cause)}\n`);
     return process.exit(1);
-  });
-  // Whatever the log level, whoever started this needs to know where it listens.
-  newLogger('info', (line) => process.stdout.write(line)).info('listening', {
-    url: `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}/graphql`,
-    port,
-    pid: process.pid,
-    tier: config.tier,
   });
   let stopping = false;
   const stop = (signal: NodeJS.Signals): void => {

@@ -78,6 +78,7 @@ export class Master {
   readonly #databaseUrl: string;
   readonly #tables: readonly MasterTable[];
   readonly #inOrder: boolean;
+  readonly #shareVectors: boolean;
   readonly #logger: Logger;
   readonly #stopping = new AbortController();
   // Of each table: the reading under way, and the one that waits for it.
@@ -94,12 +95,15 @@ export class Master {
     /** What is kept: item vectors always, the rest with `memory`. */
     keep: 'memory' | 'none';
     start: 'concurrent' | 'sequential';
+    /** Whether the vectors lie where threads can share them. */
+    shareVectors: boolean;
     logger: Logger;
   }) {
     this.#store = options.store;
     this.#databaseUrl = options.databaseUrl;
     this.#tables = options.keep === 'memory' ? masterTables : ['item_vector'];
     this.#inOrder = options.start === 'sequential';
+    this.#shareVectors = options.shareVectors;
     this.#logger = options.logger;
   }
 
@@ -168,7 +172,7 @@ export class Master {
         this.holidays = holidaySet(await this.#rows(holidays));
         return;
       case 'item_vector':
-        this.vectors = packVectors(await this.#rows(itemVectors));
+        this.vectors = packVectors(await this.#rows(itemVectors), this.#shareVectors);
     }
   }
 

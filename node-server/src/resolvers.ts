@@ -2,7 +2,7 @@ import { badArgument, FieldError } from './errors.ts';
 import type { Limits } from './limits.ts';
 import { type Loaders, newLoaders } from './loaders.ts';
 import { addBusinessDays, formatDay, holidaySet, type Master, parseDay } from './master.ts';
-import { features, mostWeight, type RankedItem, rankItems } from './ranking.ts';
+import { features, mostWeight, type RankedItem, type Ranking } from './ranking.ts';
 import type { Item, Named, Pool, Review, ReviewStats, RunStatement, Store, Work } from './store.ts';
 import type { Telemetry } from './telemetry.ts';
 import type { Upstream } from './upstream.ts';
@@ -15,6 +15,7 @@ export interface Services {
   readonly masterInMemory: boolean;
   readonly batching: 'on' | 'off';
   readonly quote: Upstream;
+  readonly ranking: Ranking;
   readonly limits: Limits;
   readonly telemetry: Telemetry;
 }
@@ -127,8 +128,8 @@ function ranking(
   _: unknown,
   args: { weights: number[]; first: number; areaId?: string | null },
   context: RequestContext,
-): RankedItem[] {
-  const { limits, master } = context.services;
+): RankedItem[] | Promise<RankedItem[]> {
+  const { limits, master, ranking: ranker } = context.services;
   const { weights } = args;
   // graphql-jit lets a null into the list through a nullable variable.
   const isWeight = (weight: number): boolean => Number.isInteger(weight) && Math.abs(weight) <= mostWeight;
@@ -140,7 +141,7 @@ function ranking(
   checkRange('first', args.first, 0, limits.rankingSize);
   const areaId = args.areaId == null ? undefined : checkId('areaId', args.areaId);
   if (areaId === null) return [];
-  return rankItems(master.vectors, weights, args.first, areaId ?? null, () => context.work.checkDeadline());
+  return ranker.rank(master.vectors, weights, args.first, areaId ?? null, context.work);
 }
 
 async function quote(_: unknown, args: { itemId: string; guests: number }, context: RequestContext) {

@@ -1,4 +1,4 @@
-import { Counter, collectDefaultMetrics, Gauge, type Metric, Registry } from 'prom-client';
+import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, type Metric, Registry } from 'prom-client';
 
 /** Where a request's time goes. Phases are disjoint; their sum is the total. */
 export type Phase = 'parse' | 'validate' | 'execute' | 'serialize';
@@ -82,6 +82,20 @@ export class FastHistogram {
 
 const secondsBounds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 const keysBounds = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+
+export interface MetricsAnswer {
+  contentType: string;
+  body: string;
+}
+
+async function answerOf(registry: Pick<Registry, 'contentType' | 'metrics'>): Promise<MetricsAnswer> {
+  return { contentType: registry.contentType, body: await registry.metrics() };
+}
+
+/** One page of the metrics of several processes: counts and sizes added up, delays averaged, as prom-client says. */
+export function sumMetrics(processes: object[][]): Promise<MetricsAnswer> {
+  return answerOf(AggregatorRegistry.aggregate(processes));
+}
 
 /** Connections of one pool, as a scrape sees them. */
 export interface PoolGauge {
@@ -178,8 +192,13 @@ export class Telemetry {
   }
 
   /** The body of /metrics and its content type. */
-  async metrics(): Promise<{ contentType: string; body: string }> {
-    return { contentType: this.#registry.contentType, body: await this.#registry.metrics() };
+  metrics(): Promise<MetricsAnswer> {
+    return answerOf(this.#registry);
+  }
+
+  /** Every metric with its values, for a process that adds up those of several. */
+  values(): Promise<object[]> {
+    return this.#registry.getMetricsAsJSON();
   }
 
   #histogram(name: string, help: string, histograms: () => [Record<string, string>, FastHistogram][]): void {

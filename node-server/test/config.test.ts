@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { suite, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -41,6 +42,7 @@ suite('config', () => {
     ['START', 'later'],
     ['WORKERS', '2'],
     ['WORKERS', 'many'],
+    ['CONCURRENCY_MODEL', 'threads'],
     ['REQUEST_TIMEOUT', '5'],
     ['REQUEST_TIMEOUT', '0s'],
     ['REQUEST_TIMEOUT', '-1s'],
@@ -73,6 +75,22 @@ suite('config', () => {
     assert.throws(
       () => readConfig({ ...required, DATABASE_URL: 'http://me:secret@host' }),
       (error) => error instanceof ConfigError && !error.message.includes('secret'),
+    );
+  });
+
+  test('what WORKERS means is the concurrency model', () => {
+    const read = (environment: Record<string, string>) => readConfig({ ...required, ...environment });
+    assert.equal(read({}).workers, 1);
+    assert.equal(read({ WORKERS: '1' }).workers, 1);
+    for (const model of ['cluster', 'workers', 'workers-message']) {
+      assert.equal(read({ CONCURRENCY_MODEL: model }).workers, availableParallelism());
+      assert.equal(read({ CONCURRENCY_MODEL: model, WORKERS: '3' }).workers, 3);
+      assert.throws(() => read({ CONCURRENCY_MODEL: model, WORKERS: '0' }), /WORKERS: "0", expected/);
+    }
+    assert.equal(read({ CONCURRENCY_MODEL: 'cluster', WORKERS: '3', POOL_SIZE: '3' }).poolSize, 3);
+    assert.throws(
+      () => read({ CONCURRENCY_MODEL: 'cluster', WORKERS: '3', POOL_SIZE: '2' }),
+      /POOL_SIZE: "2", expected at least 3/,
     );
   });
 

@@ -5,7 +5,7 @@ import net, { type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { RequestError } from '../src/errors.ts';
-import { GraphqlHandler, type GraphqlRequest, negotiate, parseBody, parseUrl } from '../src/http.ts';
+import { GraphqlHandler, type GraphqlRequest, negotiate, OwnPlaces, parseBody, parseUrl } from '../src/http.ts';
 import { parseLimits } from '../src/limits.ts';
 import { newLogger } from '../src/logging.ts';
 import { Telemetry } from '../src/telemetry.ts';
@@ -135,7 +135,8 @@ suite('connections', () => {
   const telemetry = new Telemetry();
   const waiting: (() => void)[] = [];
   const handler = new GraphqlHandler({
-    limits: { ...limits, requestsInFlight: 2 },
+    limits,
+    places: new OwnPlaces(2),
     requestTimeoutMs: 60_000,
     telemetry,
     logger: newLogger('error', () => {}),

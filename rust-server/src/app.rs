@@ -13,6 +13,7 @@ use crate::{
     store::Store,
     telemetry::{DatabaseClock, Gauges, Metrics},
     upstream::Upstream,
+    workers::share,
 };
 use async_graphql::parser::types::OperationType;
 use std::{
@@ -22,20 +23,45 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::runtime::Handle;
 
+/// The application as one runtime has it. Where there are several, each has its own connections to the database and to
+/// the outside service, and shares the rest.
 pub struct App {
-    pub config: Config,
     pub store: Arc<Store>,
+    pub environment: Arc<Environment>,
+    /// Which of `cores` this is.
+    pub index: usize,
+    shared: Arc<Shared>,
+}
+
+/// What all runtimes share.
+pub struct Shared {
+    pub config: Config,
     pub schema: Schema,
     pub floor: Option<Floor>,
-    pub environment: Arc<Environment>,
     pub metrics: Arc<Metrics>,
-    pub readiness: Readiness,
+    pub cores: Vec<Core>,
     in_flight: AtomicUsize,
     closing: AtomicBool,
     started: Instant,
     /// When each code's failures were last logged, in ms since `started`, plus one.
     logged_ms: [AtomicU64; Code::ALL.len()],
+}
+
+/// What the runtimes know of each other.
+pub struct Core {
+    pub runtime: Handle,
+    pub store: Arc<Store>,
+    pub readiness: Arc<Readiness>,
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 /// A request's place among those in flight.
@@ -48,35 +74,59 @@ impl Drop for Entered<'_> {
 }
 
 impl App {
-    /// Builds everything; opens no connection yet.
+    /// Builds everything for this runtime; opens no connection yet.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a runtime.
     pub fn new(config: Config) -> anyhow::Result<Arc<App>> {
+        let mut apps = App::for_each(config, &[Handle::current()])?;
+        Ok(apps.remove(0))
+    }
+
+    /// Builds everything for several runtimes, in their order.
+    pub fn for_each(config: Config, runtimes: &[Handle]) -> anyhow::Result<Vec<Arc<App>>> {
         let metrics = Arc::new(Metrics::default());
-        let environment = Environment {
-            master: Arc::new(Master::default()),
-            master_source: config.master,
-            upstream: Upstream::new(config.upstream_url.clone()),
-            limits: config.limits.clone(),
-            request_timeout: config.request_timeout,
-        };
-        Ok(Arc::new(App {
-            store: Arc::new(Store::new(&config, metrics.clone())?),
+        let master = Arc::new(Master::default());
+        let mut cores = Vec::with_capacity(runtimes.len());
+        for (index, runtime) in runtimes.iter().enumerate() {
+            let pool_size = share(config.pool_size, runtimes.len(), index);
+            cores.push(Core {
+                runtime: runtime.clone(),
+                store: Arc::new(Store::new(&config, pool_size, metrics.clone())?),
+                readiness: Arc::default(),
+            });
+        }
+        let shared = Arc::new(Shared {
             schema: Schema::new(&config.contract_dir, &config.limits)?,
             floor: match config.tier {
                 Tier::Floor => Some(Floor::read(&config.contract_dir)?),
                 Tier::Mainstream => None,
             },
-            environment: Arc::new(environment),
             metrics,
-            readiness: Readiness::default(),
+            cores,
             in_flight: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             started: Instant::now(),
             logged_ms: [const { AtomicU64::new(0) }; Code::ALL.len()],
             config,
-        }))
+        });
+        let app = |(index, core): (usize, &Core)| {
+            let environment = Environment {
+                master: master.clone(),
+                master_source: shared.config.master,
+                // The client's connections are tasks of the runtime that opens them.
+                upstream: Upstream::new(shared.config.upstream_url.clone()),
+                limits: shared.config.limits.clone(),
+                request_timeout: shared.config.request_timeout,
+            };
+            let (store, environment) = (core.store.clone(), Arc::new(environment));
+            Arc::new(App { store, environment, index, shared: shared.clone() })
+        };
+        Ok(shared.cores.iter().enumerate().map(app).collect())
     }
 
-    /// Warms the pools, loads master data and keeps it fresh, for ever.
+    /// Warms the pools; the first of the runtimes also loads master data and keeps it fresh, for ever.
     pub async fn run(self: Arc<Self>) {
         let mut pause = Duration::from_millis(50);
         while let Err(failure) = self.store.warm().await {
@@ -84,7 +134,10 @@ impl App {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         }
-        self.environment.master.listen(&self.store, self.config.start).await;
+        self.cores[self.index].readiness.warmed();
+        if self.index == 0 {
+            self.environment.master.listen(&self.store, self.config.start).await;
+        }
     }
 
     /// Counts a request in; refuses where there are too many, or the server is not (or no longer) ready.
@@ -162,7 +215,15 @@ impl App {
     }
 
     pub fn render_metrics(&self) -> String {
-        self.metrics
-            .render(&Gauges { pools: self.store.connections(), documents_cached: self.schema.documents_cached() })
+        // In the order of the addresses, the same in each.
+        let mut pools = self.store.connections();
+        for core in self.cores.iter().filter(|core| !Arc::ptr_eq(&core.store, &self.store)) {
+            for (sum, (_, in_use, idle)) in pools.iter_mut().zip(core.store.connections()) {
+                sum.1 += in_use;
+                sum.2 += idle;
+            }
+        }
+        let runtimes = self.cores.iter().map(|core| &core.runtime).collect();
+        self.metrics.render(&Gauges { pools, documents_cached: self.schema.documents_cached(), runtimes })
     }
 }

@@ -23,6 +23,31 @@ pub enum Start {
     Sequential,
 }
 
+/// Whose threads run the tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConcurrencyModel {
+    /// One tokio runtime, whose threads steal tasks from each other.
+    MultiThread,
+    /// One tokio runtime on one thread.
+    CurrentThread,
+    /// As many of those as there are workers, each with its share of connections and pool.
+    PerCore,
+}
+
+impl ConcurrencyModel {
+    pub const ALL: [ConcurrencyModel; 3] =
+        [ConcurrencyModel::MultiThread, ConcurrencyModel::CurrentThread, ConcurrencyModel::PerCore];
+
+    /// Its value in the environment.
+    pub fn name(self) -> &'static str {
+        match self {
+            ConcurrencyModel::MultiThread => "multi-thread",
+            ConcurrencyModel::CurrentThread => "current-thread",
+            ConcurrencyModel::PerCore => "per-core",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Config {
     pub host: String,
@@ -32,12 +57,15 @@ pub struct Config {
     pub replica: tokio_postgres::Config,
     /// Whether both addresses are one, so that one pool serves both.
     pub one_address: bool,
+    /// Of all workers together.
     pub pool_size: usize,
     pub upstream_url: Option<String>,
     pub tier: Tier,
     pub loader: bool,
     pub master: MasterSource,
     pub start: Start,
+    pub concurrency_model: ConcurrencyModel,
+    /// Threads of the runtime, or runtimes of one thread.
     pub workers: usize,
     pub request_timeout: Duration,
     pub graphiql: bool,
@@ -75,13 +103,15 @@ Environment:
   CONTRACT_DIR           the folder with schema.graphql, limits.json and sql/ (../contract)
   DATABASE_URL           postgres URL of the primary (required)
   DATABASE_REPLICA_URL   postgres URL for queries (DATABASE_URL)
-  POOL_SIZE              connections per address (16)
+  POOL_SIZE              connections per address, shared out among runtimes (16)
   UPSTREAM_URL           http URL of the service that quotes prices (none: quote answers UPSTREAM_FAILED)
   TIER                   mainstream | floor (mainstream)
   LOADER                 on | off (on)
   MASTER                 memory | none (memory)
   START                  concurrent | sequential (concurrent)
-  WORKERS                threads of the runtime (cores allowed to the process)
+  CONCURRENCY_MODEL      multi-thread | current-thread | per-core (multi-thread)
+  WORKERS                multi-thread: threads of the runtime; per-core: runtimes (cores allowed to the process);
+                         current-thread: 1
   REQUEST_TIMEOUT        such as 5s, 300ms, 1m (limits.json)
   GRAPHIQL               on | off (off)
   LOG_LEVEL              debug | info | warn | error (info)
@@ -178,8 +208,31 @@ impl Config {
             expected: "a postgres:// URL".into(),
         })?;
         let replica = env.database("DATABASE_REPLICA_URL")?.unwrap_or_else(|| database.clone());
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let positive = |value: &str| value.parse().ok().filter(|n| (1..=1024).contains(n));
+        let concurrency_model = env.choice(
+            "CONCURRENCY_MODEL",
+            &ConcurrencyModel::ALL.map(|model| (model.name(), model)),
+            ConcurrencyModel::MultiThread,
+        )?;
+        let workers = match concurrency_model {
+            ConcurrencyModel::CurrentThread => {
+                env.parse("WORKERS", "1: CONCURRENCY_MODEL=current-thread has one thread", 1, |value| {
+                    (value == "1").then_some(1)
+                })?
+            }
+            _ => {
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                env.parse("WORKERS", "a number from 1 to 1024", cores, positive)?
+            }
+        };
+        let pool_size = env.parse("POOL_SIZE", "a number from 1 to 1024", 16, positive)?;
+        if concurrency_model == ConcurrencyModel::PerCore && pool_size < workers {
+            return Err(ConfigError {
+                variable: "POOL_SIZE",
+                value: Some(pool_size.to_string()),
+                expected: format!("at least {workers}, a connection for each of the WORKERS"),
+            });
+        }
         let tier = env.text("TIER");
         if tier.as_deref() == Some("compiled") {
             return Err(ConfigError {
@@ -202,7 +255,7 @@ impl Config {
             one_address: replica == database,
             database,
             replica,
-            pool_size: env.parse("POOL_SIZE", "a number from 1 to 1024", 16, positive)?,
+            pool_size,
             upstream_url: env.parse("UPSTREAM_URL", "an http:// URL", None, |value| {
                 let uri: hyper::Uri = value.parse().ok()?;
                 (uri.scheme_str() == Some("http") && uri.host().is_some())
@@ -220,7 +273,8 @@ impl Config {
                 &[("concurrent", Start::Concurrent), ("sequential", Start::Sequential)],
                 Start::Concurrent,
             )?,
-            workers: env.parse("WORKERS", "a number from 1 to 1024", workers, positive)?,
+            concurrency_model,
+            workers,
             request_timeout: env.parse(
                 "REQUEST_TIMEOUT",
                 "a duration such as 5s, 300ms or 1m",

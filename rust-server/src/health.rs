@@ -1,25 +1,53 @@
 //! Liveness and readiness.
 
-use crate::{app::App, config, http::respond};
+use crate::{app::App, config, http::respond, store::Store};
 use anyhow::{Context, bail};
 use axum::{
     body::Body,
     extract::State,
     http::{Response, StatusCode},
 };
+use futures_util::future::join_all;
 use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 /// How old the last look at the database may be, and how long a look may take.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The last look at the database.
+/// What is known of one runtime's way to the database.
 #[derive(Default)]
-pub struct Readiness(tokio::sync::Mutex<Option<(Instant, bool)>>);
+pub struct Readiness {
+    warm: AtomicBool,
+    /// The last look at the database.
+    last: tokio::sync::Mutex<Option<(Instant, bool)>>,
+}
+
+impl Readiness {
+    /// All connections have been open.
+    pub fn warmed(&self) {
+        self.warm.store(true, Relaxed);
+    }
+
+    async fn reachable(&self, store: &Store) -> bool {
+        // One look at a time; whoever waited finds it fresh.
+        let mut last = self.last.lock().await;
+        match *last {
+            Some((at, reachable)) if at.elapsed() < FRESH => reachable,
+            _ => {
+                let reachable = matches!(tokio::time::timeout(FRESH, store.ping()).await, Ok(Ok(())));
+                *last = Some((Instant::now(), reachable));
+                reachable
+            }
+        }
+    }
+}
 
 fn status(status: StatusCode, text: &'static str) -> Response<Body> {
     respond(status, "application/json; charset=utf-8", format!("{{\"status\":\"{text}\"}}"))
@@ -30,7 +58,7 @@ pub async fn livez() -> Response<Body> {
     status(StatusCode::OK, "ok")
 }
 
-/// Database and master data are there.
+/// Database and master data are there, in every runtime.
 pub async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
     if app.is_closing() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
@@ -38,17 +66,15 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
     if !app.environment.master.is_loaded() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "master data not loaded");
     }
-    // One look at a time; whoever waited finds it fresh.
-    let mut last = app.readiness.0.lock().await;
-    let reachable = match *last {
-        Some((at, reachable)) if at.elapsed() < FRESH => reachable,
-        _ => {
-            let reachable = matches!(tokio::time::timeout(FRESH, app.store.ping()).await, Ok(Ok(())));
-            *last = Some((Instant::now(), reachable));
-            reachable
-        }
-    };
-    match reachable {
+    if !app.cores.iter().all(|core| core.readiness.warm.load(Relaxed)) {
+        return status(StatusCode::SERVICE_UNAVAILABLE, "connections not open");
+    }
+    // Each runtime looks for itself: a connection that has to be opened anew belongs to the runtime that opens it.
+    let looks = app.cores.iter().map(|core| {
+        let (readiness, store) = (core.readiness.clone(), core.store.clone());
+        core.runtime.spawn(async move { readiness.reachable(&store).await })
+    });
+    match join_all(looks).await.into_iter().all(|look| look.unwrap_or(false)) {
         true => status(StatusCode::OK, "ok"),
         false => status(StatusCode::SERVICE_UNAVAILABLE, "database not reachable"),
     }

@@ -16,3 +16,4 @@ pub mod schema;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
+pub mod workers;

@@ -1,10 +1,10 @@
 //! Wiring only.
 
-use anyhow::Context;
 use rust_server::{
     app::App,
     config::{Config, HELP},
     health, http, log, logging,
+    workers::start_workers,
 };
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
@@ -13,12 +13,25 @@ use tokio::{
     sync::watch,
 };
 
+#[cfg(all(feature = "mimalloc", feature = "jemalloc"))]
+compile_error!("one allocator: --no-default-features --features jemalloc, or system-malloc");
+
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A plan may nest as deep as the limit of tokens lets it, and is walked by recursion.
-const STACK_BYTES: usize = 16 << 20;
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static HEAP: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The allocator and the version of its crate; the system's own comes with it.
+const ALLOCATOR: (&str, &str) = if cfg!(feature = "mimalloc") {
+    ("mimalloc", env!("VERSION_MIMALLOC"))
+} else if cfg!(feature = "jemalloc") {
+    ("tikv-jemallocator", env!("VERSION_TIKV_JEMALLOCATOR"))
+} else {
+    ("malloc", "system")
+};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -73,60 +86,67 @@ fn version() -> serde_json::Value {
             "deadpool-postgres": env!("VERSION_DEADPOOL_POSTGRES"),
             "tokio": env!("VERSION_TOKIO"),
             "tokio-postgres": env!("VERSION_TOKIO_POSTGRES"),
+            ALLOCATOR.0: ALLOCATOR.1,
         },
-        "allocator": if cfg!(feature = "mimalloc") { "mimalloc" } else { "system" },
     })
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.workers)
-        .thread_stack_size(STACK_BYTES)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    // block_on's own thread is no worker: everything runs in a task.
-    let result = runtime.block_on(async { tokio::spawn(listen(config)).await.context("the server panicked")? });
-    runtime.shutdown_timeout(Duration::from_millis(500));
-    result
+    let (announced, close) = (watch::Sender::new(false), watch::Sender::new(false));
+    start_workers(config, move |app, listener| serve(app, listener, announced.clone(), close.clone()))
 }
 
-async fn listen(config: Config) -> anyhow::Result<()> {
-    let address = (config.host.clone(), config.port);
-    let app = App::new(config)?;
-    let listener = TcpListener::bind(address.clone())
-        .await
-        .with_context(|| format!("cannot listen on {}:{}", address.0, address.1))?;
-    let port = listener.local_addr()?.port();
-    let host = if address.0.contains(':') { format!("[{}]", address.0) } else { address.0 };
-    // The first line is there at any level: it says which port was free.
+/// One runtime's part. The first one also says where they all listen, before another one says anything, and ends them all.
+async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    announced: watch::Sender<bool>,
+    close: watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    let closing = close.subscribe();
+    if app.index > 0 {
+        announced.subscribe().wait_for(|announced| *announced).await?;
+    } else {
+        announce(&app, listener.local_addr()?.port());
+        announced.send_replace(true);
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let signalled = app.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            log!(Info, "shutting down");
+            signalled.close();
+            close.send_replace(true);
+        });
+    }
+    let background = tokio::spawn(app.clone().run());
+    let grace = app.config.request_timeout + Duration::from_secs(1);
+    http::serve(listener, http::router(app.clone()), closing, grace).await;
+    background.abort();
+    app.store.close();
+    if app.index == 0 {
+        log!(Info, "stopped");
+    }
+    Ok(())
+}
+
+/// The first line is there at any level: it says which port was free.
+fn announce(app: &App, port: u16) {
+    let host = match app.config.host.contains(':') {
+        true => format!("[{}]", app.config.host),
+        false => app.config.host.clone(),
+    };
     log!(
         Info, "listening",
         "url": format!("http://{host}:{port}/graphql"),
         "port": port,
         "pid": std::process::id(),
+        "concurrency_model": app.config.concurrency_model.name(),
         "workers": app.config.workers,
         "pool_size": app.config.pool_size,
     );
     logging::set_level(app.config.log_level);
-    let (close, closing) = watch::channel(false);
-    let background = tokio::spawn(app.clone().run());
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let signalled: Arc<App> = app.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        log!(Info, "shutting down");
-        signalled.close();
-        let _ = close.send(true);
-    });
-    let grace = app.config.request_timeout + Duration::from_secs(1);
-    http::serve(listener, http::router(app.clone()), closing, grace).await;
-    background.abort();
-    app.store.close();
-    log!(Info, "stopped");
-    Ok(())
 }

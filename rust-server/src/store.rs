@@ -659,8 +659,8 @@ fn pool(config: &tokio_postgres::Config, size: usize) -> anyhow::Result<Pool> {
 }
 
 impl Store {
-    /// Opens nothing yet.
-    pub fn new(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Store> {
+    /// Opens nothing yet; `pool_size` connections to each address later.
+    pub fn new(config: &Config, pool_size: usize, metrics: Arc<Metrics>) -> anyhow::Result<Store> {
         let shared = Arc::new(Shared {
             statements: Statements::read(&config.contract_dir)?,
             metrics,
@@ -680,10 +680,10 @@ impl Store {
             database
         };
         let primary_config = session(&config.database);
-        let primary = pool(&primary_config, config.pool_size)?;
+        let primary = pool(&primary_config, pool_size)?;
         let replica = match config.one_address {
             true => primary.clone(),
-            false => pool(&session(&config.replica), config.pool_size)?,
+            false => pool(&session(&config.replica), pool_size)?,
         };
         Ok(Store { replica, primary, shared, primary_config })
     }

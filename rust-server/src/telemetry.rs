@@ -9,6 +9,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 /// A histogram of fixed bounds; each observation is three additions.
 pub struct Histogram<const N: usize> {
@@ -113,10 +114,11 @@ impl Default for Metrics {
 }
 
 /// The figures that are asked for at the time of a scrape.
-pub struct Gauges {
+pub struct Gauges<'a> {
     /// Address, in use, idle.
     pub pools: Vec<(&'static str, usize, usize)>,
     pub documents_cached: usize,
+    pub runtimes: Vec<&'a Handle>,
 }
 
 impl Metrics {
@@ -139,7 +141,7 @@ impl Metrics {
     }
 
     /// The Prometheus text format.
-    pub fn render(&self, gauges: &Gauges) -> String {
+    pub fn render(&self, gauges: &Gauges<'_>) -> String {
         let mut out = String::with_capacity(16 << 10);
         let head = |out: &mut String, name: &str, kind: &str, help: &str| {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -171,28 +173,32 @@ impl Metrics {
         }
         head(&mut out, "lab_documents_cached", "gauge", "Parsed documents kept.");
         let _ = writeln!(out, "lab_documents_cached {}", gauges.documents_cached);
-        self.render_runtime(&mut out);
+        self.render_runtimes(&mut out, &gauges.runtimes);
         out
     }
 
-    /// tokio's stable figures and the process's own.
-    fn render_runtime(&self, out: &mut String) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let metrics = runtime.metrics();
-        let workers = metrics.num_workers();
-        let _ = writeln!(out, "# TYPE tokio_workers gauge\ntokio_workers {workers}");
-        let _ = writeln!(out, "# TYPE tokio_alive_tasks gauge\ntokio_alive_tasks {}", metrics.num_alive_tasks());
-        let _ = writeln!(out, "# TYPE tokio_global_queue_depth gauge");
-        let _ = writeln!(out, "tokio_global_queue_depth {}", metrics.global_queue_depth());
+    /// tokio's stable figures, the workers of all runtimes in a row, and the process's own.
+    fn render_runtimes(&self, out: &mut String, runtimes: &[&Handle]) {
+        let metrics: Vec<_> = runtimes.iter().map(|runtime| runtime.metrics()).collect();
+        let sum = |of: fn(&RuntimeMetrics) -> usize| metrics.iter().map(of).sum::<usize>();
+        let workers: Vec<_> = metrics
+            .iter()
+            .flat_map(|metrics| (0..metrics.num_workers()).map(move |worker| (metrics, worker)))
+            .collect();
+        let _ = writeln!(out, "# TYPE tokio_workers gauge\ntokio_workers {}", workers.len());
+        let alive = sum(RuntimeMetrics::num_alive_tasks);
+        let _ = writeln!(out, "# TYPE tokio_alive_tasks gauge\ntokio_alive_tasks {alive}");
+        let depth = sum(RuntimeMetrics::global_queue_depth);
+        let _ = writeln!(out, "# TYPE tokio_global_queue_depth gauge\ntokio_global_queue_depth {depth}");
         let _ = writeln!(out, "# TYPE tokio_worker_busy_seconds_total counter");
-        for worker in 0..workers {
-            let busy = metrics.worker_total_busy_duration(worker).as_secs_f64();
-            let _ = writeln!(out, "tokio_worker_busy_seconds_total{{worker=\"{worker}\"}} {busy}");
+        for (index, (metrics, worker)) in workers.iter().enumerate() {
+            let busy = metrics.worker_total_busy_duration(*worker).as_secs_f64();
+            let _ = writeln!(out, "tokio_worker_busy_seconds_total{{worker=\"{index}\"}} {busy}");
         }
         let _ = writeln!(out, "# TYPE tokio_worker_parks_total counter");
-        for worker in 0..workers {
-            let parks = metrics.worker_park_count(worker);
-            let _ = writeln!(out, "tokio_worker_parks_total{{worker=\"{worker}\"}} {parks}");
+        for (index, (metrics, worker)) in workers.iter().enumerate() {
+            let parks = metrics.worker_park_count(*worker);
+            let _ = writeln!(out, "tokio_worker_parks_total{{worker=\"{index}\"}} {parks}");
         }
         let _ = writeln!(out, "# TYPE process_uptime_seconds gauge");
         let _ = writeln!(out, "process_uptime_seconds {}", self.started.elapsed().as_secs_f64());

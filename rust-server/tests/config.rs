@@ -24,6 +24,7 @@ fn bad_config_fails() {
         ("MASTER", "disk"),
         ("START", "later"),
         ("WORKERS", "0"),
+        ("CONCURRENCY_MODEL", "cluster"),
         ("REQUEST_TIMEOUT", "5"),
         ("REQUEST_TIMEOUT", "0s"),
         ("REQUEST_TIMEOUT", "-1s"),
@@ -66,6 +67,18 @@ fn good_config_is_read() {
 }
 
 #[test]
+fn what_workers_means_is_the_concurrency_model() {
+    let workers = |settings: &[(&str, &str)]| config(settings).map(|config| config.workers);
+    assert_eq!(workers(&[("CONCURRENCY_MODEL", "current-thread")]), Ok(1));
+    assert_eq!(workers(&[("CONCURRENCY_MODEL", "multi-thread"), ("WORKERS", "3")]), Ok(3));
+    assert_eq!(workers(&[("CONCURRENCY_MODEL", "per-core"), ("WORKERS", "3")]), Ok(3));
+    let refused = |settings: &[(&str, &str)]| config(settings).expect_err("refused").variable;
+    assert_eq!(refused(&[("CONCURRENCY_MODEL", "current-thread"), ("WORKERS", "2")]), "WORKERS");
+    // The tests' pool has four connections.
+    assert_eq!(refused(&[("CONCURRENCY_MODEL", "per-core"), ("WORKERS", "5")]), "POOL_SIZE");
+}
+
+#[test]
 fn durations_are_read() {
     let cases = [
         ("5s", Some(5000)),
@@ -102,7 +115,9 @@ fn arguments_are_looked_at() {
     assert!(version["libraries"]["async-graphql"].as_str().is_some_and(|version| version.starts_with('8')));
     let (status, help) = run("--help");
     assert_eq!(status, Some(0));
-    for variable in ["DATABASE_URL", "POOL_SIZE", "TIER", "LOADER", "MASTER", "REQUEST_TIMEOUT", "WORKERS"] {
+    for variable in
+        ["DATABASE_URL", "POOL_SIZE", "TIER", "LOADER", "MASTER", "REQUEST_TIMEOUT", "CONCURRENCY_MODEL", "WORKERS"]
+    {
         assert!(help.contains(variable), "{variable}");
     }
     assert_eq!(run("--fast").0, Some(2));

@@ -68,6 +68,8 @@ type Arm struct {
 	Environment map[string]string
 	// Build, Start and Version are the commands to run in Root.
 	Build, Start, Version []string
+	// BuildArguments are those of the Dockerfile in Dir, where the arm is built otherwise than its contender.
+	BuildArguments map[string]string
 	// Root is the repository's root (absolute); Dir is the contender's folder, relative to it.
 	Root, Dir  string
 	Deviations []Deviation
@@ -98,22 +100,27 @@ type manifest struct {
 type manifestArm struct {
 	Tier        Tier              `yaml:"tier"`
 	Environment map[string]string `yaml:"environment"`
-	// Build and Start replace the contender's, for an arm that differs in how it is built.
-	Build []string `yaml:"build"`
-	Start []string `yaml:"start"`
+	// Version, Build and Start replace the contender's, for an arm that differs in how it is built; BuildArguments do so
+	// for its image. Such an arm has all four.
+	Version        []string          `yaml:"version"`
+	Build          []string          `yaml:"build"`
+	Start          []string          `yaml:"start"`
+	BuildArguments map[string]string `yaml:"build_arguments"`
 }
 
 var (
 	contenderName   = regexp.MustCompile(`^[a-z][a-z0-9]*$`)
 	armName         = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 	environmentName = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+	// argumentValue is one that can stand in an image's name.
+	argumentValue = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 )
 
 // engineSets lists what the engine alone gives a server; a manifest or an arm that set it would break the comparison.
 var engineSets = []string{"HOST", "PORT", "CONTRACT_DIR", "DATABASE_URL", "DATABASE_REPLICA_URL", "UPSTREAM_URL", "REDIS_URL"}
 
 // settings lists what the contract lets one set on a server beyond that.
-var settings = []string{"GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", "POOL_SIZE", "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
+var settings = []string{"CONCURRENCY_MODEL", "GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", "POOL_SIZE", "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
 
 // runtimePrefixes begin the names of settings that belong to a language's runtime or allocator.
 var runtimePrefixes = []string{"GO", "NODE_", "UV_", "TOKIO_", "RUST_", "MALLOC_", "MIMALLOC_"}
@@ -246,12 +253,29 @@ func (m *manifest) arm(name, root, dir string) (Arm, error) {
 	for key, value := range a.Environment {
 		arm.Environment[key] = value
 	}
-	if len(a.Build) > 0 {
-		arm.Build = a.Build
+	if len(a.Version) == 0 && len(a.Build) == 0 && len(a.Start) == 0 && len(a.BuildArguments) == 0 {
+		return arm, nil
 	}
-	if len(a.Start) > 0 {
-		arm.Start = a.Start
+	for _, command := range []struct {
+		key   string
+		words []string
+	}{{"version", a.Version}, {"build", a.Build}, {"start", a.Start}} {
+		if len(command.words) == 0 || slices.Contains(command.words, "") {
+			return Arm{}, fmt.Errorf("%s: expected a command as a list of words, got %q: an arm that is built otherwise has version, build, start and build_arguments", command.key, command.words)
+		}
 	}
+	if len(a.BuildArguments) == 0 {
+		return Arm{}, errors.New("build_arguments: there is none, but the arm is built otherwise than its contender")
+	}
+	for key, value := range a.BuildArguments {
+		switch {
+		case !environmentName.MatchString(key) || strings.HasSuffix(key, "_IMAGE"):
+			return Arm{}, fmt.Errorf("build_arguments: %q is not a name of upper-case letters, digits and _, or is that of a base image", key)
+		case !argumentValue.MatchString(value):
+			return Arm{}, fmt.Errorf("build_arguments.%s: %q is not of lower-case letters, digits and single hyphens", key, value)
+		}
+	}
+	arm.Version, arm.Build, arm.Start, arm.BuildArguments = a.Version, a.Build, a.Start, a.BuildArguments
 	return arm, nil
 }
 

@@ -27,7 +27,12 @@ build: [make, build-rust]
 start: [rust-server/target/release/rust-server]
 arms:
   rust: { tier: mainstream }
-  rust-system-malloc: { tier: mainstream, build: [make, build-rust-system-malloc], start: [rust-server/target/system/rust-server] }
+  rust-system-malloc:
+    tier: mainstream
+    version: [rust-server/target/system/rust-server, --version]
+    build: [make, build-rust-system-malloc]
+    start: [rust-server/target/system/rust-server]
+    build_arguments: { CARGO_FEATURES: system-malloc }
 deviations:
   - { id: short-path, rule: "4.2", upstream: "https://example.org/1", test: tests/paths.rs }
 `
@@ -63,6 +68,9 @@ func TestLoadReadsEveryManifest(t *testing.T) {
 	assert.Equal(t, []string{"make", "build-rust"}, rust.Arms[0].Build)
 	assert.Equal(t, []string{"make", "build-rust-system-malloc"}, rust.Arms[1].Build)
 	assert.Equal(t, []string{"rust-server/target/system/rust-server"}, rust.Arms[1].Start)
+	assert.Equal(t, []string{"rust-server/target/system/rust-server", "--version"}, rust.Arms[1].Version)
+	assert.Equal(t, map[string]string{"CARGO_FEATURES": "system-malloc"}, rust.Arms[1].BuildArguments)
+	assert.Empty(t, rust.Arms[0].BuildArguments)
 	assert.Equal(t, "short-path", rust.Arms[0].Deviations[0].ID)
 }
 
@@ -85,6 +93,11 @@ func TestLoadNamesFileAndKeyOfWhatIsWrong(t *testing.T) {
 		{"a variable that the engine sets", head + "arms: { go: { tier: floor, environment: { PORT: 80 } } }\n", []string{"environment.PORT"}},
 		{"a variable in lower case", head + "arms: { go: { tier: floor, environment: { loader: off } } }\n", []string{`"loader"`}},
 		{"a name with a plus", "name: g+o\nlanguage: go\nversion: [v]\nbuild: [b]\nstart: [s]\narms: { go: { tier: floor } }\n", []string{"name"}},
+		{"an arm that is built otherwise natively only", head + "arms: { go: { tier: floor, version: [v], build: [b], start: [s] } }\n", []string{"arms.go", "build_arguments"}},
+		{"an arm that is built otherwise as an image only", head + "arms: { go: { tier: floor, build_arguments: { TAGS: x } } }\n", []string{"arms.go", "version"}},
+		{"an arm that is built otherwise and started as the others", head + "arms: { go: { tier: floor, version: [v], build: [b], build_arguments: { TAGS: x } } }\n", []string{"arms.go", "start"}},
+		{"a base image as an arm's", head + "arms: { go: { tier: floor, version: [v], build: [b], start: [s], build_arguments: { GO_IMAGE: x } } }\n", []string{"build_arguments", `"GO_IMAGE"`}},
+		{"a build argument that is no part of a name", head + "arms: { go: { tier: floor, version: [v], build: [b], start: [s], build_arguments: { TAGS: a/b } } }\n", []string{"build_arguments.TAGS", `"a/b"`}},
 		{"a deviation without a test", head + "arms: { go: { tier: floor } }\ndeviations: [{ id: a, rule: b, upstream: c }]\n", []string{"deviations[0]", "test"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

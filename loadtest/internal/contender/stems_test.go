@@ -23,7 +23,7 @@ var sources = map[string]struct {
 	"rust-server": {[]string{"src"}, ".rs", []string{"lib"}},
 }
 
-var stems = []string{"main", "config", "app", "schema", "resolvers", "loaders", "store", "master", "upstream", "limits", "errors", "logging", "telemetry", "health", "http", "ranking", "floor"}
+var stems = []string{"main", "config", "app", "schema", "resolvers", "loaders", "store", "master", "upstream", "limits", "errors", "logging", "telemetry", "health", "http", "ranking", "floor", "workers"}
 
 // names are concepts that a reader of one server must find in the others: by stem, in the writing of Node; the other
 // languages write them in their own case.
@@ -32,6 +32,7 @@ var names = map[string][]string{
 	"master":   {"addBusinessDays", "renameArea", "listen"},
 	"limits":   {"checkTokens", "checkLimits"},
 	"ranking":  {"rankItems"},
+	"workers":  {"startWorkers"},
 	"upstream": {"quote"},
 	"store":    {"addReview", "renameArea"},
 	"health":   {"livez", "readyz"},

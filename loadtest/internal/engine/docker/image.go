@@ -186,19 +186,39 @@ func (b *builder) ofTree(ctx context.Context, root, folder string, own map[strin
 	}
 	b.done[key] = i
 	if folder != toolFolder {
-		b.sizes[imageName(folder)] = i.bytes
+		b.sizes[imageName(folder, own)] = i.bytes
 	}
 	return i, nil
 }
 
-// imageName is a folder's name without what all servers' end in.
-func imageName(folder string) string { return strings.TrimSuffix(folder, "-server") }
+// imageName is a folder's name without what all servers' end in, and the values of an arm's build arguments, so that
+// images that are built otherwise do not take each other for older ones.
+func imageName(folder string, own map[string]string) string {
+	name := strings.TrimSuffix(folder, "-server")
+	for _, argument := range slices.Sorted(maps.Keys(own)) {
+		name += "-" + own[argument]
+	}
+	return name
+}
+
+// undeclared names the first of the arm's build arguments that the Dockerfile does not have: a builder only warns of such.
+func undeclared(dockerfile string, own map[string]string) string {
+	for _, argument := range slices.Sorted(maps.Keys(own)) {
+		if !regexp.MustCompile(`(?m)^ARG[ \t]+` + argument + `(=|[ \t]*$)`).MatchString(dockerfile) {
+			return argument
+		}
+	}
+	return ""
+}
 
 func (b *builder) build(ctx context.Context, root, folder string, own map[string]string) (image, error) {
 	e := b.e
 	dockerfile, err := os.ReadFile(filepath.Join(root, folder, "Dockerfile"))
 	if err != nil {
 		return image{}, err
+	}
+	if argument := undeclared(string(dockerfile), own); argument != "" {
+		return image{}, fmt.Errorf("%s/Dockerfile has no ARG %s, which an arm's build_arguments set", folder, argument)
 	}
 	files, err := contextFiles(root, folder)
 	if err != nil {
@@ -217,7 +237,7 @@ func (b *builder) build(ctx context.Context, root, folder string, own map[string
 	for _, f := range files {
 		fmt.Fprintf(inputs, "file %q %o %x\n", f.name, f.mode, sha256.Sum256(f.content))
 	}
-	name := imageName(folder)
+	name := imageName(folder, own)
 	reference := "polyglot-lab/" + name + ":" + hex.EncodeToString(inputs.Sum(nil))[:16]
 	if i, here, err := e.c.inspect(ctx, reference); err != nil {
 		return image{}, err

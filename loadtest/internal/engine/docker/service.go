@@ -171,10 +171,9 @@ func (e *Engine) contenderEnvironment(spec engine.ContenderSpec) (map[string]str
 	return merged, nil
 }
 
-// imageOf is the image that an arm is started from. An arm that is built otherwise than its contender would bring build
-// arguments here.
+// imageOf is the image that an arm is started from: its contender's, or one of its own where it is built otherwise.
 func (e *Engine) imageOf(ctx context.Context, arm contender.Arm) (image, error) {
-	return e.images.ofTree(ctx, arm.Root, arm.Dir, nil)
+	return e.images.ofTree(ctx, arm.Root, arm.Dir, arm.BuildArguments)
 }
 
 // Identity is the id of the arm's image.

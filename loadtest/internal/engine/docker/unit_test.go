@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
 )
@@ -73,6 +74,28 @@ func TestBuildArguments(t *testing.T) {
 	arguments, bases := buildArguments(dockerfile, map[string]string{"PROFILE": "slow"})
 	assert.Equal(t, []string{"golang:1.26-bookworm", "mirror.example/debian:12"}, bases)
 	assert.Equal(t, map[string]string{"GO_IMAGE": "golang:1.26-bookworm", "DEBIAN_IMAGE": "mirror.example/debian:12", "PROFILE": "slow"}, arguments)
+}
+
+func TestImagesOfArmsThatAreBuiltOtherwise(t *testing.T) {
+	assert.Equal(t, "rust", imageName("rust-server", nil))
+	assert.Equal(t, "rust-jemalloc", imageName("rust-server", map[string]string{"CARGO_FEATURES": "jemalloc"}))
+	assert.Equal(t, "rust-jemalloc-fast", imageName("rust-server", map[string]string{"Z": "fast", "CARGO_FEATURES": "jemalloc"}))
+	const dockerfile = "FROM x\nARG CARGO_FEATURES=mimalloc\nARG PROFILE\nRUN build $OTHER\n"
+	assert.Empty(t, undeclared(dockerfile, nil))
+	assert.Empty(t, undeclared(dockerfile, map[string]string{"CARGO_FEATURES": "a", "PROFILE": "b"}))
+	assert.Equal(t, "CARGO", undeclared(dockerfile, map[string]string{"CARGO_FEATURES": "a", "CARGO": "b"}))
+	assert.Equal(t, "OTHER", undeclared(dockerfile, map[string]string{"OTHER": "a"}))
+
+	// What the manifests name is in the Dockerfiles.
+	root, err := filepath.Abs(filepath.Join("..", "..", "..", ".."))
+	require.NoError(t, err)
+	contenders, err := contender.Load(root)
+	require.NoError(t, err)
+	for _, arm := range contender.Arms(contenders) {
+		text, err := os.ReadFile(filepath.Join(root, arm.Dir, "Dockerfile"))
+		require.NoError(t, err)
+		assert.Empty(t, undeclared(string(text), arm.BuildArguments), arm.Name)
+	}
 }
 
 func TestContextFiles(t *testing.T) {

@@ -408,9 +408,9 @@ func TestContender(t *testing.T) {
 	}
 	t.Run("one that is not built says what to do", func(t *testing.T) {
 		arm := testArm("ok")
-		arm.Start = []string{"bin/no-such-server"}
+		arm.Start, arm.Build = []string{"bin/no-such-server"}, []string{"make", "build-no-such"}
 		_, err := e.Contender(ctx, engine.ContenderSpec{Arm: arm})
-		require.ErrorContains(t, err, "make build")
+		require.ErrorContains(t, err, "`make build-no-such`")
 	})
 	t.Run("its version is asked from the program", func(t *testing.T) {
 		version, err := e.Version(ctx, testArm("ok"))

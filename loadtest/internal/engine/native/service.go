@@ -81,7 +81,7 @@ func command(arm contender.Arm, words []string) (*exec.Cmd, error) {
 			program = filepath.Join(arm.Root, program)
 		}
 		if info, err := os.Stat(program); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s is not built (no %s): run `make build`", arm.Name, words[0])
+			return nil, fmt.Errorf("%s is not built (no %s): run `%s`", arm.Name, words[0], strings.Join(arm.Build, " "))
 		} else if err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
 			return nil, fmt.Errorf("%s: %s is no program", arm.Name, words[0])
 		}
