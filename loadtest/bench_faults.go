@@ -120,6 +120,7 @@ func faultSettings(link string, delays []time.Duration) []faultFigure {
 	out := []faultFigure{{Link: link, By: byNobody}}
 	for _, d := range delays {
 		out = append(out, faultFigure{Link: link, By: byLab, Delay: d})
+		out = append(out, faultFigure{Link: link, By: "X one way", Delay: d, toxics: []map[string]any{{"name": "x", "type": "lab_delay", "stream": "downstream", "attributes": map[string]any{"delay_ns": int64(d)}}}})
 		// Toxiproxy's counts in milliseconds.
 		latency := func(way string, of time.Duration) map[string]any {
 			return map[string]any{"name": "latency_" + way, "type": "latency", "stream": way, "attributes": map[string]any{"latency": of.Milliseconds()}}
