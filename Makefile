@@ -26,6 +26,7 @@ help: ## List the targets
 	@echo
 	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT= MARGIN= POWER= RESUME='
 	@echo '  Settings of bench-agent: ROUNDS= DURATION= SEED='
+	@echo '  Settings of bench-faults: ENGINE= ROUNDS= SEED='
 	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
@@ -69,6 +70,10 @@ bench-servers: build build-arms ## CPU per request of every arm beside its floor
 .PHONY: bench-agent
 bench-agent: build-loadtest ## CPU per request and punctuality of the load generator, beside others
 	$(LOADTEST) bench-agent $(call flag,rounds,$(ROUNDS)) $(call flag,duration,$(DURATION)) $(call flag,seed,$(SEED))
+
+.PHONY: bench-faults
+bench-faults: build-loadtest ## What the fault proxy adds to a round trip, and how exact its delays are
+	$(LOADTEST) bench-faults $(call flag,engine,$(ENGINE)) $(call flag,rounds,$(ROUNDS)) $(call flag,seed,$(SEED))
 
 # Not in CI: it takes an hour, and a machine that has that hour for it alone.
 .PHONY: audit

@@ -53,6 +53,10 @@ func TestBadUseIsNamed(t *testing.T) {
 		"no rounds":                {[]string{"bench-servers", "--rounds", "0"}, []string{"--rounds"}},
 		"no rounds of the agent":   {[]string{"bench-agent", "--rounds", "0"}, []string{"--rounds"}},
 		"rates of no number":       {[]string{"bench-agent", "--rates", "1,x"}, []string{"--rates", `"x"`}},
+		"no rounds of faults":      {[]string{"bench-faults", "--rounds", "0"}, []string{"--rounds"}},
+		"a delay of no unit":       {[]string{"bench-faults", "--delays", "1ms,20"}, []string{"--delays", `"20"`}},
+		"a delay of nothing":       {[]string{"bench-faults", "--delays", "0s"}, []string{"--delays", "more than 0"}},
+		"a proxy at no address":    {[]string{"fault-proxy", "--host", "here"}, []string{`"here"`}},
 		"an unknown sender":        {[]string{"agent", "--sender", "x"}, []string{`"x"`, "vegeta"}},
 		"a rate that is no number": {[]string{"compare", "--seed", "x"}, []string{`"x"`}},
 	} {

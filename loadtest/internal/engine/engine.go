@@ -27,6 +27,8 @@ type Engine interface {
 	Upstream(ctx context.Context, spec UpstreamSpec) (Service, error)
 	// Redis starts a cache in memory with a password of its own, which is in the service's URL (redis://…).
 	Redis(ctx context.Context) (Service, error)
+	// Faults starts the fault proxy, for whoever asks for delays or faults. Without it nothing is in anybody's way.
+	Faults(ctx context.Context) (FaultProxy, error)
 	// Contender starts an arm and returns when its /readyz answers 200. An error carries the last lines of its log.
 	Contender(ctx context.Context, spec ContenderSpec) (Contender, error)
 	// Version asks an arm's program for its own version and its libraries'.
@@ -64,10 +66,10 @@ type UpstreamSpec struct {
 // ContenderSpec says what to start and what to join it to.
 type ContenderSpec struct {
 	Arm contender.Arm
-	// PrimaryURL and ReplicaURL are addresses of a [Database], or of a proxy before it that listens where
-	// [Engine.Loopback] says.
+	// PrimaryURL and ReplicaURL are addresses of a [Database], of a [FaultLink] to it, or of a proxy before it that listens
+	// where [Engine.Loopback] says.
 	PrimaryURL, ReplicaURL string
-	// UpstreamURL is the address of the quote service, or empty.
+	// UpstreamURL is the address of the quote service or of a [FaultLink] to it, or empty.
 	UpstreamURL string
 	// Environment is set last and so wins over the arm's.
 	Environment map[string]string

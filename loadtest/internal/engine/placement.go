@@ -8,7 +8,7 @@ import (
 // Placement says which CPUs each part of a run may use.
 type Placement struct {
 	Contender []int `json:"contender"`
-	// Database has the PostgreSQL servers and the upstream stub.
+	// Database has the PostgreSQL servers, the upstream stub, Redis and the fault proxy.
 	Database []int `json:"database"`
 	// Agent has the load generator and the proxies of tests.
 	Agent []int `json:"agent"`

@@ -85,6 +85,8 @@ type Environment struct {
 	Contenders         map[string]json.RawMessage `json:"contenders"`                 // contender → what its program says of its versions
 	Missing            map[string]string          `json:"missing"`                    // field → why it is null
 	ImageSizeBytes     map[string]int64           `json:"image_size_bytes,omitempty"` // contender → its image, layers shared with others included
+	// FaultOverhead is what the fault proxy added, where one was in the way.
+	FaultOverhead []FaultOverhead `json:"fault_overhead,omitempty"`
 }
 
 // Conformity says whether an arm was proven to answer as the contract asks, before anything was timed.
@@ -223,7 +225,7 @@ type Trial struct {
 	// Nonconformant marks figures of an arm that was not proven equal (--allow-nonconformant).
 	Nonconformant bool `json:"nonconformant"`
 	// Parts are what each part of the run used during the trial: contender, database_primary, database_replica, upstream,
-	// agent, redis.
+	// agent, redis, fault_proxy.
 	Parts map[string]Part `json:"parts,omitempty"`
 	// Compared is how many answers' bodies were compared as a whole; the others of status 200 only for `errors`.
 	Compared uint64 `json:"compared,omitempty"`

@@ -3,6 +3,7 @@
 package trial
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,7 +25,9 @@ type Subject struct {
 	Contender engine.Contender
 	Database  engine.Database
 	// Upstream is the stub of the quote service, or nil.
-	Upstream  engine.Service
+	Upstream engine.Service
+	// Faults is the proxy that the contender reaches them through, or nil.
+	Faults    engine.FaultProxy
 	Placement engine.Placement
 	// ColdStart is the time from the program's start to its first right answer.
 	ColdStart time.Duration
@@ -41,6 +44,9 @@ func (s Subject) meters() map[string]engine.Meter {
 	}
 	if s.Upstream != nil {
 		meters["upstream"] = s.Upstream
+	}
+	if s.Faults != nil {
+		meters["fault_proxy"] = s.Faults
 	}
 	return meters
 }
@@ -159,7 +165,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	t.MachineOtherCPUSeconds = othersSeconds(machine.busySeconds(), t.Parts)
 	t.Bottleneck = bottleneck(load{
 		attacked: max(time.Duration(t.ElapsedNS), time.Duration(t.DurationNS)), counted: counted, cpus: s.Placement, contender: t.CPUSeconds, database: t.DatabaseCPUSeconds,
-		agent: t.AgentCPUSeconds, steal: t.MachineStealShare, other: t.MachineOtherCPUSeconds,
+		faults: t.Parts["fault_proxy"].CPUSeconds, agent: t.AgentCPUSeconds, steal: t.MachineStealShare, other: t.MachineOtherCPUSeconds,
 	})
 	t.Void = void(&t)
 	log, err := hdrLog(result)
@@ -268,6 +274,7 @@ type load struct {
 	attacked, counted          time.Duration
 	cpus                       engine.Placement
 	contender, database, agent float64 // CPU seconds
+	faults                     float64 // CPU seconds of the fault proxy, which is on the database's CPUs
 	steal                      float64 // share of all CPU time
 	other                      float64 // CPU seconds of anybody else
 }
@@ -278,6 +285,7 @@ const (
 	BottleneckContender = "contender"
 	BottleneckDatabase  = "database"
 	BottleneckGenerator = "generator"
+	BottleneckFaults    = "fault proxy"
 	BottleneckNoise     = "machine noise"
 	BottleneckNone      = "none"
 
@@ -286,33 +294,30 @@ const (
 	otherShare = 0.15 // of one CPU
 )
 
-// bottleneck names what held a trial back, by rules in this order: the contender's CPUs are busy; the CPUs of database
-// and generator are busy, and of the two the larger user is named; others or the hypervisor took much; nothing did.
+// bottleneck names what held a trial back, by rules in this order: the contender's CPUs are busy; the CPUs of database,
+// fault proxy and generator are busy, and of those the largest user is named; others or the hypervisor took much; nothing
+// did.
 func bottleneck(l load) string {
 	seconds := l.attacked.Seconds()
 	share := func(used float64, cpus []int) float64 { return used / (seconds * float64(max(1, len(cpus)))) }
+	// Of two that used as much the first is named.
+	largest := func(of ...string) string {
+		used := map[string]float64{BottleneckContender: l.contender, BottleneckDatabase: l.database, BottleneckFaults: l.faults, BottleneckGenerator: l.agent}
+		return slices.MaxFunc(of, func(a, b string) int { return cmp.Compare(used[a], used[b]) })
+	}
 	if l.cpus.Shared {
-		if share(l.contender+l.database+l.agent, l.cpus.Contender) >= busyShare {
-			switch max(l.contender, l.database, l.agent) {
-			case l.contender:
-				return BottleneckContender
-			case l.database:
-				return BottleneckDatabase
-			}
-			return BottleneckGenerator
+		if share(l.contender+l.database+l.faults+l.agent, l.cpus.Contender) >= busyShare {
+			return largest(BottleneckContender, BottleneckDatabase, BottleneckFaults, BottleneckGenerator)
 		}
 	} else {
 		together := slices.Equal(l.cpus.Database, l.cpus.Agent)
 		switch {
 		case share(l.contender, l.cpus.Contender) >= busyShare:
 			return BottleneckContender
-		case together && share(l.database+l.agent, l.cpus.Database) >= busyShare:
-			if l.agent > l.database {
-				return BottleneckGenerator
-			}
-			return BottleneckDatabase
-		case !together && share(l.database, l.cpus.Database) >= busyShare:
-			return BottleneckDatabase
+		case together && share(l.database+l.faults+l.agent, l.cpus.Database) >= busyShare:
+			return largest(BottleneckDatabase, BottleneckFaults, BottleneckGenerator)
+		case !together && share(l.database+l.faults, l.cpus.Database) >= busyShare:
+			return largest(BottleneckDatabase, BottleneckFaults)
 		case !together && share(l.agent, l.cpus.Agent) >= busyShare:
 			return BottleneckGenerator
 		}

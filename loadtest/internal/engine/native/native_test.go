@@ -28,6 +28,7 @@ import (
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/enginetest"
+	"lab/loadtest/internal/engine/faultproxy"
 	"lab/loadtest/internal/engine/host"
 )
 
@@ -37,6 +38,10 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "upstream":
 			os.Exit(playServer("ok"))
+		case "fault-proxy":
+			os.Exit(faultproxy.Main(os.Args[2:], os.Stdout, os.Stderr))
+		case "fault-probe":
+			os.Exit(faultproxy.ProbeMain(context.Background(), os.Stdin, os.Stdout, os.Stderr))
 		case "agent":
 			os.Exit(playAgent())
 		case "contender":

@@ -122,6 +122,11 @@ func (e *Engine) Redis(context.Context) (engine.Service, error) {
 	return nil, errors.New("no Redis is played")
 }
 
+// Faults cannot be played.
+func (e *Engine) Faults(context.Context) (engine.FaultProxy, error) {
+	return nil, errors.New("no fault is played")
+}
+
 // Contender starts a server of the test.
 func (e *Engine) Contender(_ context.Context, spec engine.ContenderSpec) (engine.Contender, error) {
 	if err := e.Alive(context.Background()); err != nil {
