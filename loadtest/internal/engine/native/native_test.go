@@ -361,7 +361,11 @@ func TestContender(t *testing.T) {
 			used := after.Sub(before)
 			// An ended child is known to the hundredth of a second only.
 			assert.GreaterOrEqual(t, used.CPU, 80*time.Millisecond, path)
-			assert.GreaterOrEqual(t, used.VoluntarySwitches, int64(0))
+			require.NotNil(t, used.Threads.Total())
+			assert.Positive(t, used.Threads.Total().Voluntary, path)
+			if path == "/burn" {
+				assert.GreaterOrEqual(t, *used.Threads.Busiest(), 40*time.Millisecond, "of the 80 that it burned, in one goroutine")
+			}
 		}
 		memory, err := s.Memory(ctx)
 		require.NoError(t, err)
