@@ -11,6 +11,8 @@ CONTENDER ?=
 ENGINE ?= auto
 SEED ?=
 OUT ?=
+CAPACITY ?=
+SLO ?=
 SIZE ?= standard
 RUN ?=
 
@@ -21,12 +23,12 @@ flag = $(if $(strip $(2)),--$(1) '$(2)')
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 	@echo
-	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT='
+	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT= CAPACITY=true|false SLO=p99=100ms'
 	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
 compare: build ## Prove the servers equal, measure them, print what they cost
-	$(LOADTEST) compare $(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT))
+	$(LOADTEST) compare $(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(if $(strip $(CAPACITY)),--capacity='$(CAPACITY)') $(call flag,slo,$(SLO))
 
 .PHONY: conformance
 conformance: build ## Prove that the servers answer as the contract asks

@@ -84,10 +84,15 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 	out := f.String("out", "", "`DIR` for the run's records (default results/local/DATE-PROFILE)")
 	allow := f.Bool("allow-nonconformant", false, "measure arms that were not proven equal too, and mark each of their figures")
 	asJSON := f.Bool("json", false, "print run.json instead of tables")
+	capacities := capacityFlags(f)
 	if code, ok := parse(f, args, s); !ok {
 		return code
 	}
 	p, err := profileNamed(*profileName)
+	if err != nil {
+		return fail(ctx, s, "compare", err)
+	}
+	searched, searchedBy, err := capacities(p.name)
 	if err != nil {
 		return fail(ctx, s, "compare", err)
 	}
@@ -124,7 +129,7 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 		return fail(ctx, s, "compare", fmt.Errorf("--out: %w", err))
 	}
 	defer folder.RemoveUnused()
-	session := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}}
+	session := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}, capacity: searched}
 	if err := chart.Ready(); err != nil {
 		session.progress.say("there will be records, but no report: %v", err)
 	}
@@ -137,6 +142,7 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 	defer closeEngine(session.engine, s)
 	// What auto took is named, so that the command repeats the run on a machine where it would take another.
 	session.run.Command = repeatCommand(p.name, *scenario, *contenders, session.engine.Name(), *seed, *allow)
+	session.run.Command = append(session.run.Command, searchedBy...)
 
 	if arms, err = session.prove(ctx, p, arms, *allow); err != nil {
 		if errors.Is(err, errNotConformant) {
@@ -230,6 +236,9 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 	q := questions[0]
 
 	began := time.Now()
+	if err := s.findCeiling(ctx, q, s.capacity.times.ceiling); err != nil {
+		return err
+	}
 	s.progress.start(len(arms))
 	capacity := map[string]float64{}
 	weakest := math.Inf(1)
@@ -324,7 +333,7 @@ func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) 
 	if n := s.run.Plan.SpareBlocks; n > 0 {
 		s.warn("Void trials left a pair of arms with fewer than %d blocks; measured at the end for that: %s.", p.blocks, summary.Plural(n, "spare block"))
 	}
-	return nil
+	return s.searchCapacities(ctx, p, arms, q, capacity)
 }
 
 // roundDown keeps two significant digits, so that a rate is a number one can say.

@@ -50,6 +50,7 @@ func commands() []command {
 		{"bench-servers", "measure every arm's CPU per request over the headline operations, beside its floor", false, benchMain},
 		{"agent", "the load generator: a job on standard input, its result on standard output", true, agentMain},
 		{"idle", "wait for SIGTERM: the container in which load generators are run", true, idleMain},
+		{engine.NullCommand, "a server that answers at once: what the load generator is measured against", true, nullContenderMain},
 		{"upstream", "the stub of the quote service", true, upstreamMain},
 		{"derive", "derive the expected answers of contract/operations from SQL", true, deriveMain},
 		{"database", "a seeded database until interrupted; its URLs on standard output", true, databaseMain},

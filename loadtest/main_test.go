@@ -50,6 +50,9 @@ func TestBadUseIsNamed(t *testing.T) {
 		"report of two":            {[]string{"report", "a", "b"}, []string{`unexpected argument "b"`}},
 		"report of no run":         {[]string{"report", "no-such-folder"}, []string{"no-such-folder"}},
 		"publish without markers":  {[]string{"publish", "x", "--update", "main.go"}, []string{"main.go", "make publish"}},
+		"no percentile of ours":    {[]string{"compare", "--profile", "standard", "--slo", "p95=1s"}, []string{"--slo", `"p95"`, "p99.9"}},
+		"a limit without a unit":   {[]string{"compare", "--profile", "standard", "--slo", "p99=100"}, []string{"--slo", `"100"`, "100ms"}},
+		"an objective for nothing": {[]string{"compare", "--slo", "p99=1s"}, []string{"--slo", "--capacity"}},
 		"no rounds":                {[]string{"bench-servers", "--rounds", "0"}, []string{"--rounds"}},
 		"a rate that is no number": {[]string{"compare", "--seed", "x"}, []string{`"x"`}},
 	} {

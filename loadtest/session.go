@@ -27,6 +27,7 @@ type session struct {
 	progress    *progress
 	// nonconformant arms are measured only because it was asked for.
 	nonconformant map[string]bool
+	capacity      capacitySettings
 }
 
 // open starts database and upstream and fills the run's environment.
@@ -110,7 +111,7 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 	if err != nil {
 		return t, err
 	}
-	t.Nonconformant = s.nonconformant[subject.Arm.Name]
+	t.Nonconformant, t.NearGeneratorCeiling = s.nonconformant[subject.Arm.Name], s.nearCeiling(t)
 	if err := s.folder.WriteTrial(t, log); err != nil {
 		return t, err
 	}

@@ -104,9 +104,6 @@ func New(o Options) (*Search, error) {
 	return &Search{o: o}, nil
 }
 
-// Options are those of the search, with what was left out filled in.
-func (s *Search) Options() Options { return s.o }
-
 // Steps are the trials so far, in their order.
 func (s *Search) Steps() []Step { return slices.Clone(s.steps) }
 

@@ -29,6 +29,9 @@ type Engine interface {
 	Redis(ctx context.Context) (Service, error)
 	// Contender starts an arm and returns when its /readyz answers 200. An error carries the last lines of its log.
 	Contender(ctx context.Context, spec ContenderSpec) (Contender, error)
+	// Null starts a server that gives one answer to everything at once, in a contender's place and on a contender's CPUs:
+	// against it a load generator shows its own ceiling.
+	Null(ctx context.Context, spec NullSpec) (Contender, error)
 	// Version asks an arm's program for its own version and its libraries'.
 	Version(ctx context.Context, arm contender.Arm) (contender.Version, error)
 	// Identity names the program that an arm would be started as, beyond its sources: what a proof of it holds for.

@@ -49,6 +49,9 @@ func (r *Run) checkCapacities() error {
 		if !t.Load.Blocked() && (t.Block != 0 || t.Duplicate) {
 			return fmt.Errorf("trial %s: load is %q, but block is %d and duplicate %v; 0 and false are expected", t.ID, t.Load, t.Block, t.Duplicate)
 		}
+		if !t.Load.Blocked() && t.RateRPS <= 0 {
+			return fmt.Errorf("trial %s: load is %q, but rate_rps is %g", t.ID, t.Load, t.RateRPS)
+		}
 		if t.NearGeneratorCeiling && r.GeneratorCeilingRPS == nil {
 			return fmt.Errorf("trial %s: near_generator_ceiling is true, but the run has no generator_ceiling_rps", t.ID)
 		}

@@ -133,6 +133,8 @@ type Trial struct {
 	DurationNS int64 `json:"duration_ns"`
 	ElapsedNS  int64 `json:"elapsed_ns"`
 
+	// RateRPS is what the schedule was asked for; what came of its random arrivals is OfferedRPS.
+	RateRPS     float64 `json:"rate_rps,omitempty"`
 	Offered     uint64  `json:"offered"`
 	OfferedRPS  float64 `json:"offered_rps"`
 	AchievedRPS float64 `json:"achieved_rps"` // ok answers per second

@@ -115,6 +115,8 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	}
 	if spec.Closed {
 		t.Arrival = "closed"
+	} else {
+		t.RateRPS = spec.RPS
 	}
 	statements := &statementCounter{}
 	if s.Database != nil {

@@ -23,12 +23,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/enginetest"
 	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/null"
 )
 
 // TestMain lets the test binary play the programs that an engine starts, and an orchestrator that is killed.
@@ -37,6 +39,11 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "upstream":
 			os.Exit(playServer("ok"))
+		case engine.NullCommand:
+			if err := null.Serve(context.Background(), "127.0.0.1:0", os.Getenv(engine.NullAnswer), os.Stdout); err != nil {
+				os.Exit(2)
+			}
+			os.Exit(0)
 		case "agent":
 			os.Exit(playAgent())
 		case "contender":
@@ -456,6 +463,28 @@ func TestUpstreamAndAgent(t *testing.T) {
 	_, err = e.Agent(short, nil, []byte(`{"hang":true}`))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Empty(t, e.run.processes)
+}
+
+func TestNull(t *testing.T) {
+	e := testEngine(t)
+	ctx := t.Context()
+	const answer = `{"data":{"items":[]}}`
+	s, err := e.Null(ctx, engine.NullSpec{Answer: answer})
+	require.NoError(t, err)
+	response, err := http.Post(s.LoadURL(), "application/json", strings.NewReader(`{"query":"{ x }"}`))
+	require.NoError(t, err)
+	defer response.Body.Close()
+	got, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	assert.Equal(t, answer, string(got))
+	assert.Equal(t, engine.NullName, s.Arm().Name)
+	var set unix.CPUSet
+	require.NoError(t, unix.SchedGetaffinity(s.Pids()[0], &set))
+	for _, cpu := range e.placement.Contender {
+		assert.True(t, set.IsSet(cpu), "it has a contender's CPUs")
+	}
+	assert.Equal(t, len(e.placement.Contender), set.Count())
+	require.NoError(t, s.Stop(ctx))
 }
 
 func TestRedis(t *testing.T) {
