@@ -175,7 +175,7 @@ func (s *session) searchInTurns(ctx context.Context, p profile, searches []*sear
 			}
 			if err != nil {
 				for _, other := range searches {
-					other.search.Stop("the run ended early")
+					other.search.Stop("the run was cut short")
 				}
 				return err
 			}
