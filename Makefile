@@ -15,6 +15,9 @@ CAPACITY ?=
 SLO ?=
 SIZE ?= standard
 RUN ?=
+RESUME ?=
+MARGIN ?=
+POWER ?=
 
 LOADTEST := bin/loadtest
 flag = $(if $(strip $(2)),--$(1) '$(2)')
@@ -23,12 +26,13 @@ flag = $(if $(strip $(2)),--$(1) '$(2)')
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 	@echo
-	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT= CAPACITY=true|false SLO=p99=100ms'
+	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT= MARGIN= POWER= CAPACITY=true|false SLO=p99=100ms RESUME='
+	@echo '  Settings of bench-agent: ROUNDS= DURATION= SEED='
 	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
 compare: build ## Prove the servers equal, measure them, print what they cost
-	$(LOADTEST) compare $(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(if $(strip $(CAPACITY)),--capacity='$(CAPACITY)') $(call flag,slo,$(SLO))
+	$(LOADTEST) compare $(if $(strip $(RESUME)),--resume '$(RESUME)',$(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,margin,$(MARGIN)) $(call flag,power,$(POWER)) $(if $(strip $(CAPACITY)),--capacity='$(CAPACITY)') $(call flag,slo,$(SLO)))
 
 .PHONY: conformance
 conformance: build ## Prove that the servers answer as the contract asks
@@ -63,6 +67,21 @@ doctor: build-loadtest ## Say what this machine can do, and what to do about wha
 .PHONY: bench-servers
 bench-servers: build ## CPU per request of every arm beside its floor, over the headline operations
 	$(LOADTEST) bench-servers $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
+
+.PHONY: bench-agent
+bench-agent: build-loadtest ## CPU per request and punctuality of the load generator, beside others
+	$(LOADTEST) bench-agent $(call flag,rounds,$(ROUNDS)) $(call flag,duration,$(DURATION)) $(call flag,seed,$(SEED))
+
+# Not in CI: it takes an hour, and a machine that has that hour for it alone.
+.PHONY: audit
+audit: build ## Measure what is known beforehand, and say whether the lab finds it: make audit UPDATE=docs/METHODOLOGY.md
+	$(LOADTEST) audit $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
+
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: build-loadtest ## Fuzz every parser of the orchestrator: make fuzz FUZZTIME=10s for each
+	@cd loadtest && grep -rn '^func Fuzz' --include='*_test.go' . | sed -E 's|^\./(.*)/[^/]*_test.go:[0-9]+:func (Fuzz[A-Za-z0-9]+).*|\1 \2|' | while read -r package name; do \
+		echo "$$package $$name"; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' "./$$package" </dev/null || exit 1; done
 
 .PHONY: test
 test: build test-go test-node test-rust test-loadtest test-conformance ## Run all tests

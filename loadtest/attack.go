@@ -43,18 +43,23 @@ func (h headerFlags) Set(text string) error {
 // attackMain drives the lab's load generator at a target of the user's own.
 func attackMain(ctx context.Context, args []string, s streams) int {
 	job := agent.Job{Header: map[string]string{}}
-	f := newFlags("attack", "--url URL (--rate N | --closed N) --duration D --body FILE [flags]")
+	f := newFlags("attack", "--url URL (--rate N | --closed N) --duration D (--body FILE… | --mix FILE) [flags]")
 	f.StringVar(&job.URL, "url", "", "`URL` of the target, http://…; asked by POST")
 	f.Float64Var(&job.RPS, "rate", 0, "`N` requests a second, whatever the target does (open loop)")
 	clients := f.Uint64("closed", 0, "`N` clients that each wait for an answer before they ask again (closed loop)")
 	f.DurationVar(&job.Duration, "duration", 0, "`D` in which requests are intended, such as 30s")
-	bodyFile := f.String("body", "", "`FILE` sent as it is, as application/json; - is standard input")
+	var bodies bodyFlags
+	f.Var(&bodies, "body", "`FILE` sent as it is, as application/json; - is standard input. Given again, or as FILE=WEIGHT, the files are mixed by weight")
+	mixPath := f.String("mix", "", "`FILE` with weighted operations, drawn variables and answers, in place of --body and --expected (docs/METHODOLOGY.md)")
 	expectedFile := f.String("expected", "", "`FILE` with the GraphQL answer that every body must equal as JSON, order of fields included")
 	f.Var(headerFlags(job.Header), "header", "`NAME: VALUE` of a further header; may be given again")
 	arrival := f.String("arrival", string(agent.Poisson), "`NAME`: poisson or constant")
-	f.Uint64Var(&job.Seed, "seed", 0, "`N` for the arrivals (default: a new one, recorded)")
+	database := f.String("answers-from", "", "`URL` of a database of the lab's (serve prints it): what every request must give is derived from it by SQL")
+	f.Float64Var(&job.CheckShare, "check-share", 1, "`SHARE` of answers whose bodies are compared with what is expected")
+	f.Uint64Var(&job.Seed, "seed", 0, "`N` for arrivals, operations and variables (default: a new one, recorded)")
 	f.DurationVar(&job.Timeout, "timeout", requestTimeout, "`D` after which a request has failed")
 	f.Uint64Var(&job.MaxInFlight, "max-in-flight", rateMaxInFlight, "`N` requests under way at most in an open loop; the others wait, and that counts")
+	f.IntVar(&job.Processors, "processors", 0, "`N` CPUs on which the generator runs at once (default: one up to 10000/s, while that is enough)")
 	own := f.Bool("i-own-this-target", false, "allow a target that is not on this machine's loopback")
 	out := f.String("out", "", "`DIR` for the records (default results/local/DATE-attack)")
 	asJSON := f.Bool("json", false, "print the trial's record instead of a table")
@@ -69,16 +74,39 @@ func attackMain(ctx context.Context, args []string, s streams) int {
 		return cannot(errors.New("--rate N for an open loop or --closed N for a closed one: one of the two is needed"))
 	case job.Duration <= 0:
 		return cannot(fmt.Errorf("--duration %v: how long to attack must be given, and positive", job.Duration))
-	case *bodyFile == "":
-		return cannot(errors.New("--body FILE is needed"))
+	case len(bodies) == 0 && *mixPath == "":
+		return cannot(errors.New("--body FILE or --mix FILE is needed"))
+	case *mixPath != "" && (len(bodies) > 0 || *expectedFile != ""):
+		return cannot(errors.New("--mix FILE has bodies and answers in it: --body and --expected do not go with it"))
+	case *database != "" && *expectedFile != "":
+		return cannot(errors.New("--answers-from and --expected are two sources of one answer: one of the two is expected"))
+	case bodies.mixed() && *expectedFile != "":
+		return cannot(errors.New("--expected FILE is the answer to one body; the answers of several belong into --mix FILE"))
+	case !(job.CheckShare > 0 && job.CheckShare <= 1):
+		return cannot(fmt.Errorf("--check-share %g: expected a share above 0, up to 1", job.CheckShare))
 	}
 	if *clients > 0 {
 		job.Closed, job.MaxInFlight = true, *clients
 	}
 	job.Arrival = agent.Arrival(*arrival)
 	var err error
-	if job.Body, err = readInput(*bodyFile, s); err != nil {
-		return cannot(fmt.Errorf("--body: %w", err))
+	operation := "mix"
+	switch {
+	case *mixPath != "":
+		if job.Operations, err = readMix(*mixPath); err != nil {
+			return cannot(fmt.Errorf("--mix: %w", err))
+		}
+	case bodies.mixed():
+		if job.Operations, err = bodies.operations(s); err != nil {
+			return cannot(err)
+		}
+	default:
+		if job.Body, err = readInput(bodies[0].path, s); err != nil {
+			return cannot(fmt.Errorf("--body: %w", err))
+		}
+		if operation = operationName(bodies[0].path); bodies[0].path == "-" {
+			operation = "request"
+		}
 	}
 	if *expectedFile != "" {
 		if job.Expected, err = readInput(*expectedFile, s); err != nil {
@@ -86,6 +114,11 @@ func attackMain(ctx context.Context, args []string, s streams) int {
 		}
 		if _, err := reference.ParseExpected([]byte(job.Expected)); err != nil {
 			return cannot(fmt.Errorf("--expected %s: no GraphQL answer: %w", *expectedFile, err))
+		}
+	}
+	if *database != "" {
+		if err := answersFrom(ctx, *database, &job); err != nil {
+			return cannot(fmt.Errorf("--answers-from: %w", err))
 		}
 	}
 	if job.Seed == 0 {
@@ -112,10 +145,6 @@ func attackMain(ctx context.Context, args []string, s streams) int {
 	}
 	defer folder.RemoveUnused()
 
-	operation := strings.TrimSuffix(filepath.Base(*bodyFile), filepath.Ext(*bodyFile))
-	if *bodyFile == "-" {
-		operation = "request"
-	}
 	run, result, log, err := attack(ctx, job, asked.Host, operation, folder, s)
 	if result == nil {
 		return cannot(err)
@@ -224,7 +253,9 @@ func attack(ctx context.Context, job agent.Job, target, operation string, folder
 	write, writeErr := agent.VegetaResults(buffer, operation)
 	live := newLive(job, newProgress(s.Err))
 	began := time.Now().UTC()
+	restore := agent.Tune(job)
 	result, err := agent.AttackWatched(ctx, job, compareJSON, func(h agent.Hit) { write(h); live.hit(h) })
+	restore()
 	live.end()
 	if closed := errors.Join(writeErr(), buffer.Flush(), hits.Close()); closed != nil {
 		err = errors.Join(err, fmt.Errorf("attack.vegeta: %w", closed))

@@ -42,7 +42,7 @@ func TestAttackWritesARunThatCanBeRead(t *testing.T) {
 	out := filepath.Join(dir, "run")
 	code, printed, said := attackWith(t, "--url", s.URL, "--rate", "400", "--duration", "1s", "--body", "-", "--expected", expected,
 		"--header", "X-Own: yes", "--out", out, "--seed", "3", "--json")
-	require.Zero(t, code, said)
+	require.Contains(t, []int{exitOK, exitNo}, code, said)
 	assert.Equal(t, `{"query":"{a}"}`, body.Load())
 	assert.Equal(t, "yes", header.Load())
 	assert.Equal(t, "application/graphql-response+json", accept.Load())
@@ -57,7 +57,12 @@ func TestAttackWritesARunThatCanBeRead(t *testing.T) {
 	assert.EqualValues(t, n.Load(), x.Sent)
 	assert.EqualValues(t, n.Load()/10, x.FailedBy.WrongAnswer)
 	assert.Equal(t, x.Failed, x.FailedBy.WrongAnswer)
-	assert.Nil(t, x.Void, "failures are what an attack may be there to find")
+	if code == exitOK {
+		assert.Nil(t, x.Void, "failures are what an attack may be there to find")
+	} else { // on a busy machine
+		require.NotNil(t, x.Void)
+		assert.Contains(t, *x.Void, "the generator sent late")
+	}
 	assert.Nil(t, x.CPUUsPerRequest)
 	assert.Equal(t, []string{"loadtest", "attack"}, saved.Run.Command[:2])
 	hits, err := os.Stat(filepath.Join(out, "attack.vegeta"))
@@ -106,12 +111,18 @@ func TestAttackNamesBadInputAndSendsNothing(t *testing.T) {
 		"no duration":      {append([]string{"--body", "-"}, ok[:4]...), "--duration"},
 		"bare duration":    {append(ok[:8:8], "--duration", "30"), "30"},
 		"no body":          {ok[:6], "--body"},
-		"no such body":     {append(ok[:8:8], "--body", filepath.Join(dir, "none")), "none"},
+		"no such body":     {append(ok[:6:6], "--body", filepath.Join(dir, "none")), "none"},
 		"damaged expected": {append(ok[:8:8], "--expected", damaged), "damaged.json"},
 		"bad header":       {append(ok[:8:8], "--header", "nonsense"), "nonsense"},
 		"bad arrival":      {append(ok[:8:8], "--arrival", "weibull"), "weibull"},
 		"other machine":    {append(ok[:8:8], "--url", "http://192.0.2.1/"), "--i-own-this-target"},
 		"https":            {append(ok[:8:8], "--url", "https://127.0.0.1/"), "https"},
+		"mix and body":     {append(ok[:8:8], "--mix", damaged), "--mix"},
+		"bodies, expected": {append(ok[:6:6], "--body", damaged+"=1", "--expected", damaged), "--expected"},
+		"two of stdin":     {append(ok[:8:8], "--body", "-"), "standard input"},
+		"bad weight":       {append(ok[:6:6], "--body", damaged+"=-1"), "weight -1"},
+		"bad share":        {append(ok[:8:8], "--check-share", "0"), "--check-share"},
+		"bad processors":   {append(ok[:8:8], "--processors", "-1"), "processors -1"},
 		"folder in use":    {append(ok[:8:8], "--out", full), "not empty"},
 		"unknown flag":     {append(ok[:8:8], "--speed", "1"), "speed"},
 	} {

@@ -1,34 +1,31 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"lab/loadtest/internal/capacity"
 	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/plan"
 	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/summary"
 	"lab/loadtest/internal/trial"
 )
 
-// capacityTimes say how long a profile's searches take.
+// capacityTimes say how long a profile's searches take. Budgets are reckoned with the length of trials and the longest
+// warm-up before each, not with a clock, so that a run that is resumed ends each search where it would have ended.
 type capacityTimes struct {
 	search  bool          // without being asked
 	ceiling time.Duration // of one step against the null server
 	step    time.Duration // of one trial at least; slow rates take longer, so that the requests carry the percentile
 	budget  time.Duration // of all searches together
-	curve   time.Duration // of all curves together
-}
-
-var capacityTimesOf = map[string]capacityTimes{
-	"smoke":    {false, 200 * time.Millisecond, time.Second, time.Minute, 30 * time.Second},
-	"quick":    {false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute},
-	"standard": {true, time.Second, 6 * time.Second, 40 * time.Minute, 15 * time.Minute},
-	"nightly":  {true, time.Second, 10 * time.Second, 80 * time.Minute, 30 * time.Minute},
+	curves  time.Duration // of all curves together
 }
 
 const (
@@ -38,6 +35,10 @@ const (
 	surplus = 1.2
 	// capacityStart is the share of the pilot's rate that is tried first: it most likely holds.
 	capacityStart = 0.5
+	// inFlightSurplus is how many more requests may be under way than are where the service time is at the objective's
+	// limit (Little's law): with that many and none to spare, the server was too slow and not the generator.
+	inFlightSurplus = 2
+	mostInFlight    = 10_000
 )
 
 // ownShares of an arm's capacity are the points of its curve; commonShares of the weakest arm's capacity are points of
@@ -54,93 +55,129 @@ const (
 	curveBlock
 )
 
-// capacitySettings are what the flags of compare say of the search.
+// choice is a flag that may be given as yes or no, or left to the profile.
+type choice struct{ made, yes bool }
+
+func (c *choice) String() string {
+	if !c.made {
+		return ""
+	}
+	return strconv.FormatBool(c.yes)
+}
+
+// Set is of flag.Value.
+func (c *choice) Set(text string) error {
+	yes, err := strconv.ParseBool(text)
+	if err != nil {
+		return fmt.Errorf("%q: true or false is expected", text)
+	}
+	*c = choice{made: true, yes: yes}
+	return nil
+}
+
+// IsBoolFlag lets the flag stand without a value.
+func (c *choice) IsBoolFlag() bool { return true }
+
+// capacitySettings say whether capacities are searched, and how.
 type capacitySettings struct {
 	on    bool
 	slo   capacity.SLO
 	times capacityTimes
 }
 
-// capacityFlags adds the flags; what it returns reads them after they were parsed.
-func capacityFlags(f *flag.FlagSet) func(profile string) (capacitySettings, []string, error) {
-	on := f.Bool("capacity", false, "after the blocks, search the highest rate at which each mainstream arm keeps the objective, and measure latency against rate (standard and nightly do; --capacity=false: not)")
-	slo := f.String("slo", capacity.Default.String(), "`PERCENTILE=DURATION`: the objective, beside that no request fails; p50, p90, p99 or p99.9")
-	return func(profile string) (capacitySettings, []string, error) {
-		c := capacitySettings{times: capacityTimesOf[profile]}
-		c.on = c.times.search
-		var said []string
-		f.Visit(func(x *flag.Flag) {
-			switch x.Name {
-			case "capacity":
-				c.on = *on
-				said = append(said, fmt.Sprintf("--capacity=%v", *on))
-			case "slo":
-				said = append(said, "--slo", *slo)
-			}
-		})
-		var err error
-		if c.slo, err = capacity.ParseSLO(*slo); err != nil {
-			return c, nil, fmt.Errorf("--slo: %w", err)
-		}
-		if !c.on && slices.Contains(said, "--slo") {
-			return c, nil, fmt.Errorf("--slo %q: there is no search to use it: add --capacity (profile %s has none by itself)", *slo, profile)
-		}
-		return c, said, nil
+func (o compareOptions) objective() (capacity.SLO, error) {
+	slo, err := capacity.ParseSLO(cmp.Or(o.slo, capacity.Default.String()))
+	if err == nil && slo.Limit >= requestTimeout {
+		err = fmt.Errorf("%q: less than %v is expected, after which a request is given up and has failed", o.slo, requestTimeout)
 	}
+	if err != nil {
+		return slo, fmt.Errorf("--slo: %w", err)
+	}
+	return slo, nil
 }
 
-// searchOf is one arm's search and its trials.
+// searches says whether a run of that profile searches capacities.
+func (o compareOptions) searches(p profile) bool {
+	return o.capacity.yes || !o.capacity.made && p.capacity.search
+}
+
+// checkCapacity says what no search can be asked for.
+func (o compareOptions) checkCapacity() error {
+	slo, err := o.objective()
+	if err != nil || slo == capacity.Default || o.resume != "" {
+		return err
+	}
+	p, err := profileNamed(o.profile)
+	if err == nil && !o.searches(p) {
+		err = fmt.Errorf("--slo %q: there is no search to use it: add --capacity (profile %s has none by itself)", o.slo, p.name)
+		if o.capacity.made {
+			err = fmt.Errorf("--slo %q: there is no search to use it, because of --capacity=false", o.slo)
+		}
+	}
+	return err
+}
+
+// capacityWords are the flags that repeat a run's searches, whatever its profile will do then.
+func (o compareOptions) capacityWords(p profile) []string {
+	switch {
+	case o.searches(p):
+		return []string{"--capacity=true", "--slo", cmp.Or(o.slo, capacity.Default.String())}
+	case o.capacity.made || p.capacity.search:
+		return []string{"--capacity=false"}
+	}
+	return nil
+}
+
+// capacities are the settings of a comparison, whose objective was checked.
+func (c *comparison) capacities() (capacitySettings, error) {
+	slo, err := c.options.objective()
+	return capacitySettings{on: c.options.searches(c.profile), slo: slo, times: c.profile.capacity}, err
+}
+
+// searchOf is one arm's search. All of it follows from the seed, the pilot, the generator's ceiling and what became of its
+// trials.
 type searchOf struct {
+	todo   *schedule
 	arm    contender.Arm
+	number int // of the arm, for seeds
+	need   uint64
 	search *capacity.Search
 	steps  []string
+	// left is what remains of the time for this arm.
+	left time.Duration
 }
 
-// searchCapacities searches each mainstream arm's capacity and then measures the curves. The arms take turns: in each
-// round every arm whose search goes on has one trial, in an order drawn from the seed, so that what the machine does
-// meanwhile meets all of them. Each trial has a fresh process, because one that was overrun may stay slow. What was found is
-// in the record even where the search is cut short.
-func (s *session) searchCapacities(ctx context.Context, p profile, arms []contender.Arm, q question, pilot map[string]float64) error {
-	c := s.capacity
-	if !c.on {
-		return nil
-	}
-	mainstream := slices.DeleteFunc(slices.Clone(arms), func(a contender.Arm) bool { return a.Tier != contender.TierMainstream })
-	if len(mainstream) == 0 {
-		s.warn("No capacity was searched: none of the arms is of the tier mainstream.")
-		return nil
-	}
-	if s.run.GeneratorCeilingRPS == nil {
-		s.warn("No capacity was searched: the load generator's ceiling is not known.")
-		return nil
-	}
-	need, err := c.slo.Requests()
+// searches begins the search of each mainstream arm; where there can be none, why says so. A run's ceiling is nil where it
+// was not found.
+func (todo *schedule) searches(ceiling *float64) (searches []*searchOf, why string, err error) {
+	need, err := todo.search.slo.Requests()
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	floor, ceiling := leastRate(need), *s.run.GeneratorCeilingRPS
-	if floor >= ceiling {
-		s.warn("No capacity was searched: %s needs %.0f requests a second in trials of %v, and the load generator gives no more than %.0f.", c.slo.Percentile, floor, longestStep, ceiling)
-		return nil
+	slo, floor := todo.search.slo, leastRate(need)
+	switch {
+	case ceiling == nil:
+		return nil, "the load generator's ceiling is not known", nil
+	case floor >= *ceiling:
+		return nil, fmt.Sprintf("%s needs %.0f requests a second in trials of %v, and the load generator gives no more than %.0f", slo.Percentile, floor, longestStep, *ceiling), nil
 	}
-	var searches []*searchOf
-	for _, arm := range mainstream {
-		search, err := capacity.New(capacity.Options{Start: max(floor, roundDown(capacityStart*pilot[arm.Name])), Floor: floor, Ceiling: ceiling})
-		if err != nil {
-			return err
+	for i, arm := range todo.searched {
+		if arm.Tier != contender.TierMainstream {
+			continue
 		}
-		searches = append(searches, &searchOf{arm: arm, search: search})
+		search, err := capacity.New(capacity.Options{Start: max(floor, roundDown(capacityStart*todo.capacity[arm.Name])), Floor: floor, Ceiling: *ceiling})
+		if err != nil {
+			return nil, "", err
+		}
+		searches = append(searches, &searchOf{todo: todo, arm: arm, number: i, need: need, search: search})
 	}
-	s.progress.end()
-	s.progress.say("capacity of %d arms: the highest rate with %s", len(searches), c.slo.Words())
-	err = s.searchInTurns(ctx, p, searches, q, need)
+	if len(searches) == 0 {
+		return nil, "none of the arms is of the tier mainstream", nil
+	}
 	for _, x := range searches {
-		s.run.Capacities = append(s.run.Capacities, x.record(c.slo))
+		x.left = todo.search.times.budget / time.Duration(len(searches))
 	}
-	if err != nil {
-		return err
-	}
-	return s.measureCurves(ctx, p, searches, q, need)
+	return searches, "", nil
 }
 
 // leastRate is the lowest rate at which the longest trial has as many requests as a percentile needs.
@@ -148,68 +185,53 @@ func leastRate(need uint64) float64 {
 	return math.Ceil(surplus * float64(need) / longestStep.Seconds())
 }
 
-func (s *session) searchInTurns(ctx context.Context, p profile, searches []*searchOf, q question, need uint64) error {
-	began, trials := time.Now(), 0
-	random := rand.New(rand.NewPCG(s.run.Seed, capacityBlock))
-	for open := true; open; {
-		open = false
-		for _, i := range random.Perm(len(searches)) {
-			x := searches[i]
-			rps, more := x.search.Next()
-			if !more {
-				continue
-			}
-			if time.Since(began) > s.capacity.times.budget {
-				x.search.Stop(fmt.Sprintf("the %v that profile %s gives the searches were over", s.capacity.times.budget, p.name))
-				continue
-			}
-			open = true
-			trials++
-			s.progress.say("capacity: %s at %.0f requests a second", x.arm.Name, rps)
-			t, err := s.measureAt(ctx, p, x.arm, q, record.LoadCapacity, rps, need, trials, capacityBlock)
-			if t.ID != "" && err == nil {
-				x.steps = append(x.steps, t.ID)
-				outcome, why := s.capacity.slo.Judge(t)
-				s.progress.say("capacity: %s at %.0f requests a second: %s, %s", x.arm.Name, rps, outcome, why)
-				x.search.Add(rps, outcome)
-			}
-			if err != nil {
-				for _, other := range searches {
-					other.search.Stop("the run was cut short")
-				}
-				return err
-			}
-		}
+// beside is a trial at a rate on a process of its own, outside the blocks, long enough for the objective's percentile.
+func (todo *schedule) beside(load record.Load, arm contender.Arm, rps float64, need uint64, number int, seed uint64) trial.Spec {
+	c := todo.search
+	d := max(c.times.step, time.Duration(surplus*float64(need)/rps*float64(time.Second)))
+	atLimit := uint64(math.Ceil(inFlightSurplus * rps * c.slo.Limit.Seconds()))
+	return trial.Spec{
+		ID:       fmt.Sprintf("%s-%s-%s-n%03d-%s", libraryScenario, todo.question.name, load, number, fileName(arm.Name)),
+		Scenario: libraryScenario, Operation: todo.question.name, Body: todo.question.body(arm.Tier, todo.seed), Expected: todo.question.expected,
+		Load: load, Position: number, Seed: seed, Timeout: requestTimeout, RPS: rps, Duration: d.Round(time.Millisecond),
+		MaxInFlight: max(rateMaxInFlight, min(mostInFlight, atLimit)), TooSlow: c.slo.TooSlow,
 	}
-	return nil
 }
 
-// measureAt measures one trial at a rate on a fresh process, long enough for the objective's percentile.
-func (s *session) measureAt(ctx context.Context, p profile, arm contender.Arm, q question, load record.Load, rps float64, need uint64, number, block int) (record.Trial, error) {
-	var t record.Trial
-	d := max(s.capacity.times.step, time.Duration(surplus*float64(need)/rps*float64(time.Second)))
-	err := s.with(ctx, arm, q, func(subject trial.Subject) error {
-		spec := trial.Spec{
-			Scenario: libraryScenario, Operation: q.name, Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected,
-			Position: number, Seed: s.seedOf(block, number), Timeout: requestTimeout, MaxInFlight: pilotConnections,
-		}
-		if _, err := trial.WarmUp(ctx, subject, spec, p.warm); err != nil {
-			return err
-		}
-		spec.ID = fmt.Sprintf("%s-%s-%s-n%03d-%s", libraryScenario, q.name, load, number, fileName(arm.Name))
-		spec.Load, spec.RPS, spec.Duration, spec.MaxInFlight = load, rps, d.Round(time.Millisecond), rateMaxInFlight
-		spec.TooSlow = s.capacity.slo.TooSlow
-		var err error
-		t, err = s.measure(ctx, subject, spec)
-		return err
-	})
-	return t, err
+// cost is what a trial beside the blocks takes of a budget.
+func (todo *schedule) cost(spec trial.Spec) time.Duration {
+	return todo.profile.warm.Most + spec.Duration
 }
 
-func (x *searchOf) record(slo capacity.SLO) record.Capacity {
+// next is the next trial of the search; false where it has ended, or its time has.
+func (x *searchOf) next() (trial.Spec, bool) {
+	rps, more := x.search.Next()
+	if !more {
+		return trial.Spec{}, false
+	}
+	number := len(x.steps) + 1
+	spec := x.todo.beside(record.LoadCapacity, x.arm, rps, x.need, number, plan.Seeds(x.todo.seed, capacityBlock, x.number<<16|number))
+	if x.todo.cost(spec) > x.left {
+		p := x.todo.profile
+		x.search.Stop(fmt.Sprintf("the %v that profile %s gives all searches were over", p.capacity.budget, p.name))
+		return trial.Spec{}, false
+	}
+	return spec, true
+}
+
+// add tells the search what became of that trial.
+func (x *searchOf) add(spec trial.Spec, t record.Trial) (outcome capacity.Outcome, why string) {
+	outcome, why = x.todo.search.slo.Judge(t)
+	x.left -= x.todo.cost(spec)
+	x.steps = append(x.steps, t.ID)
+	x.search.Add(spec.RPS, outcome)
+	return outcome, why
+}
+
+func (x *searchOf) record() record.Capacity {
 	r := x.search.Result()
 	c := record.Capacity{
-		Arm: x.arm.Name, SLO: slo.String(), LowRPS: r.LowRPS, Confirmed: r.Confirmed, ContestedRPS: r.Contested, Steps: x.steps, Note: r.Note,
+		Arm: x.arm.Name, SLO: x.todo.search.slo.String(), LowRPS: r.LowRPS, Confirmed: r.Confirmed, ContestedRPS: r.Contested, Steps: x.steps, Note: r.Note,
 	}
 	if c.Steps == nil {
 		c.Steps = []string{}
@@ -220,48 +242,147 @@ func (x *searchOf) record(slo capacity.SLO) record.Capacity {
 	return c
 }
 
-// point is one trial of a curve.
-type point struct {
-	arm contender.Arm
-	rps float64
+// searchCapacities searches each mainstream arm's capacity and then measures the curves. The arms take turns: in each
+// round every arm whose search goes on has one trial, in an order drawn from the seed, so that what the machine does
+// meanwhile meets all of them. Each trial has a fresh process, because one that was overrun may stay slow. What was found is
+// in the record even where the search is cut short.
+func (s *session) searchCapacities(ctx context.Context, todo *schedule) error {
+	if !todo.search.on {
+		return nil
+	}
+	searches, why, err := todo.searches(s.run.GeneratorCeilingRPS)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		s.warn("No capacity was searched: %s.", why)
+		return nil
+	}
+	s.progress.end()
+	s.progress.say("capacity of %s: the highest rate with %s", summary.Plural(len(searches), "arm"), todo.search.slo.Words())
+	err = s.searchInTurns(ctx, todo, searches)
+	for _, x := range searches {
+		if err != nil {
+			x.search.Stop("the run was cut short")
+		}
+		s.run.Capacities = append(s.run.Capacities, x.record())
+	}
+	if err != nil {
+		return err
+	}
+	for _, c := range s.run.Capacities {
+		s.progress.say("capacity of %s: %s requests a second", c.Arm, summary.CapacityText(c))
+	}
+	return s.measureCurves(ctx, todo, searches)
+}
+
+func (s *session) searchInTurns(ctx context.Context, todo *schedule, searches []*searchOf) error {
+	random := rand.New(rand.NewPCG(todo.seed, capacityBlock))
+	for open := true; open; {
+		open = false
+		for _, i := range random.Perm(len(searches)) {
+			x := searches[i]
+			spec, more := x.next()
+			if !more {
+				continue
+			}
+			open = true
+			new := !todo.measured[spec.ID]
+			t, err := s.once(ctx, todo, x.arm, spec)
+			if err != nil {
+				return err
+			}
+			if outcome, why := x.add(spec, t); new {
+				s.progress.say("capacity: %s at %s requests a second: %s, %s", x.arm.Name, summary.RateText(spec.RPS), outcome, why)
+			}
+		}
+	}
+	return nil
+}
+
+// once is a trial beside the blocks: the one on disk, or else it is measured.
+func (s *session) once(ctx context.Context, todo *schedule, arm contender.Arm, spec trial.Spec) (record.Trial, error) {
+	if !todo.measured[spec.ID] {
+		if s.interrupts.wanted() {
+			return record.Trial{}, errInterrupted
+		}
+		if err := s.process(ctx, todo, arm, []trial.Spec{spec}); err != nil {
+			return record.Trial{}, s.because(ctx, err)
+		}
+	}
+	i := slices.IndexFunc(s.run.Trials, func(t record.Trial) bool { return t.ID == spec.ID })
+	if i < 0 {
+		return record.Trial{}, fmt.Errorf("trial %s was measured, but is not there", spec.ID)
+	}
+	return s.run.Trials[i], nil
 }
 
 // measureCurves measures each arm at shares of its own capacity and at rates that are common to all, arms and rates in an
 // order drawn from the seed.
-func (s *session) measureCurves(ctx context.Context, p profile, searches []*searchOf, q question, need uint64) error {
-	var arms []contender.Arm
-	lows := map[string]float64{}
+func (s *session) measureCurves(ctx context.Context, todo *schedule, searches []*searchOf) error {
 	for _, x := range searches {
-		if low := x.search.Result().LowRPS; low > 0 {
-			arms, lows[x.arm.Name] = append(arms, x.arm), low
-		} else {
+		if x.search.Result().LowRPS == 0 {
 			s.warn("%s has no curve of latency against rate: it kept the objective at no rate.", x.arm.Name)
 		}
 	}
-	points := curvePoints(arms, lows, leastRate(need))
-	random := rand.New(rand.NewPCG(s.run.Seed, curveBlock))
-	random.Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
-	began := time.Now()
+	points, all := todo.curves(searches)
+	if len(points) < all {
+		s.warn("The curves of latency against rate have %d of %d points: more would have taken longer than the %v that profile %s gives them.", len(points), all, todo.search.times.curves, todo.profile.name)
+	}
 	for i, at := range points {
-		if time.Since(began) > s.capacity.times.curve {
-			s.warn("The curves of latency against rate have %d of %d points: the %v that profile %s gives them were over.", i, len(points), s.capacity.times.curve, p.name)
-			return nil
+		if !todo.measured[at.spec.ID] {
+			s.progress.say("curve: %s at %s requests a second (%d of %d)", at.arm.Name, summary.RateText(at.spec.RPS), i+1, len(points))
 		}
-		s.progress.say("curve: %s at %.0f requests a second (%d of %d)", at.arm.Name, at.rps, i+1, len(points))
-		if _, err := s.measureAt(ctx, p, at.arm, q, record.LoadCurve, at.rps, need, i+1, curveBlock); err != nil {
+		if _, err := s.once(ctx, todo, at.arm, at.spec); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// curvePoints are the rates of each arm, none twice and none below the least that a trial's requests carry.
-func curvePoints(arms []contender.Arm, lows map[string]float64, least float64) []point {
+// point is one trial of a curve.
+type point struct {
+	arm  contender.Arm
+	spec trial.Spec
+}
+
+// curves are the points of all curves in their order, as many as the time is for, and how many there would be.
+func (todo *schedule) curves(searches []*searchOf) (points []point, all int) {
+	var arms []contender.Arm
+	var need uint64
+	lows := map[string]float64{}
+	for _, x := range searches {
+		need = x.need
+		if low := x.search.Result().LowRPS; low > 0 {
+			arms, lows[x.arm.Name] = append(arms, x.arm), low
+		}
+	}
+	rates := curveRates(arms, lows, leastRate(need))
+	random := rand.New(rand.NewPCG(todo.seed, curveBlock))
+	random.Shuffle(len(rates), func(i, j int) { rates[i], rates[j] = rates[j], rates[i] })
+	left := todo.search.times.curves
+	for i, at := range rates {
+		spec := todo.beside(record.LoadCurve, at.arm, at.rps, need, i+1, plan.Seeds(todo.seed, curveBlock, i+1))
+		if left -= todo.cost(spec); left < 0 {
+			break
+		}
+		points = append(points, point{at.arm, spec})
+	}
+	return points, len(rates)
+}
+
+type curveRate struct {
+	arm contender.Arm
+	rps float64
+}
+
+// curveRates are the rates of each arm, none twice and none below the least that a trial's requests carry.
+func curveRates(arms []contender.Arm, lows map[string]float64, least float64) []curveRate {
 	weakest := math.Inf(1)
 	for _, low := range lows {
 		weakest = min(weakest, low)
 	}
-	var out []point
+	var out []curveRate
 	for _, arm := range arms {
 		var rates []float64
 		for _, share := range ownShares {
@@ -276,9 +397,78 @@ func curvePoints(arms []contender.Arm, lows map[string]float64, least float64) [
 			rps = roundDown(rps)
 			if rps >= least && !slices.Contains(kept, rps) {
 				kept = append(kept, rps)
-				out = append(out, point{arm, rps})
+				out = append(out, curveRate{arm, rps})
 			}
 		}
 	}
 	return out
+}
+
+// strangers are trials that are none of a run's, and why.
+type strangers struct {
+	trials []record.Trial
+	why    []string
+}
+
+// follow goes through the searches of an earlier part of a run, and says which of its trials beside the blocks are theirs.
+// What a search tries follows from the trials before, so behind one that is damaged or missing there is none that is whole;
+// and a curve follows from all searches.
+func (todo *schedule) follow(r record.Run, trials []record.Trial) (whole []record.Trial, rest strangers, err error) {
+	byID := map[string]record.Trial{}
+	for _, t := range trials {
+		byID[t.ID] = t
+	}
+	why, kept := map[string]string{}, map[string]bool{}
+	is := func(spec trial.Spec, arm contender.Arm) (record.Trial, bool) {
+		t, ok := byID[spec.ID]
+		if !ok {
+			return t, false
+		}
+		if words := unlike(t, spec, arm); words != "" {
+			why[t.ID] = "not of this run's plan: " + words
+			return t, false
+		}
+		if t.RateRPS != spec.RPS {
+			why[t.ID] = fmt.Sprintf("not of this run's plan: rate_rps is %g, and %g is expected there", t.RateRPS, spec.RPS)
+			return t, false
+		}
+		kept[t.ID] = true
+		return t, true
+	}
+	var searches []*searchOf
+	if todo.search.on && len(trials) > 0 {
+		if searches, _, err = todo.searches(r.GeneratorCeilingRPS); err != nil {
+			return nil, rest, err
+		}
+	}
+	ended := len(searches) > 0
+	for _, x := range searches {
+		for {
+			spec, more := x.next()
+			if !more {
+				break
+			}
+			t, ok := is(spec, x.arm)
+			if !ok {
+				ended = false
+				break
+			}
+			x.add(spec, t)
+		}
+	}
+	if ended {
+		points, _ := todo.curves(searches)
+		for _, at := range points {
+			is(at.spec, at.arm)
+		}
+	}
+	for _, t := range trials {
+		if kept[t.ID] {
+			whole = append(whole, t)
+			continue
+		}
+		rest.trials = append(rest.trials, t)
+		rest.why = append(rest.why, cmp.Or(why[t.ID], "it follows from a trial that is damaged or missing, or is of no search of this run"))
+	}
+	return whole, rest, nil
 }

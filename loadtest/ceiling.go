@@ -36,7 +36,7 @@ func nullContenderMain(ctx context.Context, args []string, s streams) int {
 // The search for the generator's ceiling: coarser than that for an arm's capacity, since it is only to tell when the
 // generator comes near it.
 const (
-	ceilingFirst     = 1000.0
+	ceilingFirst     = 4000.0
 	ceilingLeast     = 50.0
 	ceilingMost      = 200_000.0
 	ceilingPrecision = 0.10

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -12,12 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"lab/loadtest/internal/capacity"
 	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/claims"
 	"lab/loadtest/internal/conformance"
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
-	"lab/loadtest/internal/plan"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/summary"
 	"lab/loadtest/internal/trial"
@@ -32,28 +33,34 @@ type profile struct {
 	form        conformance.Form
 	blocks      int
 	floorBlocks int
-	// spares are blocks measured at the end where void trials left a pair of arms with fewer blocks than planned. Whether
-	// one is measured hangs on what is void and on whether it still fits into the budget, never on a figure.
-	spares     int
+	// repeats bounds how many processes are measured again, at their block's end, because the machine or the generator
+	// spoilt a trial. Whether one is hangs on why a trial is void and on whether it still fits into the budget, never on a
+	// figure.
+	repeats    int
 	budget     time.Duration // from the pilot on; 0: no bound
 	pilotWarm  time.Duration
 	pilot      time.Duration
-	warm       time.Duration
+	warm       trial.Warmth
 	rate       time.Duration
 	throughput time.Duration
+	capacity   capacityTimes
 }
 
-// The number of blocks is fixed here, before anything is measured: eight is the least with which the exact test can
-// reject over a family of six pairs (stats.MinPairs).
+// The number of blocks is fixed here, or by --margin, before anything is measured: eight is the least with which the
+// exact test can reject over a family of six pairs (stats.MinPairs).
 var profiles = []profile{
 	{"smoke", "shows that everything works; its figures are no evidence", false, "small", conformance.Short, 1, 1, 0, 0,
-		500 * time.Millisecond, 500 * time.Millisecond, 800 * time.Millisecond, 1500 * time.Millisecond, time.Second},
-	{"quick", "a verdict in at most ten minutes", true, "standard", conformance.Full, 8, 4, 2, 10 * time.Minute,
-		1500 * time.Millisecond, time.Second, 2 * time.Second, 3500 * time.Millisecond, 2 * time.Second},
-	{"standard", "to be published", true, "standard", conformance.Full, 14, 6, 3, 0,
-		2 * time.Second, 2 * time.Second, 4 * time.Second, 10 * time.Second, 4 * time.Second},
-	{"nightly", "as standard, for a machine that has the night", true, "standard", conformance.Full, 16, 8, 4, 0,
-		2 * time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, 5 * time.Second},
+		500 * time.Millisecond, 500 * time.Millisecond, trial.Warmth{Window: 250 * time.Millisecond, Most: time.Second}, 1500 * time.Millisecond, time.Second,
+		capacityTimes{false, 200 * time.Millisecond, time.Second, 2 * time.Minute, time.Minute}},
+	{"quick", "a verdict in at most ten minutes", true, "standard", conformance.Full, 8, 4, 32, 10 * time.Minute,
+		1500 * time.Millisecond, time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 2500 * time.Millisecond}, 3500 * time.Millisecond, 2 * time.Second,
+		capacityTimes{false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute}},
+	{"standard", "to be published", true, "standard", conformance.Full, 14, 6, 48, 0,
+		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 6 * time.Second}, 10 * time.Second, 4 * time.Second,
+		capacityTimes{true, time.Second, 6 * time.Second, 40 * time.Minute, 15 * time.Minute}},
+	{"nightly", "as standard, for a machine that has the night", true, "standard", conformance.Full, 16, 8, 64, 0,
+		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 10 * time.Second}, 15 * time.Second, 5 * time.Second,
+		capacityTimes{true, time.Second, 10 * time.Second, 80 * time.Minute, 30 * time.Minute}},
 }
 
 func profileNamed(name string) (profile, error) {
@@ -74,93 +81,185 @@ const (
 
 var libraryArms = []string{"go", "node", "rust", "node-compiled", "go-floor", "node-floor", "rust-floor"}
 
+// compareOptions are the flags of compare.
+type compareOptions struct {
+	profile, scenario, contenders, engine string
+	seed                                  uint64
+	out, resume                           string
+	margin, power                         float64 // percent
+	capacity                              choice  // whether capacities are searched
+	slo                                   string  // empty is capacity.Default
+	allow, asJSON                         bool
+}
+
+func compareFlags() (*flag.FlagSet, *compareOptions) {
+	f, o := newFlags("compare", "[--profile smoke|quick|standard|nightly] [flags]"), &compareOptions{}
+	f.StringVar(&o.profile, "profile", "quick", "`NAME`: smoke, quick, standard or nightly")
+	f.StringVar(&o.scenario, "scenario", "", "`ID,…` of contract/scenarios (default all that are built: library)")
+	f.StringVar(&o.contenders, "contender", "", "`ARM,…` instead of the scenario's arms")
+	f.StringVar(&o.engine, "engine", "auto", "`NAME`: auto, docker or native")
+	f.Uint64Var(&o.seed, "seed", 0, "`N` for the order and the arrivals (default: a new one, printed)")
+	f.Float64Var(&o.margin, "margin", 0, "`PERCENT` of difference that the blocks are to find, as many as that takes (default: the profile's blocks)")
+	f.Float64Var(&o.power, "power", 100*defaultPower, "`PERCENT` of comparisons in which they are to find it")
+	f.Var(&o.capacity, "capacity", "after the blocks, search the highest rate at which each mainstream arm keeps the objective, and measure latency against rate (standard and nightly do; --capacity=false: not)")
+	f.StringVar(&o.slo, "slo", capacity.Default.String(), "`PERCENTILE=DURATION`: the objective of --capacity, beside that no request fails; "+strings.Join(capacity.Percentiles(), ", "))
+	f.StringVar(&o.out, "out", "", "`DIR` for the run's records (default results/local/DATE-PROFILE)")
+	f.StringVar(&o.resume, "resume", "", "`DIR` of a run that was killed or interrupted: measure what it lacks, by its own plan")
+	f.BoolVar(&o.allow, "allow-nonconformant", false, "measure arms that were not proven equal too, and mark each of their figures")
+	f.BoolVar(&o.asJSON, "json", false, "print run.json instead of tables")
+	return f, o
+}
+
+// check says what no run can be asked for.
+func (o compareOptions) check() error {
+	switch {
+	case o.scenario != "" && o.scenario != libraryScenario:
+		return fmt.Errorf("--scenario %q: built so far: %s", o.scenario, libraryScenario)
+	case !(o.margin >= 0 && o.margin <= 1000):
+		return fmt.Errorf("--margin %g: a percentage above 0 is expected, such as 5", o.margin)
+	case !(o.power > 0 && o.power < 100):
+		return fmt.Errorf("--power %g: a percentage between 0 and 100 is expected, such as 80", o.power)
+	case o.margin == 0 && o.power != 100*defaultPower:
+		return fmt.Errorf("--power %g: says how often --margin is to be found, and there is no --margin", o.power)
+	}
+	return o.checkCapacity()
+}
+
+// comparison is what one call of compare does, and with what.
+type comparison struct {
+	lab     *lab
+	options compareOptions
+	profile profile
+	arms    []contender.Arm
+	noise   pastNoise
+	// earlier is what a run has left that is to be gone on with, or nil.
+	earlier *record.Remains
+
+	// The ways to the world, which tests play.
+	openEngine func(ctx context.Context, name string, log func(string)) (engine.Engine, error)
+	proofs     func(ctx context.Context, options conformance.Options, arms []contender.Arm) ([]conformance.Report, error)
+	question   func(ctx context.Context, database engine.Database) (question, error)
+	report     func(ctx context.Context, dir string, s streams) error
+	spoilt     func(*record.Trial) bool
+	try        func(context.Context, trial.Subject, trial.Spec) (record.Trial, []byte, error)
+}
+
+func newComparison(l *lab, o compareOptions) (*comparison, error) {
+	c := &comparison{lab: l, options: o, openEngine: l.engine, proofs: conformance.Prove, report: reportAfter, spoilt: trial.Spoilt, try: trial.Run}
+	c.question = func(ctx context.Context, database engine.Database) (question, error) {
+		questions, err := l.questions(ctx, database, libraryQuestion)
+		if err != nil {
+			return question{}, err
+		}
+		return questions[0], nil
+	}
+	var err error
+	c.profile, err = profileNamed(o.profile)
+	return c, err
+}
+
 func compareMain(ctx context.Context, args []string, s streams) int {
-	f := newFlags("compare", "[--profile smoke|quick|standard|nightly] [flags]")
-	profileName := f.String("profile", "quick", "`NAME`: smoke, quick, standard or nightly")
-	scenario := f.String("scenario", "", "`ID,…` of contract/scenarios (default all that are built: library)")
-	contenders := f.String("contender", "", "`ARM,…` instead of the scenario's arms")
-	engineName := f.String("engine", "auto", "`NAME`: auto, docker or native")
-	seed := f.Uint64("seed", 0, "`N` for the order and the arrivals (default: a new one, printed)")
-	out := f.String("out", "", "`DIR` for the run's records (default results/local/DATE-PROFILE)")
-	allow := f.Bool("allow-nonconformant", false, "measure arms that were not proven equal too, and mark each of their figures")
-	asJSON := f.Bool("json", false, "print run.json instead of tables")
-	capacities := capacityFlags(f)
+	cannot := func(err error) int { return fail(ctx, s, "compare", err) }
+	f, o := compareFlags()
 	if code, ok := parse(f, args, s); !ok {
 		return code
 	}
-	p, err := profileNamed(*profileName)
-	if err != nil {
-		return fail(ctx, s, "compare", err)
+	if _, err := profileNamed(o.profile); err != nil {
+		return cannot(err)
 	}
-	searched, searchedBy, err := capacities(p.name)
-	if err != nil {
-		return fail(ctx, s, "compare", err)
-	}
-	if *scenario != "" && *scenario != libraryScenario {
-		return fail(ctx, s, "compare", fmt.Errorf("--scenario %q: built so far: %s", *scenario, libraryScenario))
+	if err := o.check(); err != nil {
+		return cannot(err)
 	}
 	l, err := openLab()
 	if err != nil {
-		return fail(ctx, s, "compare", err)
+		return cannot(err)
 	}
-	arms, err := l.arms(*contenders, libraryArms)
+	c, err := newComparison(l, *o)
 	if err != nil {
-		return fail(ctx, s, "compare", err)
+		return cannot(err)
 	}
-	if *seed == 0 {
-		*seed = 1 + rand.Uint64N(1<<32)
-	}
-	if *out != "" {
-		if err := record.CheckFree(*out); err != nil {
-			return fail(ctx, s, "compare", fmt.Errorf("--out: %w", err))
+	if o.resume == "" {
+		if err := c.anew(); err != nil {
+			return cannot(err)
 		}
 	}
 	release, err := engine.Lock(os.Args)
 	if err != nil {
-		return fail(ctx, s, "compare", err)
+		return cannot(err)
 	}
 	defer release()
 	began := time.Now().UTC()
-	if *out == "" {
-		*out = localRun(l.root, began, p.name)
+	var folder record.Folder
+	if o.resume != "" {
+		folder, err = c.recall(f)
+	} else {
+		if c.options.out == "" {
+			c.options.out = localRun(l.root, began, c.profile.name)
+		}
+		if folder, err = record.Create(c.options.out); err != nil {
+			err = fmt.Errorf("--out: %w", err)
+		}
 	}
-	folder, err := record.Create(*out)
 	if err != nil {
-		return fail(ctx, s, "compare", fmt.Errorf("--out: %w", err))
+		return cannot(err)
 	}
 	defer folder.RemoveUnused()
-	session := &session{lab: l, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}, capacity: searched}
+	return c.run(ctx, folder, began, s)
+}
+
+// anew settles what a new run is asked for.
+func (c *comparison) anew() (err error) {
+	if c.arms, err = c.lab.arms(c.options.contenders, libraryArms); err != nil {
+		return err
+	}
+	if c.options.seed == 0 {
+		c.options.seed = 1 + rand.Uint64N(1<<32)
+	}
+	if c.options.out != "" {
+		if err := record.CheckFree(c.options.out); err != nil {
+			return fmt.Errorf("--out: %w", err)
+		}
+	}
+	return nil
+}
+
+// run measures into a folder, and says what came of it.
+func (c *comparison) run(ctx context.Context, folder record.Folder, began time.Time, s streams) int {
+	session := &session{lab: c.lab, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}, interrupts: interruptsOf(ctx), try: c.try}
 	if err := chart.Ready(); err != nil {
 		session.progress.say("there will be records, but no report: %v", err)
 	}
 	session.run = record.Run{
-		Format: record.Format, Method: record.Method, ID: filepath.Base(*out), Profile: p.name, Evidence: p.evidence, Seed: *seed, Began: began,
+		Format: record.Format, Method: record.Method, ID: filepath.Base(folder.Path()), Profile: c.profile.name, Evidence: c.profile.evidence, Seed: c.options.seed, Began: began,
 	}
-	if session.engine, err = l.engine(ctx, *engineName, func(line string) { session.progress.say("%s", line) }); err != nil {
+	var err error
+	tell := func(line string) { session.progress.say("%s", line) }
+	if session.engine, err = c.openEngine(ctx, c.options.engine, tell); err != nil {
 		return fail(ctx, s, "compare", err)
 	}
 	defer closeEngine(session.engine, s)
 	// What auto took is named, so that the command repeats the run on a machine where it would take another.
-	session.run.Command = repeatCommand(p.name, *scenario, *contenders, session.engine.Name(), *seed, *allow)
-	session.run.Command = append(session.run.Command, searchedBy...)
+	session.run.Command = c.repeat(session.engine.Name())
 
-	if arms, err = session.prove(ctx, p, arms, *allow); err != nil {
+	if c.earlier == nil {
+		c.noise = publishedNoise(c.lab.root, session.engine.Name(), tell)
+		if c.options.margin > 0 {
+			if err := c.blocksForMargin(c.noise); err != nil {
+				return fail(ctx, s, "compare", err)
+			}
+		}
+	}
+	if err := session.prove(ctx, c); err != nil {
 		if errors.Is(err, errNotConformant) {
 			fmt.Fprintf(s.Err, "loadtest compare: %v\n", err)
 			return exitNo
 		}
 		return fail(ctx, s, "compare", err)
 	}
-	err = session.compare(ctx, p, arms)
+	err = session.compare(ctx, c)
 	session.progress.end()
-	if len(session.run.Trials) > 0 {
-		session.run.Verdicts = claims.Library(session.run.Trials)
-		err = session.finish(err, s)
-		session.print(s, *asJSON)
-		fmt.Fprintf(s.Err, "records: %s\n", folder.Path())
-		if err == nil {
-			err = reportAfter(ctx, folder.Path(), s)
-		}
+	if session.begun {
+		err = session.conclude(ctx, c, err, s)
 	}
 	if err != nil {
 		return fail(ctx, s, "compare", err)
@@ -168,172 +267,156 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 	return exitOK
 }
 
-func repeatCommand(profile, scenario, contenders, engineName string, seed uint64, allow bool) []string {
-	c := []string{"loadtest", "compare", "--profile", profile, "--engine", engineName, "--seed", fmt.Sprint(seed)}
-	if scenario != "" {
-		c = append(c, "--scenario", scenario)
+// conclude puts on disk what a run came to, whatever ended it, tells it, and adds to that error.
+func (s *session) conclude(ctx context.Context, c *comparison, err error, out streams) error {
+	// Interrupted or not, what there is becomes a report; a further signal ends the program.
+	ctx = context.WithoutCancel(ctx)
+	dir := s.folder.Path()
+	s.run.Verdicts = claims.Library(s.run.Trials)
+	written := s.put(err, out)
+	lacks := err != nil || written != nil
+	closeEngine(s.engine, out) // a report takes its time, and whoever interrupts may insist
+	if len(s.run.Trials) > 0 || c.options.asJSON {
+		s.print(out, c.options.asJSON)
 	}
-	if contenders != "" {
-		c = append(c, "--contender", contenders)
+	fmt.Fprintf(out.Err, "records: %s\n", dir)
+	if written == nil {
+		if written = c.report(ctx, dir, out); written != nil && err != nil {
+			fmt.Fprintln(out.Err, written) // of an interrupted run nobody shows the error
+		}
 	}
-	if allow {
-		c = append(c, "--allow-nonconformant")
+	if lacks {
+		fmt.Fprintf(out.Err, "what it lacks is measured by: loadtest compare --resume %s\n", dir)
 	}
-	return c
+	return errors.Join(err, written)
+}
+
+// repeat is the command that repeats the run.
+func (c *comparison) repeat(engineName string) []string {
+	o := c.options
+	words := []string{"loadtest", "compare", "--profile", c.profile.name, "--engine", engineName, "--seed", fmt.Sprint(o.seed)}
+	if o.scenario != "" {
+		words = append(words, "--scenario", o.scenario)
+	}
+	if o.contenders != "" {
+		words = append(words, "--contender", o.contenders)
+	}
+	if o.margin > 0 {
+		words = append(words, "--margin", fmt.Sprint(o.margin), "--power", fmt.Sprint(o.power))
+	}
+	words = append(words, o.capacityWords(c.profile)...)
+	if o.allow {
+		words = append(words, "--allow-nonconformant")
+	}
+	return words
 }
 
 var errNotConformant = errors.New("not conformant, so nothing was measured (--allow-nonconformant measures and marks)")
 
 // prove checks the arms against the contract before anything is timed.
-func (s *session) prove(ctx context.Context, p profile, arms []contender.Arm, allow bool) ([]contender.Arm, error) {
-	reports, err := conformance.Prove(ctx, conformance.Options{
-		Contract: s.lab.contract, Engine: s.engine, Root: s.lab.root, Form: p.form, Seed: s.run.Seed, CacheDir: cacheDir(),
+func (s *session) prove(ctx context.Context, c *comparison) error {
+	reports, err := c.proofs(ctx, conformance.Options{
+		Contract: s.lab.contract, Engine: s.engine, Root: s.lab.root, Form: c.profile.form, Seed: s.run.Seed, CacheDir: cacheDir(),
 		Log: func(line string) { s.progress.say("%s", line) },
-	}, arms)
+	}, c.arms)
 	if err != nil {
-		return nil, fmt.Errorf("conformance: %w", err)
+		return fmt.Errorf("conformance: %w", err)
 	}
 	deviations := map[string][]string{}
-	for _, arm := range arms {
+	for _, arm := range c.arms {
 		for _, d := range arm.Deviations {
 			deviations[arm.Name] = append(deviations[arm.Name], fmt.Sprintf("%s: %s (%s)", d.ID, d.Rule, d.Upstream))
 		}
 	}
 	var bad []string
 	for _, r := range reports {
-		c := record.Conformity{Arm: r.Arm, Conformant: r.Conformant, Form: string(r.Form), Digest: r.Digest, Findings: []string{}, Deviations: deviations[r.Arm]}
-		for _, finding := range r.Findings {
-			c.Findings = append(c.Findings, finding.String())
+		of := record.Conformity{
+			Arm: r.Arm, Conformant: r.Conformant, Form: string(r.Form), Digest: r.Digest, ServerDigest: r.ServerDigest, Findings: []string{}, Deviations: deviations[r.Arm],
 		}
-		s.run.Conformance = append(s.run.Conformance, c)
+		for _, finding := range r.Findings {
+			of.Findings = append(of.Findings, finding.String())
+		}
+		s.run.Conformance = append(s.run.Conformance, of)
 		if !r.Conformant {
 			bad = append(bad, r.Arm)
 			s.nonconformant[r.Arm] = true
-			for i, line := range c.Findings {
+			for i, line := range of.Findings {
 				if i == 5 {
-					s.progress.say("%s: and %d more", r.Arm, len(c.Findings)-i)
+					s.progress.say("%s: and %d more", r.Arm, len(of.Findings)-i)
 					break
 				}
 				s.progress.say("%s: %s", r.Arm, line)
 			}
 		}
 	}
-	if len(bad) > 0 && !allow {
-		return nil, fmt.Errorf("%s: %w", strings.Join(bad, ", "), errNotConformant)
+	if len(bad) > 0 && !c.options.allow {
+		return fmt.Errorf("%s: %w", strings.Join(bad, ", "), errNotConformant)
 	}
-	return arms, nil
+	return nil
 }
 
-// compare measures the library scenario: pilot, plan, blocks.
-func (s *session) compare(ctx context.Context, p profile, arms []contender.Arm) error {
-	if err := s.open(ctx, p.size, arms); err != nil {
+// compare measures the library scenario: pilot, plan, blocks; or what a run has left of it.
+func (s *session) compare(ctx context.Context, c *comparison) error {
+	if err := s.open(ctx, c.profile.size, c.arms); err != nil {
 		return err
 	}
-	questions, err := s.lab.questions(ctx, s.database, libraryQuestion)
+	q, err := c.question(ctx, s.database)
 	if err != nil {
 		return err
 	}
-	q := questions[0]
+	var todo *schedule
+	if c.earlier == nil {
+		todo, err = s.plan(ctx, c, q)
+	} else {
+		todo, err = s.takeUp(c, q)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.begin(); err != nil {
+		return err
+	}
+	defer s.interrupts.patient(s.progress.say)()
+	if err := s.carryOut(ctx, todo); err != nil {
+		return err
+	}
+	return s.searchCapacities(ctx, todo)
+}
 
+// plan finds what each arm bears and fixes what will be measured.
+func (s *session) plan(ctx context.Context, c *comparison, q question) (*schedule, error) {
+	p := c.profile
 	began := time.Now()
-	if err := s.findCeiling(ctx, q, s.capacity.times.ceiling); err != nil {
-		return err
+	if err := s.findCeiling(ctx, q, p.capacity.ceiling); err != nil {
+		return nil, err
 	}
-	s.progress.start(len(arms))
-	capacity := map[string]float64{}
+	pilots := time.Now()
+	s.progress.start(len(c.arms))
 	weakest := math.Inf(1)
-	for _, arm := range arms {
+	for _, arm := range c.arms {
 		s.progress.step("pilot of %s", arm.Name)
-		if capacity[arm.Name], err = s.pilot(ctx, arm, q, p.pilotWarm, p.pilot); err != nil {
-			return err
+		bears, err := s.pilot(ctx, arm, q, p.pilotWarm, p.pilot)
+		if err != nil {
+			return nil, err
 		}
-		weakest = min(weakest, capacity[arm.Name])
-		s.run.Plan.Pilot = append(s.run.Plan.Pilot, record.PilotOutcome{Arm: arm.Name, CapacityRPS: capacity[arm.Name]})
-	}
-	rate := roundDown(rateShare * weakest)
-
-	var planned []plan.Arm
-	for _, arm := range arms {
-		a := plan.Arm{Name: arm.Name, Blocks: p.blocks, Double: true}
-		if arm.Tier == contender.TierFloor {
-			a.Blocks, a.Double = p.floorBlocks, false
-		}
-		planned = append(planned, a)
-	}
-	// Floors have no part in spare blocks, which come after theirs.
-	blocks, err := plan.Blocks(planned, p.blocks+p.spares, s.run.Seed)
-	if err != nil {
-		return err
-	}
-	blocks, spares := blocks[:p.blocks], blocks[p.blocks:]
-	s.run.Plan.Blocks, s.run.Plan.FloorBlocks, s.run.Plan.RateRPS, s.run.Plan.Order = p.blocks, p.floorBlocks, rate, plan.Names(blocks)
-	byName := map[string]contender.Arm{}
-	for _, arm := range arms {
-		byName[arm.Name] = arm
-	}
-	total := 0
-	for _, b := range blocks {
-		total += len(b)
+		weakest = min(weakest, bears)
+		s.run.Plan.Pilot = append(s.run.Plan.Pilot, record.PilotOutcome{Arm: arm.Name, CapacityRPS: bears})
 	}
 	s.progress.end()
-	s.progress.say("seed %d, %d blocks, %.0f requests a second for all, %s over the wire", s.run.Seed, p.blocks, rate, strings.ToUpper(q.name))
-	s.progress.start(total)
-	measure := func(b int, block []plan.Slot) error {
-		for i, slot := range block {
-			s.progress.step("block %d of %d: %s", b+1, len(s.run.Plan.Order), slot.Arm)
-			arm := byName[slot.Arm]
-			err := s.with(ctx, arm, q, func(subject trial.Subject) error {
-				spec := trial.Spec{
-					Scenario: libraryScenario, Operation: q.name, Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected,
-					Block: b + 1, Position: i + 1, Duplicate: slot.Duplicate, Seed: s.seedOf(b, i), Timeout: requestTimeout,
-					MaxInFlight: pilotConnections,
-				}
-				if _, err := trial.WarmUp(ctx, subject, spec, p.warm); err != nil {
-					return err
-				}
-				spec.ID = trialID(libraryScenario, q.name, record.LoadRate, b, i, arm.Name, slot.Duplicate)
-				spec.Load, spec.RPS, spec.Duration, spec.MaxInFlight = record.LoadRate, rate, p.rate, rateMaxInFlight
-				if _, err := s.measure(ctx, subject, spec); err != nil {
-					return err
-				}
-				spec.ID = trialID(libraryScenario, q.name, record.LoadThroughput, b, i, arm.Name, slot.Duplicate)
-				spec.Load, spec.RPS, spec.Duration, spec.MaxInFlight = record.LoadThroughput, overload*capacity[arm.Name], p.throughput, throughputMaxInFlight
-				_, err := s.measure(ctx, subject, spec)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+	if err := c.withinBudget(time.Since(began), time.Since(pilots)/time.Duration(len(c.arms))-p.pilotWarm-p.pilot); err != nil {
+		return nil, err
 	}
-	blocksBegan := time.Now()
-	for b, block := range blocks {
-		if err := measure(b, block); err != nil {
-			return err
-		}
+	plan := &s.run.Plan
+	plan.Blocks, plan.FloorBlocks, plan.RateRPS = p.blocks, p.floorBlocks, roundDown(rateShare*weakest)
+	plan.WarmMostNS, plan.RateDurationNS, plan.ThroughputDurationNS = int64(p.warm.Most), int64(p.rate), int64(p.throughput)
+	todo, err := c.schedule(s.run, q)
+	if err != nil {
+		return nil, err
 	}
-	each := time.Since(blocksBegan) / time.Duration(max(1, total))
-	for k, block := range spares {
-		if claims.LeastBlocks(s.run.Trials) >= p.blocks {
-			break
-		}
-		if p.budget > 0 && time.Since(began)+each*time.Duration(len(block)) > p.budget {
-			s.warn("Void trials left a pair of arms with fewer than %d blocks, and another block would have taken longer than the %v that this profile may take.", p.blocks, p.budget)
-			break
-		}
-		s.progress.say("a spare block: void trials left a pair of arms with fewer than %d blocks", p.blocks)
-		s.progress.start(len(block))
-		s.run.Plan.SpareBlocks++
-		s.run.Plan.Order = append(s.run.Plan.Order, plan.Names([][]plan.Slot{block})...)
-		if err := measure(p.blocks+k, block); err != nil {
-			return err
-		}
-	}
-	if n := s.run.Plan.SpareBlocks; n > 0 {
-		s.warn("Void trials left a pair of arms with fewer than %d blocks; measured at the end for that: %s.", p.blocks, summary.Plural(n, "spare block"))
-	}
-	return s.searchCapacities(ctx, p, arms, q, capacity)
+	todo.began = began
+	plan.Order = todo.order()
+	s.progress.say("seed %d, %d blocks, %.0f requests a second for all, %s over the wire", s.run.Seed, p.blocks, plan.RateRPS, strings.ToUpper(q.name))
+	return todo, s.foretell(c)
 }
 
 // roundDown keeps two significant digits, so that a rate is a number one can say.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lab/loadtest/internal/diff"
+	"lab/loadtest/internal/record"
 )
 
 func diffWith(t *testing.T, args ...string) (code int, out, said string) {
@@ -60,3 +61,30 @@ func TestDiffRefusesAndNames(t *testing.T) {
 	assert.Equal(t, exitCannot, code)
 	assert.Contains(t, said, "run.json")
 }
+
+// The page of the method shows the same comparison in both engines, from records that are committed: it must be what the
+// records give, and they must rank the arms alike.
+func TestBothEnginesRankAlike(t *testing.T) {
+	root, err := findRoot()
+	require.NoError(t, err)
+	native, err := record.Open(filepath.Join(root, "results", nativeRun))
+	require.NoError(t, err)
+	docker, err := record.Open(filepath.Join(root, "results", dockerRun))
+	require.NoError(t, err)
+	assert.Equal(t, "native", native.Run.Environment.Engine)
+	assert.Equal(t, "docker", docker.Run.Environment.Engine)
+	r, err := diff.Runs(native.Run, docker.Run, []string{diff.Engine})
+	require.NoError(t, err)
+	assert.True(t, r.RanksAlike, "%v", r.Swapped)
+	page, err := os.ReadFile(filepath.Join(root, "docs", "METHODOLOGY.md"))
+	require.NoError(t, err)
+	shown, err := between(string(page), diffCommand)
+	require.NoError(t, err)
+	assert.Equal(t, "\n"+r.Markdown(), shown, "loadtest diff --across engine --update docs/METHODOLOGY.md results/%s results/%s", nativeRun, dockerRun)
+}
+
+// The runs that docs/METHODOLOGY.md sets beside each other.
+const (
+	nativeRun = "2026-11-26-quick-all"
+	dockerRun = "2026-11-26-quick-docker"
+)

@@ -23,6 +23,7 @@ type lab struct {
 	root       string
 	contract   *contract.Contract
 	contenders []contender.Contender
+	scenarios  []contract.Scenario
 }
 
 // findRoot looks upward from the working directory, then from the program, for the repository.
@@ -60,6 +61,9 @@ func openLab() (*lab, error) {
 	}
 	if l.contenders, err = contender.Load(root); err != nil {
 		return nil, err
+	}
+	if l.scenarios, err = contract.LoadScenarios(l.contract); err != nil {
+		return nil, fmt.Errorf("the contract: %w", err)
 	}
 	return l, nil
 }

@@ -45,25 +45,29 @@ func commands() []command {
 		{"serve", "run one contender with its database until interrupted", false, serveMain},
 		{"report", "make page, pictures and README of a run anew, from its records", false, reportMain},
 		{"publish", "copy a run's records to results/, with its README and pictures", false, publishMain},
-		{"diff", "say what became of each arm between two runs; status 1 where one got dearer beyond doubt", false, diffMain},
+		{"diff", "say what became of each arm between two runs, or of one between two revisions; status 1 where one got dearer beyond doubt", false, diffMain},
+		{"trend", "follow each arm over the nights, and say at which one its CPU per request changed", false, trendMain},
+		{"audit", "measure what is known beforehand, and say whether the lab finds it (takes an hour)", false, auditMain},
 		{"doctor", "say what this machine can do, and what to do about what is missing", false, doctorMain},
 		{"bench-servers", "measure every arm's CPU per request over the headline operations, beside its floor", false, benchMain},
+		{"bench-agent", "measure the load generator against net/http's transport, vegeta's own attacker and wrk", false, benchAgentMain},
+		{"null", "a server that answers everything at once with the same, until its standard input ends", true, nullMain},
 		{"agent", "the load generator: a job on standard input, its result on standard output", true, agentMain},
 		{"idle", "wait for SIGTERM: the container in which load generators are run", true, idleMain},
 		{engine.NullCommand, "a server that answers at once: what the load generator is measured against", true, nullContenderMain},
 		{"upstream", "the stub of the quote service", true, upstreamMain},
 		{"derive", "derive the expected answers of contract/operations from SQL", true, deriveMain},
+		{"stub", "a server whose response times are known by arithmetic", true, stubMain},
+		{"simulate", "count what the rule of a verdict does where the truth is known, for docs/METHODOLOGY.md", true, simulateMain},
 		{"database", "a seeded database until interrupted; its URLs on standard output", true, databaseMain},
 	}
 }
 
 func main() {
-	// The first signal ends what runs, in order; a second one ends the program at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-ctx.Done()
-		stop()
-	}()
+	// A signal ends what runs, in order, unless the command has asked for patience; one more ends the program at once.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx := withInterrupts(context.Background(), signals, func() { signal.Stop(signals) })
 	// Whoever read what is printed may have left (| head): without this the next line would end the program on the spot, and
 	// what it has started would stay. Received and not ignored, since what is started would inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -111,14 +115,19 @@ func parse(f *flag.FlagSet, args []string, s streams) (code int, ok bool) {
 
 // parseWith is parse for a command that takes that many arguments beside its flags. Flags may come after them.
 func parseWith(f *flag.FlagSet, args []string, s streams, wanted int) (code int, ok bool) {
+	return parseBetween(f, args, s, wanted, wanted)
+}
+
+// parseBetween is parseWith for a command that takes from least to most arguments.
+func parseBetween(f *flag.FlagSet, args []string, s streams, least, most int) (code int, ok bool) {
 	name, usage, _ := strings.Cut(f.Name(), "\x00")
 	var rest []string
 	err := f.Parse(args)
-	for err == nil && wanted > 0 && f.NArg() > 0 {
+	for err == nil && most > 0 && f.NArg() > 0 {
 		rest = append(rest, f.Arg(0))
 		err = f.Parse(f.Args()[1:])
 	}
-	if err == nil && wanted > 0 {
+	if err == nil && most > 0 {
 		err = f.Parse(append([]string{"--"}, rest...))
 	}
 	switch {
@@ -140,10 +149,10 @@ func parseWith(f *flag.FlagSet, args []string, s streams, wanted int) (code int,
 	case err != nil:
 		fmt.Fprintf(s.Err, "loadtest %s: %v\n", name, err)
 		return exitCannot, false
-	case f.NArg() > wanted:
-		fmt.Fprintf(s.Err, "loadtest %s: unexpected argument %q\n", name, f.Arg(wanted))
+	case f.NArg() > most:
+		fmt.Fprintf(s.Err, "loadtest %s: unexpected argument %q\n", name, f.Arg(most))
 		return exitCannot, false
-	case f.NArg() < wanted:
+	case f.NArg() < least:
 		fmt.Fprintf(s.Err, "loadtest %s: usage: loadtest %s %s\n", name, name, usage)
 		return exitCannot, false
 	}
@@ -152,7 +161,7 @@ func parseWith(f *flag.FlagSet, args []string, s streams, wanted int) (code int,
 
 // fail prints an error and gives the exit status that it stands for.
 func fail(ctx context.Context, s streams, command string, err error) int {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, errInterrupted) {
 		fmt.Fprintf(s.Err, "loadtest %s: interrupted\n", command)
 		return exitInterrupted
 	}

@@ -54,6 +54,9 @@ func TestBadUseIsNamed(t *testing.T) {
 		"a limit without a unit":   {[]string{"compare", "--profile", "standard", "--slo", "p99=100"}, []string{"--slo", `"100"`, "100ms"}},
 		"an objective for nothing": {[]string{"compare", "--slo", "p99=1s"}, []string{"--slo", "--capacity"}},
 		"no rounds":                {[]string{"bench-servers", "--rounds", "0"}, []string{"--rounds"}},
+		"no rounds of the agent":   {[]string{"bench-agent", "--rounds", "0"}, []string{"--rounds"}},
+		"rates of no number":       {[]string{"bench-agent", "--rates", "1,x"}, []string{"--rates", `"x"`}},
+		"an unknown sender":        {[]string{"agent", "--sender", "x"}, []string{`"x"`, "vegeta"}},
 		"a rate that is no number": {[]string{"compare", "--seed", "x"}, []string{`"x"`}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,9 +17,11 @@ type pages struct {
 
 // The commands that write into pages.
 const (
-	benchCommand   = "make bench-servers"
-	publishCommand = "make publish"
-	diffCommand    = "loadtest diff"
+	benchCommand    = "make bench-servers"
+	publishCommand  = "make publish"
+	diffCommand     = "loadtest diff"
+	simulateCommand = "loadtest simulate"
+	auditCommand    = "make audit"
 )
 
 func markers(command string) (begin, end string) {

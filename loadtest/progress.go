@@ -35,6 +35,13 @@ func (p *progress) start(total int) {
 	p.total, p.done, p.began = total, 0, time.Now()
 }
 
+// more adds steps that nobody could foresee.
+func (p *progress) more(steps int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total += steps
+}
+
 // step says what comes next; the time left follows from the steps done so far.
 func (p *progress) step(format string, args ...any) {
 	p.mu.Lock()

@@ -10,6 +10,7 @@ import (
 
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/host"
 	"lab/loadtest/internal/plan"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/trial"
@@ -27,7 +28,12 @@ type session struct {
 	progress    *progress
 	// nonconformant arms are measured only because it was asked for.
 	nonconformant map[string]bool
-	capacity      capacitySettings
+	// interrupts say whether the run is to end after the trial under way; nil: nobody asks.
+	interrupts *interrupts
+	// begun says that run.json is on disk.
+	begun bool
+	// try runs a trial; nil is trial.Run.
+	try func(context.Context, trial.Subject, trial.Spec) (record.Trial, []byte, error)
 }
 
 // open starts database and upstream and fills the run's environment.
@@ -49,7 +55,7 @@ func (s *session) open(ctx context.Context, size string, arms []contender.Arm) e
 		Placement:  map[string][]int{"contender": d.Placement.Contender, "database": d.Placement.Database, "agent": d.Placement.Agent},
 		CPUsShared: d.Placement.Shared, MemoryBytes: d.MemoryBytes,
 		PostgreSQL: d.PostgreSQL, PostgreSQLSource: d.PostgreSQLSource, PostgreSQLSettings: d.PostgreSQLSettings,
-		DataSize: size, DataDigest: s.lab.contract.Digests[size], Missing: d.Missing,
+		DataSize: size, DataDigest: s.lab.contract.Digests[size], ContractDigest: s.lab.contract.Digest, Missing: d.Missing,
 		Contenders: map[string]json.RawMessage{},
 	}
 	if d.Placement.Note != "" {
@@ -107,9 +113,19 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, f
 
 // measure runs one trial and puts it on disk before it returns.
 func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial.Spec) (record.Trial, error) {
-	t, log, err := trial.Run(ctx, subject, spec)
+	try := s.try
+	if try == nil {
+		try = trial.Run
+	}
+	t, log, err := try(ctx, subject, spec)
 	if err != nil {
 		return t, err
+	}
+	if t.Failed > 0 {
+		// What a contender answers without its database says nothing of it, and must not stand as measured.
+		if err := s.ended(ctx); err != nil {
+			return t, err
+		}
 	}
 	t.Nonconformant, t.NearGeneratorCeiling = s.nonconformant[subject.Arm.Name], s.nearCeiling(t)
 	if err := s.folder.WriteTrial(t, log); err != nil {
@@ -133,6 +149,9 @@ func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, warm
 		result, err := trial.WarmUp(ctx, subject, spec, d)
 		if err != nil {
 			return err
+		}
+		if result.OK == 0 {
+			return fmt.Errorf("pilot of %s: no request was answered within %v, so there is no rate to plan with", arm.Name, d)
 		}
 		rps = float64(result.OK) / result.Elapsed.Seconds()
 		return nil
@@ -173,15 +192,59 @@ func fileName(arm string) string {
 	return string(out)
 }
 
-// finish puts run.json on disk, whatever ended the run, and adds to that error. A run.json that could not be written is
-// told at once: of an interrupted run nobody shows the error.
+// begin puts run.json on disk before the first trial, and again where the plan grows: without trials, which are beside it,
+// and as one of a run that has not ended. What a kill leaves can be gone on with from there.
+func (s *session) begin() error {
+	head := s.run
+	head.Ended, head.Complete, head.Trials, head.Verdicts, head.Capacities = time.Time{}, false, nil, nil, nil
+	if err := s.folder.WriteRun(head); err != nil {
+		return err
+	}
+	s.begun = true
+	return nil
+}
+
+// finish puts run.json on disk, whatever ended the run, and adds to that error.
 func (s *session) finish(err error, out streams) error {
+	return errors.Join(err, s.put(err, out))
+}
+
+// put writes run.json of a run that err has ended. One that could not be written is told at once: of an interrupted run
+// nobody shows the error.
+func (s *session) put(err error, out streams) error {
 	s.run.Ended, s.run.Complete = time.Now().UTC(), err == nil
 	writeErr := s.folder.WriteRun(s.run)
-	if writeErr != nil {
+	switch {
+	case writeErr != nil && s.begun:
+		fmt.Fprintf(out.Err, "run.json is that of before the first trial; the trials are beside it: %v\n", writeErr)
+	case writeErr != nil:
 		fmt.Fprintf(out.Err, "no run.json, only trials: %v\n", writeErr)
 	}
-	return errors.Join(err, writeErr)
+	return writeErr
+}
+
+// errPartGone marks what all arms lean on and is no longer there.
+var errPartGone = errors.New("is gone")
+
+// ended says which of the parts that all arms lean on is no longer there, or nil.
+func (s *session) ended(ctx context.Context) error {
+	if err := s.engine.Alive(ctx); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		name  string
+		meter engine.Meter
+		logs  func(int) []string
+	}{
+		{"the primary database", s.database.Primary(), s.database.Logs},
+		{"the replica", s.database.Replica(), s.database.Logs},
+		{"the quote service", s.upstream, s.upstream.Logs},
+	} {
+		if _, err := part.meter.Usage(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("%s %w: %w%s", part.name, errPartGone, err, host.QuoteLog(part.logs(10)))
+		}
+	}
+	return nil
 }
 
 // seeds of trials, from the run's.

@@ -16,10 +16,12 @@ import (
 )
 
 func agentMain(ctx context.Context, args []string, s streams) int {
-	if code, ok := parse(newFlags("agent", "< JOB.json"), args, s); !ok {
+	f := newFlags("agent", "[--sender NAME] < JOB.json")
+	sender := f.String("sender", string(agent.SenderLab), "`NAME` of what sends: lab, or to measure it against stock or vegeta")
+	if code, ok := parse(f, args, s); !ok {
 		return code
 	}
-	return agent.Main(ctx, s.In, s.Out, s.Err, compareJSON)
+	return agent.MainAs(ctx, agent.Sender(*sender), s.In, s.Out, s.Err, compareJSON)
 }
 
 // compareJSON tells whether two texts are the same JSON, order of fields included.

@@ -144,7 +144,6 @@ func (a *App) RequestTimeout() time.Duration { return a.config.RequestTimeout }
 
 // execute runs an operation and appends its answer to out. It gives the errors that belong beside the data.
 func (a *App) execute(r *request, out *buffer) []responseError {
-	begun := r.timing.now()
 	ctx := graphql.WithOperationContext(r.ctx, r.operation)
 	ctx = graphql.WithResponseContext(ctx, a.presentError, recoverPanic)
 	ec := newExecutionContext(r.operation, a.executable, nil)
@@ -154,14 +153,14 @@ func (a *App) execute(r *request, out *buffer) []responseError {
 	} else {
 		data = ec._Query(ctx, r.operation.Operation.SelectionSet)
 	}
-	begun = r.timing.lap(phaseExecute, begun)
+	r.timing.mark(phaseExecute)
 	out.bytes = append(out.bytes, `{"data":`...)
 	data.MarshalGQL(out)
 	var errs []responseError
 	if list := graphql.GetErrors(ctx); list != nil {
 		errs = executionErrors(list, rootKeys(r.operation))
 	}
-	r.timing.lap(phaseSerialize, begun)
+	r.timing.mark(phaseSerialize)
 	return errs
 }
 

@@ -51,12 +51,9 @@ func (f *floor) execute(r *request, p parameters, out *buffer) *requestError {
 	if !ok || p.operationName != nil {
 		return newRequestError(501, codeNotInThisTier, "This tier answers the headline operations only.")
 	}
-	begun := r.timing.now()
-	if r.timing != nil {
-		begun = r.timing.lap(phaseParse, r.timing.begun)
-	}
+	r.timing.mark(phaseParse)
 	write, err := execute(r.app, r.ctx)
-	begun = r.timing.lap(phaseExecute, begun)
+	r.timing.mark(phaseExecute)
 	if err == nil {
 		out.bytes, err = write(out.bytes)
 	}
@@ -70,7 +67,7 @@ func (f *floor) execute(r *request, p parameters, out *buffer) *requestError {
 		}
 		return newRequestError(500, codeInternal, "Internal server error.")
 	}
-	r.timing.lap(phaseSerialize, begun)
+	r.timing.mark(phaseSerialize)
 	return nil
 }
 

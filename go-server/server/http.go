@@ -99,7 +99,7 @@ func (a *App) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 func (a *App) answer(w http.ResponseWriter, r *http.Request, contentType []string, begun time.Time) *requestError {
 	var t *timing
 	if r.Header.Get("X-Server-Timing") == "1" {
-		t = &timing{begun: begun}
+		t = &timing{begun: begun, marked: begun}
 	}
 	p, refused := a.readParameters(w, r)
 	if refused != nil {
@@ -116,7 +116,7 @@ func (a *App) answer(w http.ResponseWriter, r *http.Request, contentType []strin
 	if a.floor != nil {
 		refused = a.floor.execute(request, p, out)
 	} else {
-		errs, refused = a.executeMainstream(request, r.Method, p, out, begun)
+		errs, refused = a.executeMainstream(request, r.Method, p, out)
 	}
 	switch {
 	case refused != nil:
@@ -127,7 +127,6 @@ func (a *App) answer(w http.ResponseWriter, r *http.Request, contentType []strin
 		return unavailable()
 	}
 
-	begun = t.now()
 	if len(errs) > 0 {
 		list, err := json.Marshal(errs)
 		if err != nil {
@@ -137,7 +136,7 @@ func (a *App) answer(w http.ResponseWriter, r *http.Request, contentType []strin
 	}
 	out.bytes = append(out.bytes, '}')
 	if t != nil {
-		t.lap(phaseSerialize, begun)
+		t.mark(phaseSerialize)
 		w.Header().Set("Server-Timing", t.header())
 	}
 	writeBody(w, http.StatusOK, contentType, out.bytes)
@@ -148,20 +147,20 @@ func (a *App) answer(w http.ResponseWriter, r *http.Request, contentType []strin
 }
 
 // executeMainstream runs everything between the reading of a request and its answer, in the contract's order of checks.
-func (a *App) executeMainstream(r *request, method string, p parameters, out *buffer, begun time.Time) ([]responseError, *requestError) {
+func (a *App) executeMainstream(r *request, method string, p parameters, out *buffer) ([]responseError, *requestError) {
 	d := a.documents.get(p.query)
 	if d == nil {
 		query, aliases, refused := a.parse(p.query)
 		if refused != nil {
 			return nil, refused
 		}
-		begun = r.timing.lap(phaseParse, begun)
+		r.timing.mark(phaseParse)
 		if d, refused = a.validate(query, aliases); refused != nil {
 			return nil, refused
 		}
 		a.documents.add(p.query, d)
 	} else {
-		begun = r.timing.lap(phaseParse, begun)
+		r.timing.mark(phaseParse)
 	}
 	operation, refused := d.operationNamed(p.operationName)
 	if refused != nil {
@@ -179,7 +178,7 @@ func (a *App) executeMainstream(r *request, method string, p parameters, out *bu
 	if refused := d.checkLimits(&a.config.Limits, operation, variables); refused != nil {
 		return nil, refused
 	}
-	r.timing.lap(phaseValidate, begun)
+	r.timing.mark(phaseValidate)
 
 	r.operation = &graphql.OperationContext{
 		RawQuery:               p.query,

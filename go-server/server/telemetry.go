@@ -152,7 +152,7 @@ func (r *request) fail(err error, path ast.Path) {
 
 // timing measures the phases of one request that asked for them.
 type timing struct {
-	begun                      time.Time
+	begun, marked              time.Time
 	parse, validate, serialize time.Duration
 	execute                    time.Duration // with database in it
 	mu                         sync.Mutex
@@ -188,22 +188,15 @@ func (r *request) statementEnds() {
 	t.mu.Unlock()
 }
 
-// now is the time, for a request that asked for its timing.
-func (t *timing) now() time.Time {
+// mark books the time since the last mark under a phase, so that none lies between two phases. It does nothing for a
+// request that did not ask.
+func (t *timing) mark(phase func(*timing) *time.Duration) {
 	if t == nil {
-		return time.Time{}
-	}
-	return time.Now()
-}
-
-// lap adds the time since from to a phase and gives the time now. It does nothing for a request that did not ask.
-func (t *timing) lap(phase func(*timing) *time.Duration, from time.Time) time.Time {
-	if t == nil {
-		return from
+		return
 	}
 	now := time.Now()
-	*phase(t) += now.Sub(from)
-	return now
+	*phase(t) += now.Sub(t.marked)
+	t.marked = now
 }
 
 func phaseParse(t *timing) *time.Duration     { return &t.parse }
@@ -217,5 +210,5 @@ func (t *timing) header() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return fmt.Sprintf("parse;dur=%.3f, validate;dur=%.3f, execute;dur=%.3f, db;dur=%.3f, serialize;dur=%.3f, total;dur=%.3f",
-		ms(t.parse), ms(t.validate), ms(max(0, t.execute-t.database)), ms(t.database), ms(t.serialize), ms(time.Since(t.begun)))
+		ms(t.parse), ms(t.validate), ms(max(0, t.execute-t.database)), ms(t.database), ms(t.serialize), ms(t.marked.Sub(t.begun)))
 }

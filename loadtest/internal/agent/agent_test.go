@@ -5,14 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	vegeta "github.com/tsenart/vegeta/v12/lib"
@@ -44,71 +48,6 @@ func TestScheduleIsTheSameForTheSameSeed(t *testing.T) {
 	assert.InDelta(t, 10000, float64(n), 500)
 }
 
-// Every kind of failure is counted as itself, and the counts add up.
-func TestFailuresAreCountedByKind(t *testing.T) {
-	var n atomic.Int64
-	answer := func(status int, body string) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			n.Add(1)
-			w.WriteHeader(status)
-			_, _ = io.WriteString(w, body)
-		}
-	}
-	compare := func(expected, got []byte) error {
-		if bytes.Equal(expected, got) {
-			return nil
-		}
-		return errors.New("another answer")
-	}
-	for name, c := range map[string]struct {
-		handler http.HandlerFunc
-		kind    func(Failed) uint64
-	}{
-		"ok":           {answer(200, `{"data":1}`), nil},
-		"wrong answer": {answer(200, `{"data":2}`), func(f Failed) uint64 { return f.WrongAnswer }},
-		"not JSON":     {answer(200, `<html>`), func(f Failed) uint64 { return f.WrongAnswer }},
-		"errors":       {answer(200, `{"errors":[{"message":"no"}]}`), func(f Failed) uint64 { return f.GraphQLErrors }},
-		"status":       {answer(503, `{}`), func(f Failed) uint64 { return f.Status }},
-		"redirect":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, func(f Failed) uint64 { return f.Status }},
-		"body cut short": {func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Length", "100")
-			_, _ = io.WriteString(w, "{")
-			panic(http.ErrAbortHandler)
-		}, func(f Failed) uint64 { return f.Reset }},
-		"timeout": {func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() }, func(f Failed) uint64 { return f.Timeout }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := httptest.NewServer(c.handler)
-			defer s.Close()
-			j := job(s.URL)
-			j.Expected = `{"data":1}`
-			if name == "timeout" {
-				j.Timeout = 50 * time.Millisecond
-			}
-			r, err := Attack(t.Context(), j, compare)
-			require.NoError(t, err)
-			require.Positive(t, r.Sent)
-			assert.Equal(t, r.Offered, r.Sent+r.Unsent)
-			assert.Equal(t, r.Sent, r.OK+r.FailedBy.Total())
-			assert.EqualValues(t, r.Sent, r.Response().TotalCount(), "every request sent is in the histogram")
-			if c.kind == nil {
-				assert.Equal(t, r.Sent, r.OK)
-			} else {
-				assert.Equal(t, r.Sent, c.kind(r.FailedBy), "%+v %s", r.FailedBy, r.FirstFailure)
-			}
-		})
-	}
-	t.Run("refused", func(t *testing.T) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		url := "http://" + l.Addr().String()
-		require.NoError(t, l.Close())
-		r, err := Attack(t.Context(), job(url), compare)
-		require.NoError(t, err)
-		assert.Equal(t, r.Sent, r.FailedBy.Refused)
-	})
-}
-
 // A server that holds everything for a while must show in the tail even if the generator may have few requests under
 // way: this is what a closed loop, and vegeta's own latency, leave out.
 func TestStallShowsWithFewConnections(t *testing.T) {
@@ -127,7 +66,7 @@ func TestStallShowsWithFewConnections(t *testing.T) {
 	// The 120 requests intended in the first 0.6 s of 200 in all waited on average 0.3 s: half of the whole waited
 	// longer than 50 ms, while only two saw a slow answer.
 	assert.Greater(t, r.Response().ValueAtQuantile(50), int64(50*time.Millisecond))
-	assert.Less(t, r.Service.ValueAtQuantile(50), int64(50*time.Millisecond))
+	assert.Less(t, r.Service().ValueAtQuantile(50), int64(50*time.Millisecond))
 }
 
 func TestResultSurvivesItsWayThroughJSON(t *testing.T) {
@@ -140,16 +79,91 @@ func TestResultSurvivesItsWayThroughJSON(t *testing.T) {
 	var r Result
 	require.NoError(t, json.Unmarshal(out.Bytes(), &r))
 	assert.EqualValues(t, r.Sent, r.Response().TotalCount())
+	assert.EqualValues(t, r.Sent, r.Service().TotalCount())
+	assert.EqualValues(t, r.Sent, r.SendLag().TotalCount())
 	assert.Positive(t, r.CPUSeconds)
+}
+
+// Whatever sends, the server gets the same request: own headers, another host, a password in the URL, a head of which
+// nothing can be prepared.
+func TestRequestsAreTheSameWhateverSends(t *testing.T) {
+	many := map[string]string{"Expect": "100-continue"}
+	for i := range 20 {
+		many[fmt.Sprintf("X-%d", i)] = "y"
+	}
+	for name, header := range map[string]map[string]string{
+		"plain": nil, "own": {"X-Own": "yes", "Accept": "application/json", "Host": "example.org"}, "many": many, "own password": {"Authorization": "Bearer x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			seen := map[string]http.Header{}
+			var now atomic.Value
+			var mu sync.Mutex
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				h := r.Header.Clone()
+				h.Del(seqHeader) // vegeta adds it, and net/http's transport sends it
+				h.Del("Accept-Encoding")
+				h.Set("Host", r.Host)
+				h.Set("Body", string(body))
+				h.Set("URL", r.URL.String())
+				h.Set("Length", strconv.FormatInt(r.ContentLength, 10))
+				mu.Lock()
+				seen[now.Load().(string)] = h
+				mu.Unlock()
+				_, _ = io.WriteString(w, right)
+			}))
+			defer s.Close()
+			for sender, client := range senders {
+				now.Store(sender)
+				j := job(strings.Replace(s.URL, "http://", "http://user:secret@", 1) + "/graphql?x=a%20b")
+				j.Header, j.Duration = header, 20*time.Millisecond
+				r, err := attack(t.Context(), j, sameBytes, nil, client)
+				require.NoError(t, err)
+				check(t, r)
+				require.Equal(t, r.Sent, r.OK, r.FirstFailure)
+			}
+			assert.NotEmpty(t, seen["lab"].Get("Authorization"))
+			assert.Equal(t, seen["stock"], seen["lab"])
+		})
+	}
+}
+
+// A request belongs to the second in which it was intended, in all three histograms, however late it was sent.
+func TestSecondsAreThoseOfTheIntendedSend(t *testing.T) {
+	var began time.Time
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		time.Sleep(time.Until(began.Add(1500 * time.Millisecond)))
+	}))
+	j := job("")
+	j.MaxInFlight, j.Duration, j.RPS, j.Arrival, j.Timeout = 1, 2*time.Second, 100, Constant, 5*time.Second
+	s.Start()
+	defer s.Close()
+	j.URL, began = s.URL, time.Now()
+	r, err := Attack(t.Context(), j, nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 200, r.Offered)
+	require.Zero(t, r.Unsent)
+	for name, series := range map[string]Series{"response": r.ResponseSeconds, "service": r.ServiceSeconds, "send lag": r.SendLagSeconds} {
+		require.Len(t, series, 2, name)
+		assert.EqualValues(t, 100, series[0].TotalCount(), name)
+		assert.EqualValues(t, 100, series[1].TotalCount(), name)
+	}
+	// Of the first second one request was slow and all others late; response is lag and service together.
+	half := func(h *Histogram) time.Duration { return time.Duration(h.ValueAtPercentile(50)) }
+	assert.Greater(t, half(r.SendLagSeconds[0]), 500*time.Millisecond)
+	assert.Greater(t, half(r.ResponseSeconds[0]), 500*time.Millisecond)
+	assert.Less(t, half(r.ServiceSeconds[0]), 500*time.Millisecond)
+	assert.Greater(t, time.Duration(r.ServiceSeconds[0].Max()), time.Second)
 }
 
 func TestBadJobsAreNamed(t *testing.T) {
 	for name, c := range map[string]struct{ in, says string }{
-		"no JSON":       {"x", "job"},
-		"unknown field": {`{"urll":""}`, "urll"},
-		"bad url":       {`{"url":"ftp://x"}`, "url"},
-		"no rate":       {`{"url":"http://h/","duration_ns":1,"timeout_ns":1,"max_in_flight":1,"arrival":"poisson"}`, "rate"},
-		"bad arrival":   {`{"url":"http://h/","duration_ns":1,"timeout_ns":1,"max_in_flight":1,"arrival":"weibull","rps":1}`, "weibull"},
+		"no JSON":        {"x", "job"},
+		"unknown field":  {`{"urll":""}`, "urll"},
+		"bad url":        {`{"url":"ftp://x"}`, "url"},
+		"no rate":        {`{"url":"http://h/","duration_ns":1,"timeout_ns":1,"max_in_flight":1,"arrival":"poisson"}`, "rate"},
+		"bad processors": {`{"url":"http://h/","duration_ns":1,"timeout_ns":1,"max_in_flight":1,"arrival":"poisson","rps":1,"processors":-1}`, "processors -1"},
+		"bad arrival":    {`{"url":"http://h/","duration_ns":1,"timeout_ns":1,"max_in_flight":1,"arrival":"weibull","rps":1}`, "weibull"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out, errs bytes.Buffer
@@ -161,10 +175,39 @@ func TestBadJobsAreNamed(t *testing.T) {
 }
 
 func TestDamagedHistogramIsRefused(t *testing.T) {
+	other, err := hdr.New(1, 1000, 2).Encode(hdr.V2CompressedEncodingCookieBase)
+	require.NoError(t, err)
 	var h Histogram
-	for _, bad := range []string{`1`, `""`, `"####"`, `"SElTVEZBQUFBQUFBQUFBQUFBQUE="`} {
+	for _, bad := range []string{`1`, `""`, `"####"`, `"SElTVEZBQUFBQUFBQUFBQUFBQUE="`, `"` + string(other) + `"`} {
 		assert.Error(t, h.UnmarshalJSON([]byte(bad)), bad)
 	}
+}
+
+// Whatever is decoded can be encoded again and is the same; nothing panics.
+func FuzzHistogram(f *testing.F) {
+	h := newHistogram()
+	f.Add(mustEncode(f, h))
+	for i := range 5000 {
+		h.record(time.Duration(i*i) * time.Microsecond)
+	}
+	f.Add(mustEncode(f, h))
+	f.Add([]byte(`"SElTVEZBQUFBQUFBQUFBQUFBQUE="`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var a, b Histogram
+		if a.UnmarshalJSON(text) != nil {
+			return
+		}
+		require.NoError(t, b.UnmarshalJSON(mustEncode(t, &a)))
+		assert.Equal(t, a.TotalCount(), b.TotalCount())
+		assert.Equal(t, a.Max(), b.Max())
+		assert.Equal(t, a.TotalCount(), Series{&a}.Merge().TotalCount())
+	})
+}
+
+func mustEncode(t testing.TB, h *Histogram) []byte {
+	b, err := h.MarshalJSON()
+	require.NoError(t, err)
+	return b
 }
 
 func TestClosedLoopKeepsItsClientsBusy(t *testing.T) {

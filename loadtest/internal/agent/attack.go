@@ -8,13 +8,16 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 	"golang.org/x/sys/unix"
+
+	"lab/loadtest/internal/agent/transport"
 )
 
 // Compare tells whether an answer is the one expected; nil is yes.
@@ -25,6 +28,7 @@ type Compare func(expected, got []byte) error
 type pacer struct {
 	schedule *Schedule // nil: a closed loop
 	duration time.Duration
+	alarm    *alarm
 	once     sync.Once
 	began    time.Time
 
@@ -38,11 +42,7 @@ const grace = 100 * time.Millisecond
 
 // Pace implements vegeta.Pacer. It sleeps by itself, since Go's timers wake in steps of a millisecond.
 func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
-	p.once.Do(func() {
-		runtime.LockOSThread()
-		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-		p.began = time.Now().Add(-elapsed)
-	})
+	p.once.Do(func() { p.began = time.Now().Add(-elapsed) })
 	if p.schedule == nil {
 		return 0, elapsed >= p.duration
 	}
@@ -53,10 +53,7 @@ func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
 	p.mu.Lock()
 	p.intended[hits] = at
 	p.mu.Unlock()
-	for wait := at - time.Since(p.began); wait > 0; wait = at - time.Since(p.began) {
-		t := unix.NsecToTimespec(int64(wait))
-		_ = unix.Nanosleep(&t, nil)
-	}
+	p.alarm.sleepUntil(p.began, at)
 	return 0, false
 }
 
@@ -80,21 +77,123 @@ func (p *pacer) take(seq uint64, sent time.Time) time.Duration {
 	return at
 }
 
-// Attack runs one job to its end or until the context ends. Bodies are compared off the timing path: the latency of a
-// request is final before its body is looked at.
+// Attack runs one job to its end or until the context ends.
 func Attack(ctx context.Context, job Job, compare Compare) (*Result, error) {
 	return AttackWatched(ctx, job, compare, nil)
 }
 
 // AttackWatched is Attack, told hit by hit.
 func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (*Result, error) {
+	return attack(ctx, job, compare, watch, leanClient)
+}
+
+// clientMaker makes what sends a job's requests, and what vegeta is to ask it for.
+type clientMaker func(job Job, m *mix) (*http.Client, vegeta.Targeter, error)
+
+// leanClient sends by the lab's own transport.
+func leanClient(job Job, m *mix) (*http.Client, vegeta.Targeter, error) {
+	lean := &transport.Transport{
+		// The time limit is the transport's: http.Client's own costs a goroutine and a timer for each request.
+		Timeout: job.Timeout, MaxIdle: idle(job), MaxHeaderBytes: maxHeaderBytes,
+		ShareHeaders: true, // nobody here looks at them
+	}
+	target := targetOf(job)
+	req, err := target.Request()
+	if err != nil {
+		return nil, nil, fmt.Errorf("job: %w", err)
+	}
+	if u := req.URL.User; u != nil && req.Header.Get("Authorization") == "" { // as http.Client does, whose header would not be seen
+		password, _ := u.Password()
+		req.SetBasicAuth(u.Username(), password)
+	}
+	body := func(asked *http.Request) []byte { return m.body(m.at(seqOf(asked))) }
+	if m.constant() {
+		only := m.body(draw{})
+		body = func(*http.Request) []byte { return only }
+	}
+	var rt http.RoundTripper
+	if rt, err = lean.Prepare(req, body); err == nil {
+		target.Header = nil // the prepared head has them, so vegeta need not copy them for each hit
+	} else {
+		rt = &bodied{lean, body} // a header that needs more care than a prepared head takes
+	}
+	return &http.Client{Transport: rt, CheckRedirect: useLastResponse}, vegeta.NewStaticTargeter(target), nil
+}
+
+// stockClient sends by net/http's transport.
+func stockClient(job Job, m *mix) (*http.Client, vegeta.Targeter, error) {
+	client := &http.Client{
+		Transport: &http.Transport{
+			DialContext:            (&net.Dialer{Timeout: job.Timeout}).DialContext,
+			MaxIdleConns:           idle(job),
+			MaxIdleConnsPerHost:    idle(job),
+			MaxResponseHeaderBytes: maxHeaderBytes,
+			DisableCompression:     true,
+		},
+		Timeout: job.Timeout, CheckRedirect: useLastResponse,
+	}
+	target := targetOf(job)
+	if m.constant() {
+		target.Body = m.body(draw{})
+	} else {
+		client.Transport = &bodied{client.Transport, func(asked *http.Request) []byte { return m.body(m.at(seqOf(asked))) }}
+	}
+	return client, vegeta.NewStaticTargeter(target), nil
+}
+
+// seqHeader is what vegeta tells the number of a request by.
+const seqHeader = "X-Vegeta-Seq"
+
+func seqOf(req *http.Request) uint64 {
+	seq, _ := strconv.ParseUint(req.Header.Get(seqHeader), 10, 64) // vegeta has just written it
+	return seq
+}
+
+// bodied gives requests their bodies.
+type bodied struct {
+	http.RoundTripper
+	body func(asked *http.Request) []byte
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b *bodied) RoundTrip(asked *http.Request) (*http.Response, error) {
+	body := b.body(asked)
+	req := asked.Clone(asked.Context())
+	req.Header.Del(seqHeader)
+	req.ContentLength = int64(len(body))
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	req.Body, _ = req.GetBody()
+	return b.RoundTripper.RoundTrip(req)
+}
+
+// CloseIdleConnections closes those of the transport.
+func (b *bodied) CloseIdleConnections() {
+	if c, ok := b.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// maxHeaderBytes bounds what a target can make the agent keep of the head of an answer.
+const maxHeaderBytes = 1 << 20
+
+func useLastResponse(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClient clientMaker) (*Result, error) {
 	if err := job.Check(); err != nil {
 		return nil, err
 	}
-	p := &pacer{duration: job.Duration, intended: map[uint64]time.Duration{}}
+	m, err := newMix(&job)
+	if err != nil {
+		return nil, fmt.Errorf("job: %w", err)
+	}
+	alarm, err := newAlarm()
+	if err != nil {
+		return nil, err
+	}
+	defer alarm.close()
+	p := &pacer{duration: job.Duration, alarm: alarm, intended: map[uint64]time.Duration{}}
 	var offered uint64
 	if !job.Closed {
-		var err error
 		if offered, err = CountWithin(job.Arrival, job.RPS, job.Seed, job.Duration); err != nil {
 			return nil, err
 		}
@@ -102,61 +201,72 @@ func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (
 			return nil, err
 		}
 	}
-	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/graphql-response+json"}}
-	for k, v := range job.Header {
-		header.Set(k, v)
+	client, target, err := newClient(job, m)
+	if err != nil {
+		return nil, err
 	}
-	target := vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodPost, URL: job.URL, Body: []byte(job.Body), Header: header})
-	transport := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: job.Timeout}).DialContext,
-		MaxIdleConns:        int(job.MaxInFlight),
-		MaxIdleConnsPerHost: int(job.MaxInFlight),
-		DisableCompression:  true,
-	}
-	defer transport.CloseIdleConnections()
-	workers := min(16, job.MaxInFlight)
+	defer client.CloseIdleConnections()
+	// vegeta starts another whenever all are busy. It hands requests to its workers in turn, so many of them would only
+	// keep many stacks and connections cold.
+	workers := uint64(1)
 	if job.Closed {
 		workers = job.MaxInFlight
 	}
 	// A new attacker per attack: a used one stops early.
 	attacker := vegeta.NewAttacker(
-		vegeta.Client(&http.Client{Transport: transport, Timeout: job.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
-		vegeta.Workers(workers), vegeta.MaxWorkers(job.MaxInFlight),
+		vegeta.Client(client), vegeta.Workers(workers), vegeta.MaxWorkers(job.MaxInFlight),
 	)
-	r := &Result{Offered: offered, Service: newHistogram(), SendLag: newHistogram()}
-	for range int((job.Duration + time.Second - 1) / time.Second) {
-		r.Seconds = append(r.Seconds, newHistogram())
+	r := newResult(job.Duration)
+	r.Offered = offered
+	for _, o := range job.Operations {
+		r.Operations = append(r.Operations, OperationResult{Name: o.Name, ResponseSeconds: newSeries(job.Duration)})
 	}
-	judge := &judge{expected: []byte(job.Expected), compare: compare}
+	judge := newJudge(m, compare)
 	stop := context.AfterFunc(ctx, func() { attacker.Stop() })
 	defer stop()
 	before := ownCPU()
+	var enough gauge
 	var last time.Time
 	for hit := range attacker.Attack(target, p, 0, "") { // the pacer ends it
 
 		intended := p.take(hit.Seq, hit.Timestamp)
 		lag := hit.Timestamp.Sub(p.began) - intended
+		enough.look(hit.Timestamp)
+		response, drawn := lag+hit.Latency, m.at(hit.Seq)
 		r.Sent++
-		r.Seconds[min(max(int(intended/time.Second), 0), len(r.Seconds)-1)].record(lag + hit.Latency)
-		r.Service.record(hit.Latency)
-		r.SendLag.record(lag)
+		r.ResponseSeconds.record(intended, response)
+		r.ServiceSeconds.record(intended, hit.Latency)
+		r.SendLagSeconds.record(intended, lag)
 		if end := hit.Timestamp.Add(hit.Latency); end.After(last) {
 			last = end
 		}
-		why := judge.look(hit, &r.FailedBy)
+		var failed Failed
+		why, compared := judge.look(hit, drawn, m.compares(hit.Seq), &failed)
+		r.FailedBy.add(failed)
 		if why == "" {
 			r.OK++
 		} else if r.FirstFailure == "" {
 			r.FirstFailure = why
 		}
+		if compared {
+			r.Compared++
+		}
+		if len(r.Operations) > 0 {
+			r.Operations[drawn.operation].count(intended, response, failed, why)
+		}
 		if watch != nil {
-			watch(Hit{
-				Seq: hit.Seq, Began: p.began, Intended: intended, Sent: intended + lag, Response: lag + hit.Latency, Failure: why, Code: hit.Code,
-				BytesOut: hit.BytesOut, BytesIn: hit.BytesIn, Method: hit.Method, URL: hit.URL,
-			})
+			told := Hit{
+				Seq: hit.Seq, Began: p.began, Intended: intended, Sent: intended + lag, Response: response, Failure: why, Code: hit.Code,
+				BytesIn: hit.BytesIn, Method: hit.Method, URL: hit.URL, Operation: m.operations[drawn.operation].Name,
+			}
+			if hit.Code != 0 { // vegeta, which does not see the body, counts it where the answer was read to its end
+				told.BytesOut = uint64(len(m.body(drawn)))
+			}
+			watch(told)
 		}
 	}
 	r.CPUSeconds = (ownCPU() - before).Seconds()
+	r.MemoryPeakBytes = ownMemoryPeak()
 	if job.Closed {
 		r.Offered = r.Sent
 	}
@@ -168,64 +278,13 @@ func AttackWatched(ctx context.Context, job Job, compare Compare, watch Watch) (
 	return r, ctx.Err()
 }
 
-// judge sorts answers into right and the kinds of wrong.
-type judge struct {
-	expected []byte
-	compare  Compare
-	known    []byte // a body that compared equal: the same bytes again need no second look
-}
-
-// look counts a failure and describes it; "" where the answer is right.
-func (j *judge) look(hit *vegeta.Result, failed *Failed) string {
-	if hit.Code == 0 || (hit.Error != "" && hit.Code == http.StatusOK) {
-		switch {
-		case strings.Contains(hit.Error, "refused"):
-			failed.Refused++
-		case strings.Contains(hit.Error, "Client.Timeout"), strings.Contains(hit.Error, "timeout"), strings.Contains(hit.Error, "deadline"):
-			failed.Timeout++
-		default:
-			failed.Reset++ // a connection that ended early, a body cut short
-		}
-		return hit.Error
+// targetOf is a job's request without its body.
+func targetOf(job Job) vegeta.Target {
+	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/graphql-response+json"}}
+	for k, v := range job.Header {
+		header.Set(k, v)
 	}
-	if hit.Code != http.StatusOK {
-		failed.Status++
-		return fmt.Sprintf("status %d: %s", hit.Code, head(hit.Body))
-	}
-	if j.known != nil && bytes.Equal(hit.Body, j.known) {
-		return ""
-	}
-	var answer struct {
-		Errors json.RawMessage `json:"errors"`
-	}
-	if err := json.Unmarshal(hit.Body, &answer); err != nil {
-		failed.WrongAnswer++
-		return fmt.Sprintf("not JSON (%v): %s", err, head(hit.Body))
-	}
-	if len(j.expected) == 0 || j.compare == nil {
-		if answer.Errors != nil {
-			failed.GraphQLErrors++
-			return "errors: " + head(answer.Errors)
-		}
-		return ""
-	}
-	if err := j.compare(j.expected, hit.Body); err != nil {
-		if answer.Errors != nil {
-			failed.GraphQLErrors++
-			return "errors: " + head(answer.Errors)
-		}
-		failed.WrongAnswer++
-		return err.Error()
-	}
-	j.known = bytes.Clone(hit.Body)
-	return ""
-}
-
-func head(b []byte) string {
-	if len(b) > 200 {
-		return string(b[:200]) + "…"
-	}
-	return string(b)
+	return vegeta.Target{Method: http.MethodPost, URL: job.URL, Header: header}
 }
 
 func ownCPU() time.Duration {
@@ -236,14 +295,60 @@ func ownCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// ownMemoryPeak is VmHWM. The peak of getrusage will not do: it includes that of the program which started this one.
+func ownMemoryPeak() int64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(text), "VmHWM:")
+	var kib int64
+	if _, err := fmt.Sscanf(after, "%d kB", &kib); err != nil {
+		return 0
+	}
+	return kib << 10
+}
+
+// Sender names what sends an attack's requests.
+type Sender string
+
+// The lab's own is what measures; the others are there to be measured against.
+const (
+	SenderLab    Sender = "lab"
+	SenderStock  Sender = "stock"  // the lab's agent with net/http's own transport
+	SenderVegeta Sender = "vegeta" // vegeta's attacker with its defaults, without histograms and without a look at the answers
+)
+
 // Main is the agent's program: a job on stdin, its result on stdout, exit status 0, 2 or 130.
 func Main(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
+	return MainAs(ctx, SenderLab, stdin, stdout, stderr, compare)
+}
+
+// MainAs is Main with another sender.
+func MainAs(ctx context.Context, sender Sender, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
+	run := func(job Job, newClient clientMaker) (*Result, error) {
+		defer Tune(job)()
+		return attack(ctx, job, compare, nil, newClient)
+	}
+	switch sender {
+	case SenderLab:
+		return program(ctx, stdin, stdout, stderr, func(job Job) (*Result, error) { return run(job, leanClient) })
+	case SenderStock:
+		return program(ctx, stdin, stdout, stderr, func(job Job) (*Result, error) { return run(job, stockClient) })
+	case SenderVegeta:
+		return program(ctx, stdin, stdout, stderr, func(job Job) (*Result, error) { return attackVegeta(ctx, job) })
+	}
+	fmt.Fprintf(stderr, "sender %q: expected %s, %s or %s\n", sender, SenderLab, SenderStock, SenderVegeta)
+	return 2
+}
+
+func program(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, attack func(Job) (*Result, error)) int {
 	job, err := ReadJob(stdin)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
-	result, err := Attack(ctx, job, compare)
+	result, err := attack(job)
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintln(stderr, err)
 		return 2

@@ -4,9 +4,6 @@
 package agent
 
 import (
-	"bytes"
-	"compress/zlib"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +31,13 @@ type Job struct {
 	// Expected is the answer that every body is compared with as a JSON value with the order of fields; empty: only
 	// `errors` in the body are a failure.
 	Expected string `json:"expected"`
+	// Operations, where there are any, are mixed in place of Body and Expected.
+	Operations []Operation `json:"operations,omitempty"`
+	// CheckShare is the share of answers whose bodies are compared, drawn by Seed; 0: all. Of the others only status and
+	// `errors` are looked at.
+	CheckShare float64 `json:"check_share,omitempty"`
+	// Processors is on how many CPUs the agent runs Go code at once; 0: on one while that is enough, see Tune.
+	Processors int `json:"processors,omitempty"`
 }
 
 // Duration is a time.Duration that JSON carries as a number of nanoseconds.
@@ -47,6 +51,15 @@ type Failed struct {
 	Status        uint64 `json:"status"`
 	GraphQLErrors uint64 `json:"graphql_errors"`
 	WrongAnswer   uint64 `json:"wrong_answer"`
+}
+
+func (f *Failed) add(g Failed) {
+	f.Refused += g.Refused
+	f.Reset += g.Reset
+	f.Timeout += g.Timeout
+	f.Status += g.Status
+	f.GraphQLErrors += g.GraphQLErrors
+	f.WrongAnswer += g.WrongAnswer
 }
 
 // Total is the number of requests that failed.
@@ -63,25 +76,57 @@ type Result struct {
 	FailedBy Failed        `json:"failed_by"`
 	Began    time.Time     `json:"began"`
 	Elapsed  time.Duration `json:"elapsed_ns"` // from the start to the last answer
+	// Compared is how many bodies were looked at as a whole, of requests that were answered with status 200.
+	Compared uint64 `json:"compared"`
 	// FirstFailure describes the first request that failed, for a person to read.
 	FirstFailure string `json:"first_failure,omitempty"`
-	// Response times from the intended send, of all requests that were sent, one histogram for each second of intended
-	// time; nanoseconds, three digits. Merged they are the whole, without loss.
-	Seconds []*Histogram `json:"seconds"`
-	Service *Histogram   `json:"service"`  // from the true send
-	SendLag *Histogram   `json:"send_lag"` // from the intended to the true send
+	// Of all requests that were sent, one histogram for each second of intended time; nanoseconds, three digits. Merged
+	// they are the whole, without loss.
+	ResponseSeconds Series `json:"response_seconds"` // from the intended send to the end of the answer
+	ServiceSeconds  Series `json:"service_seconds"`  // from the true send
+	SendLagSeconds  Series `json:"send_lag_seconds"` // from the intended to the true send
+	// Operations has the same of each operation of a job that mixes several, in its order.
+	Operations []OperationResult `json:"operations,omitempty"`
 	// CPUSeconds is user and system time of the agent itself.
 	CPUSeconds float64 `json:"cpu_seconds"`
+	// MemoryPeakBytes is the most that the agent's process has had resident since it began; 0 where the kernel does not
+	// tell.
+	MemoryPeakBytes int64 `json:"memory_peak_bytes"`
 }
 
-// Response merges the histograms of all seconds.
-func (r *Result) Response() *hdr.Histogram {
-	all := newHistogram().Histogram
-	for _, s := range r.Seconds {
-		all.Merge(s.Histogram)
-	}
-	return all
+// OperationResult is one operation's part of a result; sent = ok + Σ failed_by.
+type OperationResult struct {
+	Name            string `json:"name"`
+	Sent            uint64 `json:"sent"`
+	OK              uint64 `json:"ok"`
+	FailedBy        Failed `json:"failed_by"`
+	FirstFailure    string `json:"first_failure,omitempty"`
+	ResponseSeconds Series `json:"response_seconds"`
 }
+
+func (o *OperationResult) count(intended, response time.Duration, failed Failed, why string) {
+	o.Sent++
+	o.ResponseSeconds.record(intended, response)
+	o.FailedBy.add(failed)
+	if why == "" {
+		o.OK++
+	} else if o.FirstFailure == "" {
+		o.FirstFailure = why
+	}
+}
+
+func newResult(d time.Duration) *Result {
+	return &Result{ResponseSeconds: newSeries(d), ServiceSeconds: newSeries(d), SendLagSeconds: newSeries(d)}
+}
+
+// Response has the response times of all seconds.
+func (r *Result) Response() *hdr.Histogram { return r.ResponseSeconds.Merge() }
+
+// Service has the service times of all seconds.
+func (r *Result) Service() *hdr.Histogram { return r.ServiceSeconds.Merge() }
+
+// SendLag has the send lags of all seconds.
+func (r *Result) SendLag() *hdr.Histogram { return r.SendLagSeconds.Merge() }
 
 // Check says what a job lacks, naming the field.
 func (j *Job) Check() error {
@@ -97,6 +142,11 @@ func (j *Job) Check() error {
 		return fmt.Errorf("job: timeout_ns %d: must be positive", j.Timeout)
 	case j.MaxInFlight == 0:
 		return errors.New("job: max_in_flight 0: must be positive")
+	case j.Processors < 0:
+		return fmt.Errorf("job: processors %d: must not be negative", j.Processors)
+	}
+	if _, err := newMix(j); err != nil {
+		return fmt.Errorf("job: %w", err)
 	}
 	if j.Closed {
 		return nil
@@ -116,59 +166,4 @@ func ReadJob(r io.Reader) (Job, error) {
 		return j, fmt.Errorf("job: %w", err)
 	}
 	return j, j.Check()
-}
-
-// Histogram is an HDR histogram of nanoseconds that JSON carries in the V2 compressed encoding of HdrHistogram,
-// base64.
-type Histogram struct{ *hdr.Histogram }
-
-// From 1 µs to 100 s in three significant digits: a relative error of at most 0.1 %.
-const (
-	histogramLowest  = int64(time.Microsecond)
-	histogramHighest = int64(100 * time.Second)
-	histogramDigits  = 3
-)
-
-func newHistogram() *Histogram {
-	return &Histogram{hdr.New(histogramLowest, histogramHighest, histogramDigits)}
-}
-
-func (h *Histogram) record(d time.Duration) {
-	// Clamped, never dropped: a lost value would break offered = sent + unsent.
-	_ = h.RecordValue(min(max(int64(d), 0), histogramHighest))
-}
-
-// MarshalJSON encodes the histogram.
-func (h *Histogram) MarshalJSON() ([]byte, error) {
-	b, err := h.Encode(hdr.V2CompressedEncodingCookieBase)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(string(b))
-}
-
-// UnmarshalJSON decodes the histogram.
-func (h *Histogram) UnmarshalJSON(b []byte) error {
-	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return fmt.Errorf("histogram: %w", err)
-	}
-	// The library panics on some damaged input, so what can be checked is checked before.
-	raw, err := base64.StdEncoding.DecodeString(s)
-	if err != nil || len(raw) < 8 {
-		return errors.New("histogram: not an encoded HDR histogram")
-	}
-	z, err := zlib.NewReader(bytes.NewReader(raw[8:]))
-	if err != nil {
-		return fmt.Errorf("histogram: %w", err)
-	}
-	if _, err := io.Copy(io.Discard, z); err != nil {
-		return fmt.Errorf("histogram: %w", err)
-	}
-	decoded, err := hdr.Decode([]byte(s))
-	if err != nil {
-		return fmt.Errorf("histogram: %w", err)
-	}
-	h.Histogram = decoded
-	return nil
 }

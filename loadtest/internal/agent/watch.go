@@ -20,6 +20,8 @@ type Hit struct {
 	BytesIn  uint64
 	Method   string
 	URL      string
+	// Operation is its name where a job mixes several.
+	Operation string
 }
 
 // Watch hears of every hit, one after the other. It must be quick: the loop that counts waits for it.
@@ -27,7 +29,8 @@ type Watch func(Hit)
 
 // VegetaResults writes hits in vegeta's own format (gob), for `vegeta report`, `plot`, `encode` and whatever else reads
 // it. The timestamp is the intended send and the latency counts from it, which vegeta itself does not do. Bodies and
-// headers are left out. Errors of the writer come back from flush.
+// headers are left out. The attack's name is the operation's where several are mixed. Errors of the writer come back
+// from flush.
 func VegetaResults(w io.Writer, name string) (watch Watch, flush func() error) {
 	encode := vegeta.NewEncoder(w)
 	var failed error
@@ -35,8 +38,12 @@ func VegetaResults(w io.Writer, name string) (watch Watch, flush func() error) {
 		if failed != nil {
 			return
 		}
+		attack := name
+		if h.Operation != "" {
+			attack = h.Operation
+		}
 		failed = encode(&vegeta.Result{
-			Attack: name, Seq: h.Seq, Code: h.Code, Timestamp: h.Began.Add(h.Intended), Latency: h.Response,
+			Attack: attack, Seq: h.Seq, Code: h.Code, Timestamp: h.Began.Add(h.Intended), Latency: h.Response,
 			BytesOut: h.BytesOut, BytesIn: h.BytesIn, Error: h.Failure, Method: h.Method, URL: h.URL,
 		})
 	}, func() error { return failed }

@@ -2,7 +2,6 @@ package capacity
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -63,15 +62,22 @@ func (s SLO) String() string { return s.Percentile + "=" + s.Limit.String() }
 // Words is the objective as a person reads it.
 func (s SLO) Words() string { return fmt.Sprintf("%s under %v and no failure", s.Percentile, s.Limit) }
 
-func (s SLO) percentile() (percentile, error) {
+// Percentiles are the names that an objective may have.
+func Percentiles() []string {
 	var names []string
+	for _, p := range percentiles {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+func (s SLO) percentile() (percentile, error) {
 	for _, p := range percentiles {
 		if p.name == s.Percentile {
 			return p, nil
 		}
-		names = append(names, p.name)
 	}
-	return percentile{}, fmt.Errorf("percentile %q: expected one of %s", s.Percentile, strings.Join(names, ", "))
+	return percentile{}, fmt.Errorf("percentile %q: expected one of %s", s.Percentile, strings.Join(Percentiles(), ", "))
 }
 
 // Requests is how many requests a trial needs for its percentile to mean anything.
@@ -80,11 +86,7 @@ func (s SLO) Requests() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n := uint64(math.Ceil(math.Log(0.01) / math.Log(p.quantile)))
-	for !stats.Carries(p.quantile, n) {
-		n++
-	}
-	return n, nil
+	return stats.RequestsToCarry(p.quantile), nil
 }
 
 // TooSlow tells whether the service time alone, from the true send, is at the limit or above at the objective's percentile

@@ -12,8 +12,8 @@ type Curves struct {
 	// Percentile draws x as 1 ÷ (1 − q) on a logarithmic axis, as HDR plots do; Rate draws it as requests a second from
 	// zero; otherwise x is seconds.
 	Percentile, Rate bool
-	Axis       string // of x
-	Height     int    // of a panel's inside
+	Axis             string // of x
+	Height           int    // of a panel's inside
 }
 
 // CurvePanel is one pair of axes; y is milliseconds, on a logarithmic axis.

@@ -2,7 +2,6 @@
 package claims
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -21,7 +20,9 @@ const (
 )
 
 const (
-	alpha = 0.05
+	// Alpha is the chance of a false verdict that is accepted.
+	Alpha = 0.05
+	alpha = Alpha
 	// libraryMargin is the ratio of CPU per request below which nobody would choose by it.
 	libraryMargin = 1.05
 )
@@ -34,79 +35,23 @@ const scenarioLibrary = "library"
 // Library decides, for each pair of the run's mainstream arms, "these two differ in CPU per request". The family of
 // Holm's correction is those pairs. It holds where the corrected p is below 0.05 and the effect is beyond what
 // identical arms (A/A) differ by; it never is contradicted, since a difference not found is not equality.
-func Library(trials []record.Trial) []record.Verdict {
-	arms := mainstream(trials)
-	values := cpuByBlock(trials)
-	noise, noiseErr := stats.NoiseFloor(SameArm(trials))
-	var verdicts []record.Verdict
-	var ps []float64
-	var decided []int
-	for i, a := range arms {
-		for _, b := range arms[i+1:] {
-			v := record.Verdict{
-				ID: fmt.Sprintf("%s/%s/%s-vs-%s", scenarioLibrary, metricCPU, a, b), Scenario: scenarioLibrary, Metric: metricCPU,
-				Arms: [2]string{a, b}, Margin: libraryMargin,
-			}
-			d, err := pairs(values[a], values[b])
-			v.Blocks = len(d)
-			if err == nil {
-				err = decide(&v, d)
-			}
-			if err != nil {
-				v.Verdict, v.Reason = Untested, err.Error()
-			} else {
-				ps = append(ps, *v.P)
-				decided = append(decided, len(verdicts))
-			}
-			verdicts = append(verdicts, v)
-		}
+func Library(trials []record.Trial) []record.Verdict { return LibraryRule(trials).Decide(trials) }
+
+// LibraryRule is the rule of the scenario library, over the mainstream arms that the trials have.
+func LibraryRule(trials []record.Trial) Rule {
+	return Rule{
+		Scenario: scenarioLibrary, Metric: metricCPU, Claim: Differ, Margin: libraryMargin, Arms: mainstream(trials), Value: CPUAtRate, Says: cpuWords,
 	}
-	for k, p := range stats.Holm(ps) {
-		v := &verdicts[decided[k]]
-		v.PHolm = pointer(p)
-		if noiseErr == nil && !math.IsInf(noise, 0) {
-			v.NoiseFloor = pointer(math.Exp(noise))
-		}
-		switch need := stats.MinPairs(alpha, len(ps)); {
-		case v.Blocks < need:
-			v.Verdict, v.Reason = Untested, fmt.Sprintf("%s; a family of %d pairs needs at least %d", blocksText(v.Blocks), len(ps), need)
-		case v.NoiseFloor == nil:
-			v.Verdict, v.Reason = Untested, "too few A/A pairs to know what identical arms differ by"
-		case p >= alpha:
-			v.Verdict, v.Reason = TooClose, fmt.Sprintf("p %.3f after Holm's correction", p)
-		case math.Abs(math.Log(*v.Ratio)) <= noise:
-			v.Verdict, v.Reason = TooClose, fmt.Sprintf("identical arms differ by up to %.1f %%", 100*(*v.NoiseFloor-1))
-		default:
-			cheaper, dearer, ratio := order(v.Arms, *v.Ratio)
-			v.Verdict, v.Reason = Holds, fmt.Sprintf("%s costs %.2f times the CPU of %s", dearer, ratio, cheaper)
-		}
-	}
-	return verdicts
 }
 
-// LeastBlocks is the smallest number of blocks that any pair of mainstream arms has both of, void trials left out.
-func LeastBlocks(trials []record.Trial) int {
-	values := cpuByBlock(trials)
-	arms := mainstream(trials)
-	least := math.MaxInt
-	for i, a := range arms {
-		for _, b := range arms[i+1:] {
-			both := 0
-			for block := range values[a] {
-				if _, ok := values[b][block]; ok {
-					both++
-				}
-			}
-			least = min(least, both)
-		}
-	}
-	return least
+func cpuWords(more, less string, ratio float64) string {
+	return fmt.Sprintf("%s costs %.2f times the CPU of %s", more, ratio, less)
 }
 
 func mainstream(trials []record.Trial) []string {
 	var arms []string
-	for _, t := range trials {
-		if t.Tier == "mainstream" && !slices.Contains(arms, t.Arm) {
+	for i := range trials {
+		if t := &trials[i]; t.Tier == "mainstream" && !slices.Contains(arms, t.Arm) {
 			arms = append(arms, t.Arm)
 		}
 	}
@@ -117,7 +62,7 @@ func mainstream(trials []record.Trial) []string {
 // last digits, since processors do; a reason is words, which another version may choose otherwise.
 func Check(r record.Run) error {
 	given := map[string]record.Verdict{}
-	for _, v := range Library(r.Trials) {
+	for _, v := range Of(r) {
 		given[v.ID] = v
 	}
 	judged := 0
@@ -182,41 +127,6 @@ func order(arms [2]string, ratio float64) (cheaper, dearer string, by float64) {
 	return arms[0], arms[1], 1 / ratio
 }
 
-func decide(v *record.Verdict, d []float64) error {
-	if len(d) == 0 {
-		return errors.New("no block in which both were measured")
-	}
-	p, err := stats.SignFlip(d, 0)
-	if err != nil {
-		return err
-	}
-	low, high, err := stats.Interval(d, 1-alpha)
-	if err != nil {
-		return err
-	}
-	v.P, v.Ratio = pointer(p), pointer(math.Exp(stats.Mean(d)))
-	if !math.IsInf(low, 0) {
-		v.RatioLow, v.RatioHigh = pointer(math.Exp(low)), pointer(math.Exp(high))
-	}
-	return nil
-}
-
-// cpuByBlock gives arm → block → CPU per request of the trial at the common rate; void trials and the second of an
-// A/A pair are left out.
-func cpuByBlock(trials []record.Trial) map[string]map[int]float64 {
-	out := map[string]map[int]float64{}
-	for _, t := range trials {
-		if t.Load != record.LoadRate || t.Void != nil || t.Duplicate || t.CPUUsPerRequest == nil {
-			continue
-		}
-		if out[t.Arm] == nil {
-			out[t.Arm] = map[int]float64{}
-		}
-		out[t.Arm][t.Block] = *t.CPUUsPerRequest
-	}
-	return out
-}
-
 // pairs gives the log-ratios of the blocks that both have.
 func pairs(x, y map[int]float64) ([]float64, error) {
 	var xs, ys []float64
@@ -229,18 +139,6 @@ func pairs(x, y map[int]float64) ([]float64, error) {
 }
 
 // SameArm gives the log-ratios of the A/A pairs of one operation: CPU per request of the second over that of the first.
-func SameArm(trials []record.Trial) []float64 {
-	first := cpuByBlock(trials)
-	var out []float64
-	for _, t := range trials {
-		if t.Load != record.LoadRate || t.Void != nil || !t.Duplicate || t.CPUUsPerRequest == nil {
-			continue
-		}
-		if v, ok := first[t.Arm][t.Block]; ok && v > 0 && *t.CPUUsPerRequest > 0 {
-			out = append(out, math.Log(*t.CPUUsPerRequest/v))
-		}
-	}
-	return out
-}
+func SameArm(trials []record.Trial) []float64 { return sameArm(trials, CPUAtRate) }
 
 func pointer(x float64) *float64 { return &x }

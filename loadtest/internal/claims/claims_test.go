@@ -93,26 +93,6 @@ func TestVerdictsAreTheSameEachTime(t *testing.T) {
 	}
 }
 
-func TestLeastBlocksCountsWhatPairsHaveBoth(t *testing.T) {
-	cpu, void := 100.0, "late"
-	trial := func(arm string, block int) record.Trial {
-		return record.Trial{Arm: arm, Tier: "mainstream", Block: block, Load: record.LoadRate, CPUUsPerRequest: &cpu}
-	}
-	var trials []record.Trial
-	for block := 1; block <= 8; block++ {
-		trials = append(trials, trial("go", block), trial("node", block), trial("rust", block))
-	}
-	assert.Equal(t, 8, LeastBlocks(trials))
-	trials[0].Void = &void // go in block 1
-	trials[4].Void = &void // node in block 2
-	assert.Equal(t, 6, LeastBlocks(trials), "go and node have neither block both")
-	trials = append(trials, trial("go", 9), trial("node", 9), trial("rust", 9))
-	assert.Equal(t, 7, LeastBlocks(trials))
-	duplicate := trial("go", 1)
-	duplicate.Duplicate = true
-	assert.Equal(t, 7, LeastBlocks(append(trials, duplicate)), "an A/A trial replaces none")
-}
-
 func TestAnAlteredVerdictIsNamed(t *testing.T) {
 	trials := records(rand.New(rand.NewPCG(1, 1)), 8, 0.05, map[string]float64{"go": 2, "node": 1, "rust": 0.5})
 	require.NoError(t, Check(record.Run{Trials: trials, Verdicts: Library(trials)}))

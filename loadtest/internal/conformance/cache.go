@@ -20,15 +20,25 @@ import (
 	"lab/loadtest/internal/contract"
 )
 
-// digest names all that a proof depends on: the contract, the engine and what it starts, the arm's settings, the server's sources and program, and
-// this program, which makes the checks. The seed is left out: a proof with any seed is one.
-func digest(c *contract.Contract, engineName, identity string, arm contender.Arm) (string, error) {
-	sum := sha256.New()
+// digests name all that a proof depends on: the contract, the engine, the server as serverDigest names it, and this
+// program, which makes the checks; and the server alone. The seed is left out: a proof with any seed is one.
+func digests(c *contract.Contract, engineName, identity string, arm contender.Arm) (proof, server string, err error) {
 	own, err := thisProgram()
 	if err != nil {
-		return "", fmt.Errorf("digest: %w", err)
+		return "", "", fmt.Errorf("digest: %w", err)
 	}
-	fmt.Fprintf(sum, "program %s\ncontract %s\nengine %s %s\ntier %s\nstart %q\n", own, c.Digest, engineName, identity, arm.Tier, arm.Start)
+	if server, err = serverDigest(identity, arm); err != nil {
+		return "", "", err
+	}
+	sum := sha256.New()
+	fmt.Fprintf(sum, "program %s\ncontract %s\nengine %s\nserver %s\n", own, c.Digest, engineName, server)
+	return hex.EncodeToString(sum.Sum(nil)), server, nil
+}
+
+// serverDigest names a server: what the engine starts, the arm's settings, the server's sources and program.
+func serverDigest(identity string, arm contender.Arm) (string, error) {
+	sum := sha256.New()
+	fmt.Fprintf(sum, "identity %s\ntier %s\nstart %q\n", identity, arm.Tier, arm.Start)
 	for _, name := range slices.Sorted(maps.Keys(arm.Environment)) {
 		fmt.Fprintf(sum, "setting %s=%s\n", name, arm.Environment[name])
 	}

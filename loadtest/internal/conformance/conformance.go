@@ -105,6 +105,8 @@ type Report struct {
 	Form       Form   `json:"form"`
 	// Digest names contract, server, settings and this program; the report holds for no others.
 	Digest string `json:"digest"`
+	// ServerDigest names the server alone: what the engine starts, settings, sources and program.
+	ServerDigest string `json:"server_digest"`
 	// Cached says that the proof was made by an earlier run.
 	Cached bool `json:"cached"`
 	// ProvenAt is when the proof was made.
@@ -324,11 +326,11 @@ func (p *prover) prove(ctx context.Context, arm contender.Arm, which string) (Re
 	if err != nil {
 		return report, err
 	}
-	if report.Digest, err = digest(p.Contract, p.Engine.Name(), identity, arm); err != nil {
+	if report.Digest, report.ServerDigest, err = digests(p.Contract, p.Engine.Name(), identity, arm); err != nil {
 		return report, err
 	}
 	if cached, ok := p.cached(report.Digest); ok {
-		cached.Arm, cached.Cached = arm.Name, true
+		cached.Arm, cached.Cached, cached.ServerDigest = arm.Name, true, report.ServerDigest
 		p.Log(fmt.Sprintf("conformance: %s (%s) was proven at %s", arm.Name, which, cached.ProvenAt.Format(time.DateTime)))
 		return cached, nil
 	}

@@ -174,15 +174,15 @@ func TestDigest(t *testing.T) {
 	require.NoError(t, writeFile(program, []byte("program")))
 	c := &contract.Contract{Digest: "one"}
 	arm := contender.Arm{Name: "x", Root: root, Dir: "x-server", Start: []string{"bin/x"}, Environment: map[string]string{"LOADER": "on"}}
-	first, err := digest(c, "native", "", arm)
+	first, _, err := digests(c, "native", "", arm)
 	require.NoError(t, err)
-	again, err := digest(c, "native", "", arm)
+	again, _, err := digests(c, "native", "", arm)
 	require.NoError(t, err)
 	require.Equal(t, first, again)
 	seen := map[string]string{"as it was": first}
 	other := func(name string, c *contract.Contract, arm contender.Arm) {
 		t.Helper()
-		d, err := digest(c, "native", "", arm)
+		d, _, err := digests(c, "native", "", arm)
 		require.NoError(t, err)
 		for before, known := range seen {
 			require.NotEqual(t, known, d, "%s is told from %s", name, before)
@@ -233,7 +233,7 @@ func TestCacheIsUsed(t *testing.T) {
 	arm := contender.Arm{Name: "x", Base: "x", Contender: "x", Tier: contender.TierMainstream, Root: t.TempDir()}
 	c := &contract.Contract{Digest: "one"}
 	options := Options{Contract: c, Engine: noEngine{}, Form: Short, CacheDir: t.TempDir()}
-	d, err := digest(c, "native", "", arm)
+	d, _, err := digests(c, "native", "", arm)
 	require.NoError(t, err)
 	p := &prover{Options: options}
 	require.NoError(t, p.keep(Report{Arm: "y", Conformant: true, Form: Short, Digest: d, Findings: []Finding{}}))

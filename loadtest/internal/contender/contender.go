@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+
+	"lab/loadtest/internal/locate"
 )
 
 // ManifestName is the file, one folder below the repository's root, that makes that folder a contender.
@@ -161,12 +163,12 @@ func Load(root string) ([]Contender, error) {
 // parse reads one manifest; an error names the key that is wrong.
 func parse(text []byte, root, dir string) (Contender, error) {
 	var m manifest
-	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(&m); err != nil {
-		return Contender{}, decodeError(err)
+	if err := locate.DecodeYAML(text, &m, yaml.Strict()); err != nil {
+		return Contender{}, err
 	}
 	switch {
 	case !contenderName.MatchString(m.Name):
-		return Contender{}, fmt.Errorf("name: %q is not a name of lower-case letters and digits", m.Name)
+		return Contender{}, located(text, fmt.Errorf("name: %q is not a name of lower-case letters and digits", m.Name), "name")
 	case m.Language == "":
 		return Contender{}, errors.New("language: is missing")
 	case len(m.Arms) == 0:
@@ -177,20 +179,20 @@ func parse(text []byte, root, dir string) (Contender, error) {
 		words []string
 	}{{"version", m.Version}, {"build", m.Build}, {"start", m.Start}} {
 		if len(command.words) == 0 || slices.Contains(command.words, "") {
-			return Contender{}, fmt.Errorf("%s: expected a command as a list of words, got %q", command.key, command.words)
+			return Contender{}, located(text, fmt.Errorf("%s: expected a command as a list of words, got %q", command.key, command.words), command.key)
 		}
 	}
 	for i, d := range m.Deviations {
 		if d.ID == "" || d.Rule == "" || d.Upstream == "" || d.Test == "" {
-			return Contender{}, fmt.Errorf("deviations[%d]: id, rule, upstream and test are all required", i)
+			return Contender{}, located(text, fmt.Errorf("deviations[%d]: id, rule, upstream and test are all required", i), "deviations", fmt.Sprint(i))
 		}
 	}
 	// A Go map forgets the order in which the manifest lists the arms; tables keep to it.
 	var ordered struct {
 		Arms yaml.MapSlice `yaml:"arms"`
 	}
-	if err := yaml.Unmarshal(text, &ordered); err != nil {
-		return Contender{}, decodeError(err)
+	if err := locate.DecodeYAML(text, &ordered); err != nil {
+		return Contender{}, err
 	}
 	c := Contender{
 		Name: m.Name, Language: m.Language, Version: m.Version, Build: m.Build, Start: m.Start,
@@ -200,11 +202,19 @@ func parse(text []byte, root, dir string) (Contender, error) {
 		name := fmt.Sprint(item.Key)
 		arm, err := m.arm(name, root, dir)
 		if err != nil {
-			return Contender{}, fmt.Errorf("arms.%s: %w", name, err)
+			return Contender{}, located(text, fmt.Errorf("arms.%s: %w", strings.Join(strings.Fields(name), " "), err), "arms", name)
 		}
 		c.Arms = append(c.Arms, arm)
 	}
 	return c, nil
+}
+
+// located adds the line of what an error is about, where the manifest has it.
+func located(text []byte, err error, path ...string) error {
+	if place, ok := locate.YAML(text, path...); ok {
+		return fmt.Errorf("line %d: %w", place.Line, err)
+	}
+	return err
 }
 
 // arm makes the arm of that name out of the manifest.
@@ -243,12 +253,6 @@ func (m *manifest) arm(name, root, dir string) (Arm, error) {
 		arm.Start = a.Start
 	}
 	return arm, nil
-}
-
-// decodeError makes one line of the decoder's error: position and key, without the quoted source below it.
-func decodeError(err error) error {
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	return errors.New(line)
 }
 
 // Arms returns the arms of all contenders in their order.

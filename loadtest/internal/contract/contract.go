@@ -164,7 +164,7 @@ func (c *Contract) loadLimits() error {
 		{"cachedDocuments", int64(c.Limits.CachedDocuments)},
 	} {
 		if limit.value <= 0 {
-			return fmt.Errorf("%s: key %q must be above 0", file, limit.key)
+			return fmt.Errorf("%s: key %q must be above 0, not %d", file, limit.key, limit.value)
 		}
 	}
 	return nil

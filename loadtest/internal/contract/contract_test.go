@@ -157,7 +157,7 @@ func TestLoadNamesFileAndKeyOfWhatIsWrong(t *testing.T) {
 		{"limit unknown", replace("limits.json", `"depth"`, `"dept"`), []string{"limits.json", `"dept" is unknown`}},
 		{"limit missing", replace("limits.json", `"depth": 10,`, ``), []string{"limits.json", `"depth" is missing`}},
 		{"limit doubled", replace("limits.json", `"depth": 10,`, `"depth": 10, "depth": 11,`), []string{"limits.json", `"depth" stands twice`}},
-		{"limit of another type", replace("limits.json", `"depth": 10`, `"depth": "10"`), []string{"limits.json", "depth", "string"}},
+		{"limit of another type", replace("limits.json", `"depth": 10`, `"depth": "10"`), []string{"limits.json", "line ", `key "depth" is "10"`, "int was expected"}},
 		{"limit null", replace("limits.json", `"depth": 10`, `"depth": null`), []string{"limits.json", `"depth" is null`}},
 		{"limit zero", replace("limits.json", `"depth": 10`, `"depth": 0`), []string{"limits.json", `"depth" must be above 0`}},
 		{"duration malformed", replace("limits.json", `"5s"`, `"5"`), []string{"limits.json", `"5" is no duration`}},

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+
+	"lab/loadtest/internal/locate"
 )
 
 // readStrict reads a JSON file into v: every key of v must be there, once, and no other.
@@ -30,20 +32,17 @@ func readStrict(file string, v any) error {
 
 func unmarshalStrict(text []byte, v any) error {
 	scan := json.NewDecoder(bytes.NewReader(text))
+	at := func(err error) error { return fmt.Errorf("line %d: %w", locate.Line(text, scan.InputOffset()), err) }
 	if err := checkKeys(scan, reflect.TypeOf(v).Elem(), ""); err != nil {
-		return err
+		return at(err)
 	}
 	if _, err := scan.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("more than one JSON value")
+		return at(errors.New("more than one JSON value"))
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(v); err != nil {
-		var wrongType *json.UnmarshalTypeError
-		if errors.As(err, &wrongType) {
-			return fmt.Errorf("key %q: %s where %s was expected", wrongType.Field, wrongType.Value, wrongType.Type)
-		}
-		return err
+		return locate.JSONError(text, err)
 	}
 	return nil
 }

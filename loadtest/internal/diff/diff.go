@@ -20,11 +20,11 @@ import (
 
 // What two runs may differ in, so that they cannot be compared unless that is said.
 const (
-	Machine  = "machine"
-	Engine   = "engine"
-	Contract = "contract"
-	Profile  = "profile"
-	Method   = "method"
+	Machine  = record.DifferentMachine
+	Engine   = record.DifferentEngine
+	Contract = record.DifferentContract
+	Profile  = record.DifferentProfile
+	Method   = record.DifferentMethod
 )
 
 // Kinds lists them.
@@ -90,6 +90,17 @@ func (r Result) Regressed() bool {
 	return slices.ContainsFunc(r.Changes, func(c Change) bool { return c.Verdict == Regression && c.Tier != "floor" })
 }
 
+// RegressedArms names the arms, floors left out, that got dearer beyond doubt, each once.
+func (r Result) RegressedArms() []string {
+	var arms []string
+	for _, c := range r.Changes {
+		if c.Verdict == Regression && c.Tier != "floor" && !slices.Contains(arms, c.Arm) {
+			arms = append(arms, c.Arm)
+		}
+	}
+	return arms
+}
+
 // ErrNotComparable says that runs differ in what makes figures incomparable.
 var ErrNotComparable = errors.New("cannot be compared")
 
@@ -102,11 +113,11 @@ func Runs(old, new record.Run, across []string) (Result, error) {
 		}
 	}
 	var refused []string
-	for _, d := range differences(old, new) {
-		if slices.Contains(across, d.kind) {
-			r.Differences = append(r.Differences, d.words)
+	for _, d := range record.Differences(old, new) {
+		if slices.Contains(across, d.Kind) {
+			r.Differences = append(r.Differences, d.Words)
 		} else {
-			refused = append(refused, d.kind+": "+d.words)
+			refused = append(refused, d.Kind+": "+d.Words)
 		}
 	}
 	if len(refused) > 0 {
@@ -127,38 +138,9 @@ func Runs(old, new record.Run, across []string) (Result, error) {
 		return r, fmt.Errorf("%s and %s %w: they have no arm in common that was measured with the same operation", old.ID, new.ID, ErrNotComparable)
 	}
 	r.RanksAlike = len(r.Swapped) == 0
-	r.NoiseFloor, r.Drift = noise(old, new), drift(r.Changes)
+	r.NoiseFloor, r.Drift = noiseFloor(old, new), drift(r.Changes)
 	decide(&r)
 	return r, nil
-}
-
-type difference struct{ kind, words string }
-
-func differences(old, new record.Run) []difference {
-	var out []difference
-	differ := func(kind, what string, a, b any) {
-		if x, y := fmt.Sprint(a), fmt.Sprint(b); x != y {
-			out = append(out, difference{kind, fmt.Sprintf("%s was %s and is %s", what, quote(x), quote(y))})
-		}
-	}
-	a, b := old.Environment, new.Environment
-	differ(Machine, "the processor", a.CPUModel, b.CPUModel)
-	differ(Machine, "the number of CPUs", len(a.CPUs), len(b.CPUs))
-	differ(Machine, "the server's number of CPUs", len(a.Placement["contender"]), len(b.Placement["contender"]))
-	differ(Machine, "whether CPUs are shared", a.CPUsShared, b.CPUsShared)
-	differ(Engine, "the engine", a.Engine, b.Engine)
-	differ(Contract, "the data's size", a.DataSize, b.DataSize)
-	differ(Contract, "the data's digest", a.DataDigest, b.DataDigest)
-	differ(Profile, "the profile", old.Profile, new.Profile)
-	differ(Method, "the method's version", old.Method, new.Method)
-	return out
-}
-
-func quote(s string) string {
-	if s == "" {
-		return "nothing"
-	}
-	return s
 }
 
 func costs(a summary.Arm) []float64 {
@@ -255,8 +237,8 @@ func swapped(old, new summary.Group) []string {
 	return out
 }
 
-// noise is the larger noise floor of two runs.
-func noise(runs ...record.Run) *float64 {
+// noiseFloor is the larger noise floor of two runs.
+func noiseFloor(runs ...record.Run) *float64 {
 	var largest *float64
 	for _, r := range runs {
 		aa := claims.SameArm(r.Trials)

@@ -156,26 +156,3 @@ func TestWhatCannotBeComparedIsNamed(t *testing.T) {
 	_, err = Runs(old, foreign, nil)
 	require.ErrorIs(t, err, ErrNotComparable)
 }
-
-// How often a slowdown is found in eight blocks whose noise is 4 %, and how often one is found that is not there: the
-// report of the test says, and only the latter is asserted.
-func TestHowOftenRegressionsAreFound(t *testing.T) {
-	const runs = 300
-	for _, slowdown := range []float64{0, 0.05, 0.10, 0.20} {
-		found := 0
-		for i := range uint64(runs) {
-			r, err := Runs(runOf("a", 2*i, 0.04, costsOf(1000)), runOf("b", 2*i+1, 0.04, costsOf(1000*(1+slowdown))), nil)
-			require.NoError(t, err)
-			if verdicts(r)["go"] == Regression {
-				found++
-			}
-		}
-		t.Logf("%2.0f %% dearer: found in %.0f %% of %d pairs of runs", 100*slowdown, 100*float64(found)/runs, runs)
-		if slowdown == 0 {
-			assert.Less(t, float64(found)/runs, 0.05)
-		}
-		if slowdown == 0.20 {
-			assert.Greater(t, float64(found)/runs, 0.8)
-		}
-	}
-}

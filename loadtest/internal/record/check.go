@@ -1,6 +1,7 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"math"
 )
@@ -8,6 +9,9 @@ import (
 // check says where plan and verdicts contradict the trials beside them, and names the field. Whether a verdict follows
 // from its trials by the scenario's rule is not for this package to know.
 func (r *Run) check() error {
+	if r.Complete && r.Ended.IsZero() {
+		return errors.New("complete is true, but ended says that it did not end")
+	}
 	if err := r.checkPlan(); err != nil {
 		return err
 	}
@@ -45,10 +49,13 @@ func (r *Run) checkPlan() error {
 		return fmt.Errorf("plan: floor_blocks is %d of %d blocks", p.FloorBlocks, p.Blocks)
 	case p.RateRPS < 0:
 		return fmt.Errorf("plan: rate_rps is %g", p.RateRPS)
-	case p.SpareBlocks < 0:
-		return fmt.Errorf("plan: spare_blocks is %d", p.SpareBlocks)
-	case len(p.Order) != p.Blocks+p.SpareBlocks:
-		return fmt.Errorf("plan: blocks is %d and spare_blocks %d, but order has %d", p.Blocks, p.SpareBlocks, len(p.Order))
+	case p.Repeats < 0:
+		return fmt.Errorf("plan: repeats is %d", p.Repeats)
+	case len(p.Order) != p.Blocks:
+		return fmt.Errorf("plan: blocks is %d, but order has %d", p.Blocks, len(p.Order))
+	}
+	if err := p.checkPower(); err != nil {
+		return fmt.Errorf("plan: %w", err)
 	}
 	for _, pilot := range p.Pilot {
 		if len(p.Order) > 0 && !planned[pilot.Arm] {
@@ -69,6 +76,26 @@ func (r *Run) checkPlan() error {
 		}
 		if planned := order[t.Position-1]; t.Arm != planned {
 			return fmt.Errorf("trial %s: arm is %q, but plan.order has %q there", t.ID, t.Arm, planned)
+		}
+	}
+	return nil
+}
+
+// checkPower holds what was said beforehand of power and percentiles to itself.
+func (p *Plan) checkPower() error {
+	if w := p.Power; w != nil {
+		switch {
+		case len(w.NoiseLogRatios) == 0:
+			return errors.New("power: noise_log_ratios is empty")
+		case w.DetectableRatio != nil && *w.DetectableRatio < 1:
+			return fmt.Errorf("power: detectable_ratio is %g; a ratio of at least 1 is expected", *w.DetectableRatio)
+		case w.BlocksForMargin != nil && *w.BlocksForMargin < 1:
+			return fmt.Errorf("power: blocks_for_margin is %d", *w.BlocksForMargin)
+		}
+	}
+	for _, q := range p.Percentiles {
+		if q.Carried != (q.RequestsPlanned >= q.RequestsRequired) {
+			return fmt.Errorf("percentiles: %s: carried is %t with %d of %d requests", q.Name, q.Carried, q.RequestsPlanned, q.RequestsRequired)
 		}
 	}
 	return nil

@@ -13,18 +13,23 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"lab/loadtest/internal/locate"
 )
 
 // Format is the version of the format. A reader refuses a newer one.
 const Format = 1
 
 // Method is the version of how figures come about: it goes up when a change of the lab alone moves them. Runs of
-// different methods are not compared.
-const Method = 1
+// different methods are not compared. 2: the load generator's own transport, warm-up until steady.
+const Method = 2
 
 // Run is run.json.
 type Run struct {
@@ -36,8 +41,10 @@ type Run struct {
 	Command  []string  `json:"command"`  // repeats the run
 	Seed     uint64    `json:"seed"`
 	Began    time.Time `json:"began"`
-	Ended    time.Time `json:"ended"`
+	Ended    time.Time `json:"ended"`    // zero before that: see UnderWay
 	Complete bool      `json:"complete"` // false where the run was interrupted
+	// Resumed has the times at which what a killed or interrupted run lacked was gone on with.
+	Resumed []time.Time `json:"resumed,omitempty"`
 	// Environment is what the engine said of the machine, the versions of the programs, and why some figures are null.
 	Environment Environment  `json:"environment"`
 	Conformance []Conformity `json:"conformance"`
@@ -51,8 +58,15 @@ type Run struct {
 	Capacities          []Capacity `json:"capacities,omitempty"`
 }
 
+// UnderWay tells whether a run has not ended, as far as its run.json says: that is written before the first trial,
+// without trials, and again when the run ends in whatever way but a kill.
+func (r *Run) UnderWay() bool { return r.Ended.IsZero() && !r.Complete }
+
 // ProfileAttack is the profile of a run that attacked a target which is not one of the lab's own.
 const ProfileAttack = "attack"
+
+// ProfileRevisions is the profile of a run of one contender at two revisions (loadtest diff --base --head).
+const ProfileRevisions = "revisions"
 
 // Environment describes the machine and the programs.
 type Environment struct {
@@ -71,6 +85,7 @@ type Environment struct {
 	PostgreSQLSettings map[string]string          `json:"postgresql_settings"`
 	DataSize           string                     `json:"data_size"`
 	DataDigest         string                     `json:"data_digest"`
+	ContractDigest     string                     `json:"contract_digest,omitempty"`  // of all that contract/ says; empty before it was recorded
 	Contenders         map[string]json.RawMessage `json:"contenders"`                 // contender → what its program says of its versions
 	Missing            map[string]string          `json:"missing"`                    // field → why it is null
 	ImageSizeBytes     map[string]int64           `json:"image_size_bytes,omitempty"` // contender → its image, layers shared with others included
@@ -78,11 +93,13 @@ type Environment struct {
 
 // Conformity says whether an arm was proven to answer as the contract asks, before anything was timed.
 type Conformity struct {
-	Arm        string   `json:"arm"`
-	Conformant bool     `json:"conformant"`
-	Form       string   `json:"form"` // "full" or "short"
-	Digest     string   `json:"digest"`
-	Findings   []string `json:"findings"`
+	Arm        string `json:"arm"`
+	Conformant bool   `json:"conformant"`
+	Form       string `json:"form"` // "full" or "short"
+	Digest     string `json:"digest"`
+	// ServerDigest names the server alone: its sources, program and settings. Empty before it was recorded.
+	ServerDigest string   `json:"server_digest,omitempty"`
+	Findings     []string `json:"findings"`
 	// Deviations are what the contender's manifest lists as its library's departures from the contract, each with where
 	// the library's makers say so.
 	Deviations []string `json:"deviations,omitempty"`
@@ -92,10 +109,43 @@ type Conformity struct {
 type Plan struct {
 	Blocks      int            `json:"blocks"`
 	FloorBlocks int            `json:"floor_blocks"`
-	SpareBlocks int            `json:"spare_blocks,omitempty"` // measured at the end, because void trials left a pair with too few
-	RateRPS     float64        `json:"rate_rps"`               // the rate that all bear
-	Order       [][]string     `json:"order"`                  // arms of each block, in the order measured
+	Repeats     int            `json:"repeats,omitempty"` // processes measured again at the end of their blocks, because the machine or the generator spoilt a trial
+	RateRPS     float64        `json:"rate_rps"`          // the rate that all bear
+	Order       [][]string     `json:"order"`             // arms of each block, in the order measured, repeats included
 	Pilot       []PilotOutcome `json:"pilot"`
+	// How long an arm is warmed up at most, and how long its trials take; 0 before it was recorded.
+	WarmMostNS           int64 `json:"warm_most_ns,omitempty"`
+	RateDurationNS       int64 `json:"rate_duration_ns,omitempty"`
+	ThroughputDurationNS int64 `json:"throughput_duration_ns,omitempty"`
+	// Power is what the plan can find, Percentiles what a trial at the common rate can tell; nil before they were recorded
+	// and where no pair of arms is judged.
+	Power       *Power              `json:"power,omitempty"`
+	Percentiles []PlannedPercentile `json:"percentiles,omitempty"`
+}
+
+// Power is what a plan can find of a difference, by recorded noise (stats.Power). Ratios are those of the metric.
+type Power struct {
+	Metric string  `json:"metric"`
+	Family int     `json:"family"` // pairs that Holm's correction goes over
+	Alpha  float64 `json:"alpha"`
+	Power  float64 `json:"power"` // the share of comparisons in which a difference is to be found
+	// NoiseLogRatios are those of identical arms (A/A) in the published runs named; NoiseEngine is theirs.
+	NoiseLogRatios []float64 `json:"noise_log_ratios"`
+	NoiseRuns      []string  `json:"noise_runs"`
+	NoiseEngine    string    `json:"noise_engine"`
+	// DetectableRatio is the least that the plan's blocks find; null where they can decide nothing.
+	DetectableRatio *float64 `json:"detectable_ratio"`
+	Margin          float64  `json:"margin"`
+	// BlocksForMargin is how many blocks find the margin; null where no number does that the exact test can count.
+	BlocksForMargin *int `json:"blocks_for_margin"`
+}
+
+// PlannedPercentile says whether the requests planned for a trial at the common rate carry a percentile.
+type PlannedPercentile struct {
+	Name             string `json:"name"`
+	RequestsPlanned  uint64 `json:"requests_planned"`
+	RequestsRequired uint64 `json:"requests_required"`
+	Carried          bool   `json:"carried"`
 }
 
 // PilotOutcome is what an arm did before the plan was fixed.
@@ -184,13 +234,34 @@ type Trial struct {
 
 	Bottleneck string  `json:"bottleneck"`
 	Void       *string `json:"void"` // null, or why this trial is in no figure
+	// Warm is how the process was warmed up before; nil where it was kept busy for a set time.
+	Warm *Warm `json:"warm,omitempty"`
 	// Nonconformant marks figures of an arm that was not proven equal (--allow-nonconformant).
 	Nonconformant bool `json:"nonconformant"`
 	// Parts are what each part of the run used during the trial: contender, database_primary, database_replica, upstream,
 	// agent, redis.
 	Parts map[string]Part `json:"parts,omitempty"`
+	// Compared is how many answers' bodies were compared as a whole; the others of status 200 only for `errors`.
+	Compared uint64 `json:"compared,omitempty"`
+	// Operations are those of a mix, each with its part of the requests. Their response times are in the HDR log, with tags.
+	Operations []OperationFigures `json:"operations,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
 	HDRLog string `json:"hdr_log"`
+}
+
+// OperationFigures is what became of one operation of a mix.
+type OperationFigures struct {
+	Operation     string `json:"operation"`
+	Sent          uint64 `json:"sent"`
+	OK            uint64 `json:"ok"`
+	Failed        uint64 `json:"failed"`
+	FailedBy      Failed `json:"failed_by"`
+	FirstFailure  string `json:"first_failure,omitempty"`
+	LatencyP50NS  int64  `json:"latency_p50_ns"`
+	LatencyP90NS  int64  `json:"latency_p90_ns"`
+	LatencyP99NS  int64  `json:"latency_p99_ns"`
+	LatencyP999NS int64  `json:"latency_p999_ns"`
+	LatencyMaxNS  int64  `json:"latency_max_ns"`
 }
 
 // Part is what one part of a run used during a trial. What the engine cannot tell is not there.
@@ -227,6 +298,17 @@ func (f Failed) Total() uint64 {
 	return f.Refused + f.Reset + f.Timeout + f.Status + f.GraphQLErrors + f.WrongAnswer
 }
 
+// Warm is a warm-up by windows, which ends when the last ones agree (package trial says when they do).
+type Warm struct {
+	Windows   int   `json:"windows"`
+	WindowNS  int64 `json:"window_ns"`
+	Converged bool  `json:"converged"` // false: it ended because it may take no longer
+	// RateDrift and CPUDrift are by how much the last windows differ in rate and in CPU per request: the largest less the
+	// smallest, over their mean.
+	RateDrift float64 `json:"rate_drift"`
+	CPUDrift  float64 `json:"cpu_drift"`
+}
+
 // Verdict is one answer of a run.
 type Verdict struct {
 	ID         string    `json:"id"`
@@ -254,10 +336,25 @@ func (t *Trial) Check() error {
 		return fmt.Errorf("trial %s: failed %d is not the sum of failed_by, %d", t.ID, t.Failed, t.FailedBy.Total())
 	case t.Sent != t.OK+t.Failed:
 		return fmt.Errorf("trial %s: sent %d is not ok %d + failed %d", t.ID, t.Sent, t.OK, t.Failed)
+	case t.Compared > t.Sent:
+		return fmt.Errorf("trial %s: compared %d is more than sent %d", t.ID, t.Compared, t.Sent)
 	case t.LatencyP50NS > t.LatencyP90NS || t.LatencyP90NS > t.LatencyP99NS || t.LatencyP99NS > t.LatencyP999NS:
 		return fmt.Errorf("trial %s: percentiles go down", t.ID)
 	case t.CPUUsPerRequest != nil && math.Abs(*t.CPUUsPerRequest*float64(t.Sent)-t.CPUSeconds*1e6) > 1e-6*t.CPUSeconds*1e6:
 		return fmt.Errorf("trial %s: cpu_us_per_request %g is not cpu_seconds %g over sent %d", t.ID, *t.CPUUsPerRequest, t.CPUSeconds, t.Sent)
+	}
+	if len(t.Operations) == 0 {
+		return nil
+	}
+	var sent, ok, failed uint64
+	for _, o := range t.Operations {
+		if o.Failed != o.FailedBy.Total() || o.Sent != o.OK+o.Failed {
+			return fmt.Errorf("trial %s: operation %s: sent %d is not ok %d + failed %d, or failed is not the sum of failed_by", t.ID, o.Operation, o.Sent, o.OK, o.Failed)
+		}
+		sent, ok, failed = sent+o.Sent, ok+o.OK, failed+o.Failed
+	}
+	if sent != t.Sent || ok != t.OK || failed != t.Failed {
+		return fmt.Errorf("trial %s: operations have sent %d, ok %d and failed %d, but the trial %d, %d and %d", t.ID, sent, ok, failed, t.Sent, t.OK, t.Failed)
 	}
 	return nil
 }
@@ -273,11 +370,11 @@ type Folder struct {
 var ErrNotEmpty = errors.New("folder is not empty")
 
 // CheckFree says whether a new run may have this folder, without making it: it must be empty or not there. A trials/ with
-// nothing in it is what a run leaves that was killed before its first trial, and counts as nothing.
+// nothing in it and files half written are what a run leaves that was killed before its first trial, and count as nothing.
 func CheckFree(path string) error {
-	entries, err := os.ReadDir(path)
+	entries, err := used(path)
 	if len(entries) == 1 && entries[0].IsDir() && entries[0].Name() == "trials" {
-		entries, err = os.ReadDir(filepath.Join(path, "trials"))
+		entries, err = used(filepath.Join(path, "trials"))
 	}
 	if err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s: %w", path, ErrNotEmpty)
@@ -286,6 +383,15 @@ func CheckFree(path string) error {
 		return err
 	}
 	return nil
+}
+
+// halfWritten are names that WriteFile gives to what it has not finished.
+var halfWritten = regexp.MustCompile(`^\..+\.(json|hlog|html|md|svg|png)\.[0-9]+$`)
+
+// used lists a folder without what is half written.
+func used(path string) ([]fs.DirEntry, error) {
+	entries, err := os.ReadDir(path)
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Type().IsRegular() && halfWritten.MatchString(e.Name()) }), err
 }
 
 // Create makes the folder of a new run. An existing folder must be empty: a run never overwrites another.
@@ -371,24 +477,46 @@ func SchemaText() []byte { return bytes.Clone(schemaText) }
 
 // Validate checks the text of a run.json against the JSON Schema.
 func Validate(text []byte) error {
+	if err := validate(text, runSchema); err != nil {
+		return fmt.Errorf("not a run: %w", err)
+	}
+	return nil
+}
+
+// compile makes a validator of the schema at a place of run.schema.json.
+func compile(place string) (*jsonschema.Schema, error) {
 	schema, err := jsonschema.UnmarshalJSON(bytes.NewReader(schemaText))
 	if err != nil {
-		return fmt.Errorf("run.schema.json: %w", err)
+		return nil, fmt.Errorf("run.schema.json: %w", err)
 	}
 	c := jsonschema.NewCompiler()
 	if err := c.AddResource("run.schema.json", schema); err != nil {
-		return fmt.Errorf("run.schema.json: %w", err)
+		return nil, fmt.Errorf("run.schema.json: %w", err)
 	}
-	compiled, err := c.Compile("run.schema.json")
+	compiled, err := c.Compile(place)
 	if err != nil {
-		return fmt.Errorf("run.schema.json: %w", err)
+		return nil, fmt.Errorf("run.schema.json: %w", err)
+	}
+	return compiled, nil
+}
+
+var (
+	runSchema   = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json") })
+	trialSchema = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json#/$defs/Trial") })
+)
+
+// validate checks a text against a schema.
+func validate(text []byte, schema func() (*jsonschema.Schema, error)) error {
+	compiled, err := schema()
+	if err != nil {
+		return err
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
-		return fmt.Errorf("not JSON: %w", err)
+		return fmt.Errorf("not JSON: %w", locate.JSONError(text, err))
 	}
 	if err := compiled.Validate(value); err != nil {
-		return fmt.Errorf("not a run: %w", err)
+		return brokenAt(text, err)
 	}
 	return nil
 }

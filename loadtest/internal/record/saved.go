@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
+
+	"lab/loadtest/internal/locate"
 )
 
 // Saved is a run on disk, read and checked.
@@ -27,20 +29,18 @@ type Saved struct {
 // program: run.json against its JSON Schema, trials/ against run.json, and each HDR log against its trial.
 func Open(path string) (Saved, error) {
 	s := Saved{path: path}
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return s, fmt.Errorf("%s: no such folder", path)
-	case err != nil:
+	if err := isFolder(path); err != nil {
 		return s, err
-	case !info.IsDir():
-		return s, fmt.Errorf("%s: not a folder; a run's folder is expected", path)
 	}
+	var err error
 	if s.Run, err = ReadRun(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return s, fmt.Errorf("%s: no run.json, so this is not the folder of a run that ended", path)
 		}
 		return s, err
+	}
+	if s.Run.UnderWay() {
+		return s, fmt.Errorf("%s: %w; loadtest compare --resume %s measures what it lacks", path, ErrUnderWay, path)
 	}
 	if err := s.unknownFields(filepath.Join(path, "run.json"), &Run{}); err != nil {
 		return s, err
@@ -63,7 +63,7 @@ func Open(path string) (Saved, error) {
 		}
 		var own Trial
 		if err := json.Unmarshal(b, &own); err != nil {
-			return s, fmt.Errorf("%s: %w", file, err)
+			return s, fmt.Errorf("%s: %w", file, locate.JSONError(b, err))
 		}
 		if !reflect.DeepEqual(own, t) {
 			return s, fmt.Errorf("%s: differs from the same trial in run.json", file)
@@ -84,6 +84,19 @@ func Open(path string) (Saved, error) {
 	return s, nil
 }
 
+func isFolder(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: no such folder", path)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s: not a folder; a run's folder is expected", path)
+	}
+	return nil
+}
+
 func plainName(name string) bool {
 	return name != "" && name == filepath.Base(name) && !strings.ContainsAny(name, "/\\\x00") && !strings.HasPrefix(name, ".")
 }
@@ -97,10 +110,17 @@ func (s *Saved) unknownFields(file string, v any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		s.Notes = append(s.Notes, fmt.Sprintf("%s: %s: written by another version of this program; the report leaves it out", file, strings.TrimPrefix(err.Error(), "json: ")))
+		s.Notes = append(s.Notes, fmt.Sprintf("%s: line %d: %s: written by another version of this program; the report leaves it out", file, locate.Line(b, d.InputOffset()), strings.TrimPrefix(err.Error(), "json: ")))
 	}
 	return nil
 }
+
+// Tags of the histograms in a trial's HDR log that are not its response times, which have none.
+const (
+	TagService   = "service"    // from the true send
+	TagSendLag   = "send_lag"   // from the intended to the true send
+	TagOperation = "operation." // response times of the operation whose name follows
+)
 
 // Seconds reads a trial's HDR log: response times in nanoseconds, one histogram for each second of intended time. The
 // histograms hold what the trial's record says, or it is an error.
@@ -110,12 +130,20 @@ func (s Saved) Seconds(t Trial) ([]*hdr.Histogram, error) {
 	if err != nil {
 		return nil, fmt.Errorf("HDR log of trial %s: %w", t.ID, err)
 	}
-	seconds, err := parseLog(b)
+	intervals, err := parseLog(b)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	byTag := map[string][]*hdr.Histogram{}
+	for _, h := range intervals {
+		byTag[h.Tag()] = append(byTag[h.Tag()], h)
+	}
+	seconds := byTag[""]
 	if len(seconds) == 0 {
 		return nil, fmt.Errorf("%s: no interval in it", file)
+	}
+	if err := checkTags(t, byTag); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	all := Merge(seconds)
 	if n := all.TotalCount(); n != int64(t.Sent) {
@@ -131,6 +159,31 @@ func (s Saved) Seconds(t Trial) ([]*hdr.Histogram, error) {
 		}
 	}
 	return seconds, nil
+}
+
+// checkTags holds what is in an HDR log beside response times to the trial's record. Logs of before these tags have none.
+func checkTags(t Trial, byTag map[string][]*hdr.Histogram) error {
+	for tag, intervals := range byTag {
+		if len(intervals) != len(byTag[""]) {
+			return fmt.Errorf("%d intervals have the tag %q, and %d none", len(intervals), tag, len(byTag[""]))
+		}
+	}
+	for tag, want := range map[string]struct {
+		name  string
+		value int64
+	}{TagService: {"service_p99_ns", t.ServiceP99NS}, TagSendLag: {"send_lag_p99_ns", t.SendLagP99NS}} {
+		all := Merge(byTag[tag])
+		if all == nil {
+			continue
+		}
+		if n := all.TotalCount(); n != int64(t.Sent) {
+			return fmt.Errorf("%d values have the tag %s, but the trial's record has %d requests sent", n, tag, t.Sent)
+		}
+		if got := all.ValueAtQuantile(99); got != want.value {
+			return fmt.Errorf("its 99 %% quantile with the tag %s is %d ns, but the trial's record has %s %d", tag, got, want.name, want.value)
+		}
+	}
+	return nil
 }
 
 // Merge adds histograms up, without loss.

@@ -79,6 +79,9 @@ func (b *build) environment() []fact {
 	for _, field := range sortedKeys(e.Missing) {
 		out = append(out, fact{"why " + field + " is missing", e.Missing[field]})
 	}
+	for _, at := range b.run.Resumed {
+		out = append(out, fact{"resumed", at.UTC().Format("2006-01-02 15:04 UTC")})
+	}
 	out = append(out, fact{"measured", b.run.Began.UTC().Format("2006-01-02 15:04") + " to " + b.run.Ended.UTC().Format("15:04 UTC")})
 	return out
 }
@@ -114,7 +117,7 @@ func versions(raw json.RawMessage) string {
 func (b *build) trialTable() table {
 	t := table{Caption: "Every trial, in the order measured", Heads: []string{
 		"block", "place", "arm", "operation", "load", "offered /s", "achieved /s", "offered", "sent", "ok", "failed", "unsent", "p50 ms", "p99 ms", "largest ms", "send lag p99 ms",
-		"CPU µs/request", "CPU s", "database CPU s", "generator CPU s", "PSS end MB", "PSS peak MB", "SQL/request", "stolen", "bottleneck", "void", "seed",
+		"CPU µs/request", "CPU s", "database CPU s", "generator CPU s", "PSS end MB", "PSS peak MB", "SQL/request", "stolen", "warm-up", "bottleneck", "void", "seed",
 	}}
 	for _, x := range b.run.Trials {
 		name := x.Arm
@@ -144,10 +147,22 @@ func (b *build) trialTable() table {
 		t.Rows = append(t.Rows, []string{
 			block, fmt.Sprint(x.Position), name, x.Operation, load, one(x.OfferedRPS), one(x.AchievedRPS), count(x.Offered), count(x.Sent), count(x.OK), count(x.Failed), count(x.Unsent),
 			p50, p99, largest, lag, optional(x.CPUUsPerRequest, whole), two(x.CPUSeconds), two(x.DatabaseCPUSeconds), two(x.AgentCPUSeconds),
-			megabytes(x.MemoryPSSEndBytes), megabytes(x.MemoryPSSPeakBytes), optional(x.StatementsPerRequest, two), one(100*x.MachineStealShare) + " %", x.Bottleneck + nearCeiling(x), void, fmt.Sprint(x.Seed),
+			megabytes(x.MemoryPSSEndBytes), megabytes(x.MemoryPSSPeakBytes), optional(x.StatementsPerRequest, two), one(100*x.MachineStealShare) + " %", warmWords(x.Warm), x.Bottleneck + nearCeiling(x), void, fmt.Sprint(x.Seed),
 		})
 	}
 	return t
+}
+
+// warmWords says how long a process was warmed up, and whether it came to rest.
+func warmWords(w *record.Warm) string {
+	if w == nil {
+		return "–"
+	}
+	took := two(float64(w.Windows)*float64(w.WindowNS)/1e9) + " s"
+	if !w.Converged {
+		return fmt.Sprintf("not warm after %s: rate %s %% apart, CPU %s %%", took, one(100*w.RateDrift), one(100*w.CPUDrift))
+	}
+	return took
 }
 
 func ms(ns int64) float64 { return float64(ns) / float64(time.Millisecond) }

@@ -461,7 +461,9 @@ func (b *build) latencyPercentiles(g summary.Group) *section {
 			}
 			line.Points = append(line.Points, chart.Point{X: x, Y: ms, Marked: slices.Contains(marks, x), Tip: []string{percentileName(q), label(a) + "  " + milli(ms) + " ms"}})
 		}
-		lines = append(lines, line)
+		if stats.Carries(0.5, n) { // else not even the axis would have a mark
+			lines = append(lines, line)
+		}
 		row := []string{marked(a), a.Tier}
 		for _, p := range summary.Percentiles() {
 			text := "–"

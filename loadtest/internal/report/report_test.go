@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -454,4 +455,89 @@ func TestClosedLoopHasNoLatency(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, string(option), `"geometric mean `)
 	assert.NotContains(t, string(option), `"median `, "ratios have no median here")
+}
+
+// What a plan could find, whether arms were warm and when a run was resumed is in the record, and on the page.
+func TestPlanAndWarmUpAreTold(t *testing.T) {
+	needsAssets(t)
+	m := quick()
+	m.blocks = 2
+	ratio := 1.083
+	m.change = func(r *record.Run) {
+		r.Resumed = []time.Time{r.Began.Add(time.Hour)}
+		r.Plan.Power = &record.Power{Metric: "cpu_us_per_request", Family: 3, Alpha: 0.05, Power: 0.8, NoiseLogRatios: []float64{0.1}, NoiseRuns: []string{"a"}, DetectableRatio: &ratio, Margin: 1.05}
+		for i := range r.Trials {
+			r.Trials[i].Warm = &record.Warm{Windows: 3, WindowNS: 5e8, Converged: true, CPUDrift: 0.02}
+		}
+		r.Trials[0].Warm = &record.Warm{Windows: 5, WindowNS: 5e8, RateDrift: 0.234, CPUDrift: 0.05}
+	}
+	b, err := open(opened(t, m.write(t)))
+	require.NoError(t, err)
+	trials := b.trialTable()
+	column := slices.Index(trials.Heads, "warm-up")
+	require.GreaterOrEqual(t, column, 0)
+	for _, row := range trials.Rows {
+		require.Len(t, row, len(trials.Heads))
+	}
+	assert.Equal(t, "not warm after 2.50 s: rate 23.4 % apart, CPU 5.0 %", trials.Rows[0][column])
+	assert.Equal(t, "1.50 s", trials.Rows[1][column])
+	limits := strings.Join(b.limits(), "\n")
+	assert.Contains(t, limits, "Differences of less than 8.3 %: by the noise of earlier runs, 2 blocks find that much in 80 % of comparisons")
+	assert.Contains(t, limits, fmt.Sprintf("in 1 of %d rate or CPU per request still moved when the warm-up was over (%s)", len(b.run.Trials), b.run.Trials[0].Arm))
+	assert.Contains(t, fmt.Sprint(b.environment()), "{resumed 2026-03-04 06:06 UTC}")
+
+	old, err := open(opened(t, quick().write(t)))
+	require.NoError(t, err)
+	assert.Equal(t, "–", old.trialTable().Rows[0][column], "nobody looked")
+	assert.NotContains(t, strings.Join(old.limits(), "\n"), "warm")
+}
+
+// A run that was interrupted before its first trial has a page all the same.
+func TestARunWithoutTrialsHasAPage(t *testing.T) {
+	needsAssets(t)
+	m := smoke()
+	m.blocks, m.floors = 0, 0
+	m.change = func(r *record.Run) { r.Complete = false }
+	r, err := Make(t.Context(), opened(t, m.write(t)), Options{})
+	require.NoError(t, err)
+	for _, name := range []string{"report.html", "README.md"} {
+		assert.Contains(t, fileOf(t, r, name), "This run was interrupted")
+	}
+}
+
+// A run of which nothing counts, on a machine that was busy throughout, has a page that says so.
+func TestARunOfVoidTrialsHasAPage(t *testing.T) {
+	needsAssets(t)
+	for name, voids := range map[string]func(x record.Trial) bool{
+		"all":             func(record.Trial) bool { return true },
+		"at the rate":     func(x record.Trial) bool { return x.Load == record.LoadRate },
+		"beyond capacity": func(x record.Trial) bool { return x.Load == record.LoadThroughput },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := smoke()
+			m.change = func(r *record.Run) {
+				why := "the generator sent late"
+				for i := range r.Trials {
+					if voids(r.Trials[i]) {
+						r.Trials[i].Void = &why
+					}
+				}
+			}
+			r, err := Make(t.Context(), opened(t, m.write(t)), Options{})
+			require.NoError(t, err)
+			assert.Contains(t, fileOf(t, r, "report.html"), "the generator sent late")
+		})
+	}
+}
+
+// Trials of a few requests carry no percentile, and have a page all the same.
+func TestARunOfFewRequestsHasAPage(t *testing.T) {
+	needsAssets(t)
+	for _, rps := range []int{1, 3} {
+		m := smoke()
+		m.rps = rps
+		r, err := Make(t.Context(), opened(t, m.write(t)), Options{})
+		require.NoError(t, err, "%d requests a second", rps)
+		assert.NotEmpty(t, fileOf(t, r, "report.html"))
+	}
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -258,6 +259,29 @@ func upper(s string) string {
 	return s
 }
 
+// notWarm says which arms had not come to rest before a trial; empty where all had, or nobody looked.
+func (b *build) notWarm() string {
+	var names []string
+	cold, warmed := 0, 0
+	for _, t := range b.run.Trials {
+		if t.Warm == nil {
+			continue
+		}
+		warmed++
+		if t.Warm.Converged {
+			continue
+		}
+		cold++
+		if name := chart.Clean(t.Arm, labelRunes); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if cold == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Whether the arms were warm in all trials: in %d of %d rate or CPU per request still moved when the warm-up was over (%s); the table of trials says which.", cold, warmed, list(names))
+}
+
 // limits is what the run does not say.
 func (b *build) limits() []string {
 	if b.isAttack() {
@@ -298,6 +322,13 @@ func (b *build) limits() []string {
 			out = append(out, "That two arms are equal: “too close to call” is a difference that was not found, and no proof that there is none.")
 			break
 		}
+	}
+	if w := r.Plan.Power; w != nil && w.DetectableRatio != nil {
+		out = append(out, fmt.Sprintf("Differences of less than %s %%: by the noise of earlier runs, %s find that much in %.0f %% of comparisons, and less more seldom.",
+			one(100*(*w.DetectableRatio-1)), summary.Plural(r.Plan.Blocks, "block"), 100*w.Power))
+	}
+	if cold := b.notWarm(); cold != "" {
+		out = append(out, cold)
 	}
 	out = append(out, "Nothing of what no benchmark can tell: who can be hired, one language for front and back, how the code reads.")
 	return out

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 )
 
@@ -100,19 +99,108 @@ func Interval(d []float64, confidence float64) (low, high float64, err error) {
 	if n == 0 || n > MaxPairs {
 		return 0, 0, fmt.Errorf("interval of %d pairs: %w or more than %d", n, ErrTooFew, MaxPairs)
 	}
-	k := int(math.Floor((1 - confidence) / 2 * float64(int(1)<<n)))
+	tail := (1 - confidence) / 2
+	k := int(math.Floor(tail * float64(int(1)<<n)))
 	if k < 1 {
 		return math.Inf(-1), math.Inf(1), nil
 	}
-	means := make([]float64, 0, 1<<n-1)
-	sums := make([]float64, 1<<n)
-	for set := 1; set < 1<<n; set++ {
-		i := bits.TrailingZeros(uint(set))
-		sums[set] = sums[set&(set-1)] + d[i]
-		means = append(means, sums[set]/float64(bits.OnesCount(uint(set))))
+	negative := make([]float64, n)
+	for i, v := range d {
+		negative[i] = -v
 	}
-	slices.Sort(means)
-	return means[k-1], means[len(means)-k], nil
+	return lowMean(d, k, tail), -lowMean(negative, k, tail), nil
+}
+
+// lowMean is the k-th smallest mean of a subset, where k of all make up that tail. Only means far out are put in order:
+// the mean of a random subset has about the variance s²/n, which tells where to begin; where that was too narrow, further
+// in.
+func lowMean(d []float64, k int, tail float64) float64 {
+	centre, most := Mean(d), slices.Max(d)
+	var square float64
+	for _, v := range d {
+		square += (v - centre) * (v - centre)
+	}
+	sd := math.Sqrt(square) / float64(len(d))
+	for _, wider := range []float64{1.3, 4} {
+		if at := centre + sd*math.Sqrt2*math.Erfinv(2*min(wider*tail, 0.5)-1); at < most {
+			if lows := meansUpTo(d, at); len(lows) >= k {
+				slices.Sort(lows)
+				return lows[k-1]
+			}
+		}
+	}
+	lows := meansUpTo(d, most+1+math.Abs(most)) // all
+	slices.Sort(lows)
+	return lows[k-1]
+}
+
+// subset is one of a half of the differences.
+type subset struct {
+	beyond float64 // the sum of what they are above a bound
+	sum    float64
+	size   int
+}
+
+// meansUpTo has the means, of all subsets but the empty one, that are at most a bound: those whose differences from it add
+// up to no more than zero. Subsets are put together of two halves, each in order, so that no others are looked at.
+func meansUpTo(d []float64, bound float64) []float64 {
+	left, right := subsets(d[:len(d)/2], bound), subsets(d[len(d)/2:], bound)
+	var means []float64
+	fit := len(right)
+	for _, l := range left {
+		for fit > 0 && l.beyond+right[fit-1].beyond > 0 {
+			fit--
+		}
+		for _, r := range right[:fit] {
+			if size := l.size + r.size; size > 0 {
+				means = append(means, (l.sum+r.sum)/float64(size))
+			}
+		}
+	}
+	return means
+}
+
+// subsets has all of them in order of beyond: those with a further difference are two ordered lists merged.
+func subsets(d []float64, bound float64) []subset {
+	all := []subset{{}}
+	for _, v := range d {
+		next := make([]subset, 0, 2*len(all))
+		for i, j := 0, 0; i < len(all) || j < len(all); {
+			if j == len(all) || i < len(all) && all[i].beyond <= all[j].beyond+(v-bound) {
+				next = append(next, all[i])
+				i++
+			} else {
+				next = append(next, subset{all[j].beyond + (v - bound), all[j].sum + v, all[j].size + 1})
+				j++
+			}
+		}
+		all = next
+	}
+	return all
+}
+
+// Equivalence tests on which side of a margin the centre of symmetry of log-ratios lies: nearer to zero than margin
+// (inside), or farther. The mean says which of the two is tested. Inside, p is the larger of the sign-flip tests about
+// either end of the margin (two one-sided tests: Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 1987);
+// outside, it is that about the nearer end. Both are two-sided, so that p below 0.05 says that the whole 95 % interval
+// is on that side; a one-sided test would let either error happen twice as often. The margin is a log-ratio above 0.
+func Equivalence(d []float64, margin float64) (p float64, inside bool, err error) {
+	if !(margin > 0) || math.IsInf(margin, 0) {
+		return 0, false, fmt.Errorf("equivalence within %g: the margin must be positive and finite", margin)
+	}
+	mean := Mean(d)
+	if inside = math.Abs(mean) < margin; !inside {
+		p, err = SignFlip(d, math.Copysign(margin, mean))
+		return p, inside, err
+	}
+	for _, end := range []float64{margin, -margin} {
+		q, err := SignFlip(d, end)
+		if err != nil {
+			return 0, inside, err
+		}
+		p = max(p, q)
+	}
+	return p, inside, nil
 }
 
 // Holm returns the adjusted p-values of one family, in the order given. Source: Holm, A simple sequentially rejective
@@ -150,6 +238,27 @@ func NoiseFloor(aa []float64) (float64, error) {
 		return 0, err
 	}
 	return max(math.Abs(low), math.Abs(high)), nil
+}
+
+// BinomialBounds are the least and the largest number of successes in n trials of chance p that are not significant:
+// fewer than low, and more than high, each come with a chance of at most tail. Exact, by adding the chances up.
+func BinomialBounds(n int, p, tail float64) (low, high int) {
+	whole := func(x int) float64 { g, _ := math.Lgamma(float64(x) + 1); return g }
+	chance := func(k int) float64 {
+		return math.Exp(whole(n) - whole(k) - whole(n-k) + float64(k)*math.Log(p) + float64(n-k)*math.Log1p(-p))
+	}
+	if p <= 0 || p >= 1 {
+		k := int(math.Round(max(0, min(1, p)))) * n
+		return k, k
+	}
+	for sum := chance(low); sum <= tail && low < n; sum += chance(low) {
+		low++
+	}
+	high = n
+	for sum := chance(high); sum <= tail && high > 0; sum += chance(high) {
+		high--
+	}
+	return low, high
 }
 
 // Mean is the arithmetic mean; NaN of nothing.

@@ -90,8 +90,36 @@ func attackText(b *strings.Builder, r record.Run) {
 			line("generator", "%.1f CPU seconds, %.0f µs a request", t.AgentCPUSeconds, 1e6*t.AgentCPUSeconds/float64(t.Sent))
 		}
 		_ = w.Flush()
+		operationsText(b, t)
 		if t.Void != nil {
 			fmt.Fprintf(b, "\nVOID: %s\n", *t.Void)
 		}
 	}
+}
+
+// operationsText is the table of a mix, an operation a line.
+func operationsText(b *strings.Builder, t record.Trial) {
+	if len(t.Operations) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\nBy operation, response times in ms; bodies of %d of %d answers were compared:\n", t.Compared, t.Sent)
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "operation\trequests\tright\tfailed")
+	for _, p := range Percentiles() {
+		fmt.Fprintf(w, "\t%s", p.Name)
+	}
+	fmt.Fprint(w, "\tlargest\n")
+	for _, o := range t.Operations {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d (%s)", o.Operation, o.Sent, o.OK, o.Failed, Failures(o.FailedBy))
+		of := record.Trial{LatencyP50NS: o.LatencyP50NS, LatencyP90NS: o.LatencyP90NS, LatencyP99NS: o.LatencyP99NS, LatencyP999NS: o.LatencyP999NS}
+		for _, p := range Percentiles() {
+			if stats.Carries(p.Quantile, o.Sent) {
+				fmt.Fprintf(w, "\t%.3f", float64(p.Of(of))/1e6)
+			} else {
+				fmt.Fprint(w, "\t–")
+			}
+		}
+		fmt.Fprintf(w, "\t%.3f\n", float64(o.LatencyMaxNS)/1e6)
+	}
+	_ = w.Flush()
 }

@@ -89,6 +89,9 @@ func Plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
+	if strings.HasSuffix(noun, "s") {
+		noun += "e"
+	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
@@ -103,7 +106,11 @@ func Caution(r record.Run) string {
 		fmt.Fprintf(&b, "This is a %s run: it shows that everything works. Its figures are no evidence.\n", r.Profile)
 	}
 	if !r.Complete {
-		b.WriteString("This run was interrupted: what follows is what was measured until then.\n")
+		b.WriteString("This run was interrupted: what follows is what was measured until then.")
+		if len(r.Plan.Pilot) > 0 { // a comparison's plan
+			b.WriteString(" loadtest compare --resume, with its folder, measures the rest.")
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }

@@ -1,7 +1,6 @@
 package trial
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -9,10 +8,8 @@ import (
 	"strings"
 	"time"
 
-	hdr "github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/jackc/pgx/v5"
 
-	"lab/loadtest/internal/agent"
 	"lab/loadtest/internal/engine"
 )
 
@@ -101,38 +98,4 @@ func (c *statementCounter) close() {
 		_ = connection.Close(ctx)
 		stop()
 	}
-}
-
-// hdrLog writes one interval for each second of intended time, in the format of the HdrHistogram tools; values are
-// nanoseconds.
-func hdrLog(r *agent.Result) ([]byte, error) {
-	var b bytes.Buffer
-	w := hdr.NewHistogramLogWriter(&b)
-	start := r.Began.UnixMilli()
-	base := start / 1000 * 1000 // the log's header has whole seconds
-	if err := w.OutputComment("[Response times from the intended send, in nanoseconds]"); err != nil {
-		return nil, err
-	}
-	if err := w.OutputLogFormatVersion(); err != nil {
-		return nil, err
-	}
-	if err := w.OutputStartTime(base); err != nil {
-		return nil, err
-	}
-	w.SetBaseTime(base)
-	if err := w.OutputBaseTime(base); err != nil {
-		return nil, err
-	}
-	if err := w.OutputLegend(); err != nil {
-		return nil, err
-	}
-	for i, s := range r.Seconds {
-		h := s.Histogram
-		h.SetStartTimeMs(start + int64(i)*1000)
-		h.SetEndTimeMs(start + int64(i+1)*1000)
-		if err := w.OutputIntervalHistogram(h); err != nil {
-			return nil, err
-		}
-	}
-	return b.Bytes(), nil
 }

@@ -16,5 +16,5 @@ func Probe(ctx context.Context, s Subject, spec Spec) (*agent.Result, error) {
 // KeptSchedule says whether the generator held its schedule, by the limits that make a trial void.
 func KeptSchedule(r *agent.Result) bool {
 	return r.OK > 0 && r.FailedBy.Total() == 0 && float64(r.Unsent) <= MaxUnsentShare*float64(r.Offered) &&
-		time.Duration(r.SendLag.ValueAtQuantile(99)) <= MaxSendLagP99
+		time.Duration(r.SendLag().ValueAtQuantile(99)) <= MaxSendLagP99
 }

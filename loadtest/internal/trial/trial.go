@@ -29,6 +29,8 @@ type Subject struct {
 	ColdStart time.Duration
 	// IdleMemory is what it held then.
 	IdleMemory engine.Memory
+	// Warm is how it was warmed up, or nil.
+	Warm *record.Warm
 }
 
 // meters are the parts whose account is read at a trial's start and end.
@@ -111,7 +113,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 		Arm: s.Arm.Name, Contender: s.Arm.Contender, Tier: string(s.Arm.Tier),
 		Block: spec.Block, Position: spec.Position, Duplicate: spec.Duplicate, Seed: spec.Seed,
 		Arrival: string(agent.Poisson), DurationNS: int64(spec.Duration),
-		ColdStartNS: int64(s.ColdStart), HDRLog: spec.ID + ".hlog",
+		ColdStartNS: int64(s.ColdStart), Warm: s.Warm, HDRLog: spec.ID + ".hlog",
 	}
 	if spec.Closed {
 		t.Arrival = "closed"
@@ -196,8 +198,18 @@ func fill(t *record.Trial, r *agent.Result) {
 	h := r.Response()
 	t.LatencyP50NS, t.LatencyP90NS = h.ValueAtQuantile(50), h.ValueAtQuantile(90)
 	t.LatencyP99NS, t.LatencyP999NS, t.LatencyMaxNS = h.ValueAtQuantile(99), h.ValueAtQuantile(99.9), h.Max()
-	t.ServiceP50NS, t.ServiceP99NS = r.Service.ValueAtQuantile(50), r.Service.ValueAtQuantile(99)
-	t.SendLagP99NS = r.SendLag.ValueAtQuantile(99)
+	service := r.Service()
+	t.ServiceP50NS, t.ServiceP99NS = service.ValueAtQuantile(50), service.ValueAtQuantile(99)
+	t.SendLagP99NS = r.SendLag().ValueAtQuantile(99)
+	t.Compared = r.Compared
+	for _, o := range r.Operations {
+		h := o.ResponseSeconds.Merge()
+		t.Operations = append(t.Operations, record.OperationFigures{
+			Operation: o.Name, Sent: o.Sent, OK: o.OK, Failed: o.FailedBy.Total(), FailedBy: record.Failed(o.FailedBy), FirstFailure: o.FirstFailure,
+			LatencyP50NS: h.ValueAtQuantile(50), LatencyP90NS: h.ValueAtQuantile(90), LatencyP99NS: h.ValueAtQuantile(99),
+			LatencyP999NS: h.ValueAtQuantile(99.9), LatencyMaxNS: h.Max(),
+		})
+	}
 }
 
 type counters struct {
@@ -263,6 +275,13 @@ func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 		return late(t)
 	}
 	return nil // beyond what the arm bears, lag and unsent requests are what was asked for
+}
+
+// Spoilt tells whether a trial is void for what the arm had no part in: the hypervisor, or a generator that sent late. One
+// that failed, or whose requests found no room, is void too, but another try at it would be a choice of results.
+func Spoilt(t *record.Trial) bool {
+	return t.Void != nil && t.OK > 0 && t.Failed == 0 && (t.Load != record.LoadRate || t.Unsent == 0) &&
+		(t.MachineStealShare > MaxSteal || t.Load == record.LoadRate && time.Duration(t.SendLagP99NS) > MaxSendLagP99)
 }
 
 // memorySampler looks at the contender's memory while it works. Reading it costs the contender time, so it is done

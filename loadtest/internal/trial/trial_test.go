@@ -86,38 +86,35 @@ func TestHDRLogIsReadable(t *testing.T) {
 	text, err := hdrLog(r)
 	require.NoError(t, err)
 	reader := hdr.NewHistogramLogReader(bytes.NewReader(text))
-	var n int64
-	intervals := 0
+	n, intervals := map[string]int64{}, map[string]int{}
 	for {
 		h, err := reader.NextIntervalHistogram()
 		require.NoError(t, err)
 		if h == nil {
 			break
 		}
-		intervals++
-		n += h.TotalCount()
+		intervals[h.Tag()]++
+		n[h.Tag()] += h.TotalCount()
+		assert.Equal(t, r.Began.UnixMilli()+int64(intervals[h.Tag()]-1)*1000, h.StartTimeMs())
 	}
-	assert.Equal(t, 2, intervals)
-	assert.EqualValues(t, r.Sent, n)
+	sent := int64(r.Sent)
+	assert.Equal(t, map[string]int{"": 2, "service": 2, "send_lag": 2}, intervals)
+	assert.Equal(t, map[string]int64{"": sent, "service": sent, "send_lag": sent}, n)
 	assert.EqualValues(t, 300, r.Offered)
 }
 
 // A record's percentiles are those of its histogram: golden values by hand.
 func TestPercentilesAreWhatTheirNamesSay(t *testing.T) {
-	raw := struct {
-		Seconds []*agent.Histogram `json:"seconds"`
-		Service *agent.Histogram   `json:"service"`
-		SendLag *agent.Histogram   `json:"send_lag"`
-	}{}
-	h := func() *agent.Histogram {
+	h := func() string {
 		x := hdr.New(1000, int64(100*time.Second), 3)
 		for i := int64(1); i <= 1000; i++ {
 			require.NoError(t, x.RecordValue(i*int64(time.Millisecond)))
 		}
-		return &agent.Histogram{Histogram: x}
+		text, err := x.Encode(hdr.V2CompressedEncodingCookieBase)
+		require.NoError(t, err)
+		return string(text)
 	}
-	raw.Seconds, raw.Service, raw.SendLag = []*agent.Histogram{h()}, h(), h()
-	b, err := json.Marshal(raw)
+	b, err := json.Marshal(map[string][]string{"response_seconds": {h()}, "service_seconds": {h()}, "send_lag_seconds": {h()}})
 	require.NoError(t, err)
 	var r agent.Result
 	require.NoError(t, json.Unmarshal(b, &r))
@@ -137,4 +134,32 @@ func TestPercentilesAreWhatTheirNamesSay(t *testing.T) {
 	}
 	assert.InDelta(t, 1000, trial.OfferedRPS, 1e-9)
 	assert.InDelta(t, 500, trial.AchievedRPS, 1e-9)
+}
+
+func TestOnlyWhatTheArmHadNoPartInIsSpoilt(t *testing.T) {
+	sound := record.Trial{Load: record.LoadRate, Offered: 100, Sent: 100, OK: 100}
+	for name, c := range map[string]struct {
+		change  func(*record.Trial)
+		spoilt  bool
+		nothing bool // not even void
+	}{
+		"sound":                                  {change: func(*record.Trial) {}, nothing: true},
+		"hypervisor":                             {change: func(t *record.Trial) { t.MachineStealShare = 0.2 }, spoilt: true},
+		"late generator":                         {change: func(t *record.Trial) { t.SendLagP99NS = int64(20 * time.Millisecond) }, spoilt: true},
+		"failed":                                 {change: func(t *record.Trial) { t.OK, t.Failed = 99, 1 }},
+		"failed while the hypervisor took much":  {change: func(t *record.Trial) { t.OK, t.Failed, t.MachineStealShare = 99, 1, 0.2 }},
+		"no room for requests":                   {change: func(t *record.Trial) { t.Sent, t.OK, t.Unsent = 90, 90, 10 }},
+		"no room while the hypervisor took much": {change: func(t *record.Trial) { t.Sent, t.OK, t.Unsent, t.MachineStealShare = 90, 90, 10, 0.2 }},
+		"no answer":                              {change: func(t *record.Trial) { t.OK, t.MachineStealShare = 0, 0.2 }},
+		"overload": {change: func(t *record.Trial) {
+			t.Load, t.Unsent, t.SendLagP99NS = record.LoadThroughput, 50, int64(time.Second)
+		}, nothing: true},
+		"overload while the hypervisor took much": {change: func(t *record.Trial) { t.Load, t.Unsent, t.MachineStealShare = record.LoadThroughput, 50, 0.2 }, spoilt: true},
+	} {
+		trial := sound
+		c.change(&trial)
+		trial.Void = void(&trial, nil)
+		assert.Equal(t, c.nothing, trial.Void == nil, name)
+		assert.Equal(t, c.spoilt, Spoilt(&trial), name)
+	}
 }

@@ -242,7 +242,8 @@ func (e *Engine) Alive(ctx context.Context) error {
 func (e *Engine) Close(ctx context.Context) error {
 	err := e.stops.Close(ctx, engine.ErrGone)
 	if errors.Is(err, engine.ErrGone) {
-		return fmt.Errorf("%w; what was started is removed by the next run", err)
+		// Each part that was tried says the same.
+		return fmt.Errorf("%w; what was started is removed by the next run", engine.ErrGone)
 	}
 	return err
 }

@@ -169,13 +169,18 @@ type builder struct {
 
 // of returns the image of a folder of the repository, built where no earlier one has the same inputs.
 func (b *builder) of(ctx context.Context, folder string, own map[string]string) (image, error) {
+	return b.ofTree(ctx, b.e.options.Root, folder, own)
+}
+
+// ofTree is of for a repository at another root, as a worktree of it is.
+func (b *builder) ofTree(ctx context.Context, root, folder string, own map[string]string) (image, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	key := fmt.Sprint(folder, own)
+	key := fmt.Sprint(root, folder, own)
 	if i, known := b.done[key]; known {
 		return i, nil
 	}
-	i, err := b.build(ctx, folder, own)
+	i, err := b.build(ctx, root, folder, own)
 	if err != nil {
 		return image{}, fmt.Errorf("image of %s: %w", folder, err)
 	}
@@ -189,13 +194,13 @@ func (b *builder) of(ctx context.Context, folder string, own map[string]string) 
 // imageName is a folder's name without what all servers' end in.
 func imageName(folder string) string { return strings.TrimSuffix(folder, "-server") }
 
-func (b *builder) build(ctx context.Context, folder string, own map[string]string) (image, error) {
+func (b *builder) build(ctx context.Context, root, folder string, own map[string]string) (image, error) {
 	e := b.e
-	dockerfile, err := os.ReadFile(filepath.Join(e.options.Root, folder, "Dockerfile"))
+	dockerfile, err := os.ReadFile(filepath.Join(root, folder, "Dockerfile"))
 	if err != nil {
 		return image{}, err
 	}
-	files, err := contextFiles(e.options.Root, folder)
+	files, err := contextFiles(root, folder)
 	if err != nil {
 		return image{}, err
 	}

@@ -174,7 +174,7 @@ func (e *Engine) contenderEnvironment(spec engine.ContenderSpec) (map[string]str
 // imageOf is the image that an arm is started from. An arm that is built otherwise than its contender would bring build
 // arguments here.
 func (e *Engine) imageOf(ctx context.Context, arm contender.Arm) (image, error) {
-	return e.images.of(ctx, arm.Dir, nil)
+	return e.images.ofTree(ctx, arm.Root, arm.Dir, nil)
 }
 
 // Identity is the id of the arm's image.

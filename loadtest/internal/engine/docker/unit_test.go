@@ -324,3 +324,21 @@ func withLabels(labels map[string]string, more ...string) map[string]string {
 	}
 	return out
 }
+
+// Each part that is tried says that the engine is gone; whoever cleans up hears it once.
+func TestAnEngineThatIsGoneIsSaidOnce(t *testing.T) {
+	e := &Engine{}
+	tried := 0
+	for range 3 {
+		e.stops.Keep(func(context.Context) error {
+			tried++
+			gone := fmt.Errorf("%w: EOF", engine.ErrGone)
+			return errors.Join(fmt.Errorf("remove database_primary: %w", gone), fmt.Errorf("remove database_replica: %w", gone))
+		})
+	}
+	err := e.Close(t.Context())
+	require.ErrorIs(t, err, engine.ErrGone)
+	require.Equal(t, 1, strings.Count(err.Error(), engine.ErrGone.Error()))
+	require.Contains(t, err.Error(), "removed by the next run")
+	require.Equal(t, 1, tried)
+}

@@ -40,7 +40,9 @@ func TestMain(m *testing.M) {
 		case "upstream":
 			os.Exit(playServer("ok"))
 		case engine.NullCommand:
-			if err := null.Serve(context.Background(), "127.0.0.1:0", os.Getenv(engine.NullAnswer), os.Stdout); err != nil {
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+			defer stop()
+			if err := null.Serve(ctx, "127.0.0.1:0", os.Getenv(engine.NullAnswer), os.Stdout); err != nil {
 				os.Exit(2)
 			}
 			os.Exit(0)

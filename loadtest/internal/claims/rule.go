@@ -1,0 +1,205 @@
+package claims
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/stats"
+)
+
+// Claim is what a rule says of each pair of its arms.
+type Claim string
+
+const (
+	// Differ is "these two differ". It holds where the exact test says so after Holm's correction and the effect is beyond
+	// the noise floor. It is never contradicted: a difference that was not found is not equality.
+	Differ Claim = "differ"
+	// Equal is "these two are the same within the margin". It holds where the whole interval of the ratio is inside the
+	// margin, corrected by Holm; it is contradicted where all of it is outside, beyond the noise floor as well.
+	Equal Claim = "equal"
+)
+
+// Rule decides a claim about one metric, for each pair of arms, from one number per trial. The pairs are the family of
+// Holm's correction. The rule is fixed before anything is measured.
+//
+// A pair's numbers are the log-ratios within the blocks that have both arms. Their test is the exact sign-flip test
+// (stats.SignFlip), their interval inverts it (stats.Interval), the noise floor is that of the A/A pairs
+// (stats.NoiseFloor), and equality is tested against both ends of the margin (stats.Equivalence).
+type Rule struct {
+	Scenario, Metric string
+	Claim            Claim
+	// Margin is a ratio above 1: the effect that nobody would care about, and for Equal the one that is tested.
+	Margin float64
+	// Arms in the order in which they are paired.
+	Arms []string
+	// Value is a trial's number; false where the trial has none or is not one that the claim is about. Void trials are
+	// left out before, and the second of an A/A pair counts for the noise floor only.
+	Value func(t *record.Trial) (float64, bool)
+	// Says puts a ratio above 1 into words; nil: in terms of the metric.
+	Says func(more, less string, ratio float64) string
+}
+
+// method is how a rule decides. There is one; tests break it to see that its proof would notice.
+type method struct {
+	pair       func(x, y map[int]float64) ([]float64, error)
+	test       func(d []float64, shift float64) (float64, error)
+	equivalent func(d []float64, margin float64) (p float64, inside bool, err error)
+	interval   func(d []float64, confidence float64) (low, high float64, err error)
+	correct    func(p []float64) []float64
+	floor      func(aa []float64) (float64, error)
+}
+
+var exact = method{pairs, stats.SignFlip, stats.Equivalence, stats.Interval, stats.Holm, stats.NoiseFloor}
+
+// Decide gives one verdict for each pair of arms.
+func (r Rule) Decide(trials []record.Trial) []record.Verdict { return r.decide(trials, exact) }
+
+func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
+	values := byBlock(trials, r.Value)
+	noise, noiseErr := m.floor(sameArm(trials, r.Value))
+	var verdicts []record.Verdict
+	var ps []float64
+	var decided []int
+	inside := map[int]bool{} // of Equal: what the pair's p is for
+	for i, a := range r.Arms {
+		for _, b := range r.Arms[i+1:] {
+			v := record.Verdict{
+				ID: fmt.Sprintf("%s/%s/%s-vs-%s", r.Scenario, r.Metric, a, b), Scenario: r.Scenario, Metric: r.Metric,
+				Arms: [2]string{a, b}, Margin: r.Margin,
+			}
+			d, err := m.pair(values[a], values[b])
+			v.Blocks = len(d)
+			if err == nil {
+				inside[len(verdicts)], err = r.measure(&v, d, m)
+			}
+			if err != nil {
+				v.Verdict, v.Reason = Untested, err.Error()
+			} else {
+				ps = append(ps, *v.P)
+				decided = append(decided, len(verdicts))
+			}
+			verdicts = append(verdicts, v)
+		}
+	}
+	for k, p := range m.correct(ps) {
+		v := &verdicts[decided[k]]
+		v.PHolm = pointer(p)
+		if noiseErr == nil && !math.IsInf(noise, 0) {
+			v.NoiseFloor = pointer(math.Exp(noise))
+		}
+		switch need := stats.MinPairs(alpha, len(ps)); {
+		case v.Blocks < need:
+			v.Verdict, v.Reason = Untested, fmt.Sprintf("%s; a family of %d pairs needs at least %d", blocksText(v.Blocks), len(ps), need)
+		case v.NoiseFloor == nil:
+			v.Verdict, v.Reason = Untested, "too few A/A pairs to know what identical arms differ by"
+		case r.Claim == Equal:
+			r.equal(v, p, noise, inside[decided[k]])
+		case p >= alpha:
+			v.Verdict, v.Reason = TooClose, fmt.Sprintf("p %.3f after Holm's correction", p)
+		case math.Abs(math.Log(*v.Ratio)) <= noise:
+			v.Verdict, v.Reason = TooClose, fmt.Sprintf("identical arms differ by up to %.1f %%", 100*(*v.NoiseFloor-1))
+		default:
+			v.Verdict, v.Reason = Holds, r.words(*v)
+		}
+	}
+	return verdicts
+}
+
+// equal decides "these two are the same within the margin".
+func (r Rule) equal(v *record.Verdict, p, noise float64, inside bool) {
+	margin := fmt.Sprintf("%.1f %%", 100*(r.Margin-1))
+	switch {
+	case p >= alpha && inside && noise >= math.Log(r.Margin):
+		v.Verdict, v.Reason = TooClose, fmt.Sprintf("identical arms differ by up to %.1f %%, which is no less than the margin of %s", 100*(*v.NoiseFloor-1), margin)
+	case p >= alpha && inside:
+		v.Verdict, v.Reason = TooClose, fmt.Sprintf("not shown to be within %s: p %.3f after Holm's correction", margin, p)
+	case p >= alpha:
+		v.Verdict, v.Reason = TooClose, fmt.Sprintf("not shown to be more than %s apart: p %.3f after Holm's correction", margin, p)
+	case inside:
+		v.Verdict, v.Reason = Holds, fmt.Sprintf("the whole interval of the ratio is within %s", margin)
+	case math.Abs(math.Log(*v.Ratio)) <= noise:
+		v.Verdict, v.Reason = TooClose, fmt.Sprintf("identical arms differ by up to %.1f %%", 100*(*v.NoiseFloor-1))
+	default:
+		v.Verdict, v.Reason = Contradicted, fmt.Sprintf("%s, and the whole interval is beyond %s", r.words(*v), margin)
+	}
+}
+
+func (r Rule) words(v record.Verdict) string {
+	less, more, ratio := order(v.Arms, *v.Ratio)
+	if r.Says != nil {
+		return r.Says(more, less, ratio)
+	}
+	return fmt.Sprintf("%s has %.2f times the %s of %s", more, ratio, r.Metric, less)
+}
+
+// measure fills in a pair's ratio, interval and p.
+func (r Rule) measure(v *record.Verdict, d []float64, m method) (inside bool, err error) {
+	if len(d) == 0 {
+		return false, errors.New("no block in which both were measured")
+	}
+	var p float64
+	if r.Claim == Equal {
+		p, inside, err = m.equivalent(d, math.Log(r.Margin))
+	} else {
+		p, err = m.test(d, 0)
+	}
+	if err != nil {
+		return false, err
+	}
+	low, high, err := m.interval(d, 1-alpha)
+	if err != nil {
+		return false, err
+	}
+	v.P, v.Ratio = pointer(p), pointer(math.Exp(stats.Mean(d)))
+	if !math.IsInf(low, 0) {
+		v.RatioLow, v.RatioHigh = pointer(math.Exp(low)), pointer(math.Exp(high))
+	}
+	return inside, nil
+}
+
+// byBlock gives arm → block → the trial's number; void trials and the second of an A/A pair are left out.
+func byBlock(trials []record.Trial, value func(*record.Trial) (float64, bool)) map[string]map[int]float64 {
+	out := map[string]map[int]float64{}
+	for i := range trials {
+		t := &trials[i]
+		if t.Void != nil || t.Duplicate {
+			continue
+		}
+		v, ok := value(t)
+		if !ok {
+			continue
+		}
+		if out[t.Arm] == nil {
+			out[t.Arm] = map[int]float64{}
+		}
+		out[t.Arm][t.Block] = v
+	}
+	return out
+}
+
+// sameArm gives the log-ratios of the A/A pairs: the second's number over the first's.
+func sameArm(trials []record.Trial, value func(*record.Trial) (float64, bool)) []float64 {
+	first := byBlock(trials, value)
+	var out []float64
+	for i := range trials {
+		t := &trials[i]
+		if t.Void != nil || !t.Duplicate {
+			continue
+		}
+		v, ok := value(t)
+		if w, had := first[t.Arm][t.Block]; ok && had && v > 0 && w > 0 {
+			out = append(out, math.Log(v/w))
+		}
+	}
+	return out
+}
+
+// CPUAtRate is CPU per request, in µs, of a trial at the common rate.
+func CPUAtRate(t *record.Trial) (float64, bool) {
+	if t.Load != record.LoadRate || t.CPUUsPerRequest == nil {
+		return 0, false
+	}
+	return *t.CPUUsPerRequest, true
+}

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/stats"
+	"lab/loadtest/internal/summary"
+	"lab/loadtest/internal/trial"
+)
+
+// Recorded noise that a plan reckons with.
+const (
+	// leastNoise is how many A/A pairs of an engine stand for it by themselves.
+	leastNoise = 8
+	// defaultPower is the share of comparisons in which a true difference is to be found.
+	defaultPower = 0.8
+)
+
+// pastNoise is what identical arms were seen to differ by in published runs.
+type pastNoise struct {
+	logRatios []float64
+	runs      []string // their folders in results/
+	engine    string   // theirs
+	asked     string   // the engine of the run that is planned
+}
+
+var errNoNoise = errors.New("no published run in results/ has A/A pairs, so nothing is known of the noise")
+
+// publishedNoise has the A/A log-ratios of the runs in results/: those of this engine, or, where they are too few, those
+// of all engines. What cannot be read is told and left out.
+func publishedNoise(root, engineName string, tell func(string)) pastNoise {
+	of := map[string]*pastNoise{}
+	files, _ := filepath.Glob(filepath.Join(root, "results", "*", "run.json")) // the pattern is good
+	var engines []string
+	for _, file := range files {
+		dir := filepath.Dir(file)
+		if filepath.Base(dir) == "local" {
+			continue
+		}
+		r, err := record.ReadRun(dir)
+		if err != nil {
+			tell(fmt.Sprintf("not taken for the noise: %v", err))
+			continue
+		}
+		d := claims.SameArm(r.Trials)
+		if len(d) == 0 || !r.Evidence || !r.Complete {
+			continue
+		}
+		name := r.Environment.Engine
+		if of[name] == nil {
+			of[name] = &pastNoise{engine: name}
+			engines = append(engines, name)
+		}
+		of[name].logRatios, of[name].runs = append(of[name].logRatios, d...), append(of[name].runs, filepath.Base(dir))
+	}
+	if n := of[engineName]; n != nil && len(n.logRatios) >= leastNoise {
+		n.asked = engineName
+		return *n
+	}
+	all := pastNoise{asked: engineName}
+	slices.Sort(engines)
+	for _, name := range engines {
+		all.logRatios, all.runs = append(all.logRatios, of[name].logRatios...), append(all.runs, of[name].runs...)
+	}
+	all.engine = strings.Join(engines, ", ")
+	return all
+}
+
+func (n pastNoise) known() bool { return len(n.logRatios) >= 2 }
+
+func (n pastNoise) String() string {
+	words := fmt.Sprintf("the noise of %s of %s (engine %s)", summary.Plural(len(n.logRatios), "A/A pair"), strings.Join(n.runs, ", "), n.engine)
+	if n.engine != n.asked {
+		words += fmt.Sprintf(", since of engine %s fewer than %d are published", n.asked, leastNoise)
+	} else if len(n.logRatios) < leastNoise {
+		words += ", which are few"
+	}
+	return words
+}
+
+// foresee says what a design finds by that noise; the margin is a ratio, the power a share.
+func foresee(n pastNoise, d stats.Design, power, margin float64) (*record.Power, error) {
+	if !n.known() {
+		return nil, errNoNoise
+	}
+	out := &record.Power{
+		Metric: claims.LibraryMetric, Family: d.Family, Alpha: d.Alpha, Power: power, Margin: margin,
+		NoiseLogRatios: n.logRatios, NoiseRuns: n.runs, NoiseEngine: n.engine,
+	}
+	effect, err := stats.Detectable(n.logRatios, power, d)
+	if err != nil {
+		return nil, err
+	}
+	if !math.IsInf(effect, 0) {
+		ratio := math.Exp(effect)
+		out.DetectableRatio = &ratio
+	}
+	blocks, _, err := stats.BlocksFor(n.logRatios, math.Log(margin), power, d)
+	switch {
+	case err == nil:
+		out.BlocksForMargin = &blocks
+	case !errors.Is(err, stats.ErrTooNoisy):
+		return nil, err
+	}
+	return out, nil
+}
+
+// powerWords is a plan's power for a person.
+func powerWords(w *record.Power, blocks int, n pastNoise) string {
+	finds := fmt.Sprintf("%s decide nothing in a family of that size", summary.Plural(blocks, "block"))
+	if blocks == 1 {
+		finds = "1 block decides nothing"
+	}
+	if w.DetectableRatio != nil {
+		finds = fmt.Sprintf("%s find a ratio of %.3f in %.0f %% of comparisons", summary.Plural(blocks, "block"), *w.DetectableRatio, 100*w.Power)
+	}
+	needs := fmt.Sprintf("no number of blocks up to %d does that", stats.MaxPairs)
+	if w.BlocksForMargin != nil {
+		needs = fmt.Sprintf("takes %s", summary.Plural(*w.BlocksForMargin, "block"))
+	}
+	return fmt.Sprintf("power: %s, alpha %g, %v: %s; to find %.3f as often %s", familyWords(w.Family), w.Alpha, n, finds, w.Margin, needs)
+}
+
+func familyWords(n int) string { return fmt.Sprintf("a family of %s", summary.Plural(n, "pair")) }
+
+// blocksForMargin replaces the profile's number of blocks by what finds --margin as often as --power says.
+func (c *comparison) blocksForMargin(n pastNoise) error {
+	d := claims.LibraryDesign(c.mainstream(), 0)
+	percent := fmt.Sprintf("--margin %g", c.options.margin)
+	switch {
+	case d.Family == 0:
+		return fmt.Errorf("%s: of the arms fewer than two are mainstream, so no pair is judged", percent)
+	case !n.known():
+		return fmt.Errorf("%s: %w", percent, errNoNoise)
+	}
+	blocks, _, err := stats.BlocksFor(n.logRatios, math.Log1p(c.options.margin/100), c.options.power/100, d)
+	if err != nil {
+		return fmt.Errorf("%s: by %v: %w; a larger margin, a lower --power or a quieter machine is needed", percent, n, err)
+	}
+	p := &c.profile
+	p.blocks, p.floorBlocks = blocks, min(p.floorBlocks, blocks)
+	// Before anything is known of this machine: the bare times of the trials.
+	return c.withinBudget(0, 0)
+}
+
+// withinBudget says why the blocks of --margin take longer than the profile may; spent is what the pilot has taken, and
+// around what a process takes beside its warm-up and its trials.
+func (c *comparison) withinBudget(spent, around time.Duration) error {
+	p := c.profile
+	if c.options.margin == 0 || p.budget == 0 {
+		return nil
+	}
+	processes := p.blocks // the A/A arm's
+	for _, arm := range c.arms {
+		if arm.Tier == contender.TierFloor {
+			processes += p.floorBlocks
+		} else {
+			processes += p.blocks
+		}
+	}
+	// Nobody knows yet how soon an arm is warm: the least is reckoned.
+	needed := spent + time.Duration(processes)*(around+min(p.warm.Most, trial.WarmWindows*p.warm.Window)+p.rate+p.throughput)
+	if needed > p.budget {
+		return fmt.Errorf("--margin %g: that takes %s, at least %v, and profile %s may take %v; --profile standard has no bound",
+			c.options.margin, summary.Plural(p.blocks, "block"), needed.Round(time.Second), p.name, p.budget)
+	}
+	return nil
+}
+
+// mainstream is how many arms are judged.
+func (c *comparison) mainstream() int {
+	n := 0
+	for _, arm := range c.arms {
+		if arm.Tier == contender.TierMainstream {
+			n++
+		}
+	}
+	return n
+}
+
+// foretell records and says what the plan will be able to tell, before its first trial.
+func (s *session) foretell(c *comparison) error {
+	p := &s.run.Plan
+	if d := claims.LibraryDesign(c.mainstream(), p.Blocks); d.Family > 0 && c.noise.known() {
+		margin, power := claims.LibraryMargin, defaultPower
+		if c.options.margin > 0 {
+			margin, power = 1+c.options.margin/100, c.options.power/100
+		}
+		var err error
+		if p.Power, err = foresee(c.noise, d, power, margin); err != nil {
+			return err
+		}
+		s.progress.say("%s", powerWords(p.Power, p.Blocks, c.noise))
+	} else if d.Family > 0 {
+		s.progress.say("power: unknown: %v", errNoNoise)
+	}
+	p.Percentiles = plannedPercentiles(p.RateRPS, time.Duration(p.RateDurationNS))
+	s.progress.say("%s", percentileWords(p.Percentiles))
+	return nil
+}
+
+// plannedPercentiles says which percentiles the requests of a trial at the common rate will carry.
+func plannedPercentiles(rps float64, d time.Duration) []record.PlannedPercentile {
+	requests := uint64(rps * d.Seconds())
+	var out []record.PlannedPercentile
+	for _, q := range summary.Percentiles() {
+		need := stats.RequestsToCarry(q.Quantile)
+		out = append(out, record.PlannedPercentile{Name: q.Name, RequestsPlanned: requests, RequestsRequired: need, Carried: requests >= need})
+	}
+	return out
+}
+
+func percentileWords(percentiles []record.PlannedPercentile) string {
+	var carried, not []string
+	for _, q := range percentiles {
+		if q.Carried {
+			carried = append(carried, q.Name)
+		} else {
+			not = append(not, fmt.Sprintf("%s (it needs %d)", q.Name, q.RequestsRequired))
+		}
+	}
+	words := fmt.Sprintf("percentiles: the %d requests of a trial carry %s", percentiles[0].RequestsPlanned, listWords(carried))
+	if len(not) > 0 {
+		words += fmt.Sprintf(" and not %s", strings.Join(not, ", "))
+	}
+	return words
+}
+
+func listWords(items []string) string {
+	if len(items) == 0 {
+		return "none"
+	}
+	return strings.Join(items, ", ")
+}

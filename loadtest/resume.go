@@ -1,0 +1,328 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/plan"
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/summary"
+	"lab/loadtest/internal/trial"
+)
+
+// recall reads the run that --resume names and takes all settings from it. f has the flags that were given: each must
+// say what the run was begun with.
+func (c *comparison) recall(f *flag.FlagSet) (record.Folder, error) {
+	dir := c.options.resume
+	cannot := func(err error) (record.Folder, error) { return record.Folder{}, fmt.Errorf("--resume: %w", err) }
+	remains, err := record.OpenRemains(dir)
+	if err != nil {
+		return cannot(err)
+	}
+	old := remains.Run
+	switch {
+	case len(old.Command) < 2 || old.Command[1] != "compare":
+		return cannot(fmt.Errorf("%s: no run of loadtest compare", dir))
+	case len(old.Plan.Order) == 0 || len(old.Plan.Pilot) == 0:
+		return cannot(fmt.Errorf("%s: that run ended before its plan was made; begin anew: %s", dir, strings.Join(old.Command, " ")))
+	case old.Method != record.Method:
+		return cannot(fmt.Errorf("%s: figures of two methods do not go into one run: method was %d and is %d", dir, old.Method, record.Method))
+	}
+	begun, o := compareFlags()
+	if err := begun.Parse(old.Command[2:]); err != nil {
+		return cannot(fmt.Errorf("%s: run.json: command: %w", dir, err))
+	}
+	if err := sameFlags(f, begun, dir); err != nil {
+		return cannot(err)
+	}
+	o.resume, o.asJSON, o.engine, o.seed = dir, c.options.asJSON, old.Environment.Engine, old.Seed
+	if err := o.checkCapacity(); err != nil {
+		return cannot(fmt.Errorf("%s: run.json: command: %w", dir, err))
+	}
+	// What its command does not say it was not begun with, whatever the profile does today.
+	o.capacity = choice{made: true, yes: o.capacity.yes}
+	c.options, c.earlier = *o, &remains
+	if c.profile, err = profileNamed(old.Profile); err != nil {
+		return cannot(fmt.Errorf("%s: %w", dir, err))
+	}
+	p := &c.profile
+	p.blocks, p.floorBlocks = old.Plan.Blocks, old.Plan.FloorBlocks
+	for _, d := range []struct {
+		name     string
+		was, now int64
+	}{
+		{"the longest warm-up", old.Plan.WarmMostNS, int64(p.warm.Most)},
+		{"a trial at the common rate", old.Plan.RateDurationNS, int64(p.rate)},
+		{"a throughput trial", old.Plan.ThroughputDurationNS, int64(p.throughput)},
+	} {
+		if d.was != d.now {
+			return cannot(fmt.Errorf("%s: %s took %v and takes %v in profile %s", dir, d.name, time.Duration(d.was), time.Duration(d.now), p.name))
+		}
+	}
+	for _, pilot := range old.Plan.Pilot {
+		arm, err := contender.Resolve(c.lab.contenders, pilot.Arm)
+		if err != nil {
+			return cannot(fmt.Errorf("%s: %w", dir, err))
+		}
+		c.arms = append(c.arms, arm)
+	}
+	return record.Reopen(dir)
+}
+
+// sameFlags says which flag that was given is not what the run was begun with.
+func sameFlags(given, begun *flag.FlagSet, dir string) error {
+	var errs []error
+	given.Visit(func(x *flag.Flag) {
+		now, was := x.Value.String(), begun.Lookup(x.Name).Value.String()
+		switch x.Name {
+		case "resume", "json":
+			return
+		case "out":
+			was = filepath.Clean(dir)
+			now = filepath.Clean(now)
+		case "engine":
+			if now == "auto" {
+				return
+			}
+		}
+		if now != was {
+			errs = append(errs, fmt.Errorf("--%s %q: the run in %s was begun with %q; leave the flag out", x.Name, now, dir, was))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// takeUp goes on with an earlier run: it holds what is there now to what was there then, then sets aside what is damaged
+// and keeps the rest. Where it refuses, nothing on disk is changed.
+func (s *session) takeUp(c *comparison, q question) (*schedule, error) {
+	old := c.earlier.Run
+	if differences := differences(old, s.run); len(differences) > 0 {
+		return nil, fmt.Errorf("--resume: what is measured now would be no part of the run in %s: %s", s.folder.Path(), strings.Join(differences, "; "))
+	}
+	todo, err := c.schedule(old, q)
+	if err != nil {
+		return nil, err
+	}
+	order, planned := old.Plan.Order, todo.order()
+	begins := func(with, planned []string) bool {
+		return len(with) >= len(planned) && slices.Equal(with[:len(planned)], planned)
+	}
+	if !slices.EqualFunc(order, planned, begins) {
+		return nil, fmt.Errorf("--resume: plan.order of %s is not what its seed gives", s.folder.Path())
+	}
+	damaged := slices.Clone(c.earlier.Damaged)
+	setAside := func(t record.Trial, why string) {
+		damaged = append(damaged, record.Damaged{Files: []string{t.ID + ".json", t.HDRLog}, Why: why})
+	}
+	var trials, searched []record.Trial
+	for _, t := range c.earlier.Trials {
+		if !t.Load.Blocked() {
+			searched = append(searched, t)
+			continue
+		}
+		if why := todo.strange(order, t); why != "" {
+			setAside(t, "not of this run's plan: "+why)
+			continue
+		}
+		trials = append(trials, t)
+	}
+	// What a block repeats follows from its trials. Where those will be others, its repeats are of another block.
+	for b := range order {
+		if todo.follows(order[b], b, trials) {
+			continue
+		}
+		trials = slices.DeleteFunc(trials, func(t record.Trial) bool {
+			repeat := t.Block == b+1 && t.Position > len(planned[b])
+			if repeat {
+				setAside(t, "it repeats a trial that is damaged or missing itself")
+			}
+			return repeat
+		})
+		old.Plan.Repeats -= len(order[b]) - len(planned[b])
+		order[b] = planned[b]
+	}
+	whole, strangers, err := todo.follow(old, searched)
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range strangers.trials {
+		setAside(t, strangers.why[i])
+	}
+	trials = append(trials, whole...)
+	for _, t := range trials {
+		todo.measured[t.ID] = true
+	}
+	for _, d := range damaged {
+		to, err := s.folder.SetAside(d.Files)
+		if err != nil {
+			return nil, fmt.Errorf("set aside what is damaged: %w", err)
+		}
+		s.progress.say("damaged: %s: %s; now %s", strings.Join(d.Files, ", "), d.Why, strings.Join(to, ", "))
+	}
+	s.run = old
+	s.run.Trials, s.run.Verdicts, s.run.Capacities = trials, nil, nil
+	s.run.Resumed = append(slices.Clone(old.Resumed), time.Now().UTC())
+	s.noteResumption(len(damaged))
+	s.progress.say("goes on by its plan, seed %d: %s on disk, %d processes to measure", s.run.Seed, summary.Plural(len(trials), "trial"), todo.processes())
+	return todo, nil
+}
+
+const resumptionNote = "This run was measured in "
+
+// noteResumption says in the record what a reader has to know of a run that was gone on with.
+func (s *session) noteResumption(damaged int) {
+	s.run.Warnings = slices.DeleteFunc(slices.Clone(s.run.Warnings), func(line string) bool { return strings.HasPrefix(line, resumptionNote) })
+	var at []string
+	for _, t := range s.run.Resumed {
+		at = append(at, t.Format("2006-01-02 15:04 UTC"))
+	}
+	s.warn("%s%d parts, by one plan: it was killed or interrupted, and resumed at %s. The arms of a block may have met two states of the machine.", resumptionNote, len(at)+1, strings.Join(at, ", "))
+	if damaged > 0 {
+		s.warn("At %s damaged records were set aside and measured again, or were of no trial: %d.", at[len(at)-1], damaged)
+	}
+}
+
+// follows tells whether a block's order is its plan and then what its trials ask to have repeated.
+func (todo *schedule) follows(order []string, b int, trials []record.Trial) bool {
+	block := todo.blocks[b]
+	if len(order) == len(block) {
+		return true
+	}
+	byID := map[string]*record.Trial{}
+	for i := range trials {
+		byID[trials[i].ID] = &trials[i]
+	}
+	var queue []again
+	look := func(place int, slot plan.Slot, loads []record.Load) (whole bool) {
+		var spoilt []record.Load
+		for _, load := range loads {
+			t := byID[todo.spec(b, place, slot, load).ID]
+			if t == nil {
+				return false
+			}
+			if todo.spoilt(t) {
+				spoilt = append(spoilt, load)
+			}
+		}
+		if len(spoilt) > 0 {
+			queue = append(queue, again{slot, spoilt})
+		}
+		return true
+	}
+	for place, slot := range block {
+		if !look(place, slot, loads) {
+			return false
+		}
+	}
+	for place := len(block); place < len(order); place++ {
+		if len(queue) == 0 || queue[0].slot.Arm != order[place] {
+			return false
+		}
+		next := queue[0]
+		queue = queue[1:]
+		if !look(place, next.slot, next.loads) && place < len(order)-1 {
+			return false // only the last can have been under way
+		}
+	}
+	return true
+}
+
+// strange says why a trial is none of the plan's, or nothing. order has what was begun, repeats included.
+func (todo *schedule) strange(order [][]string, t record.Trial) string {
+	if t.Block < 1 || t.Block > len(order) {
+		return fmt.Sprintf("block is %d of %d", t.Block, len(order))
+	}
+	block, begun := todo.blocks[t.Block-1], order[t.Block-1]
+	if t.Position < 1 || t.Position > len(begun) {
+		return fmt.Sprintf("position is %d of %d", t.Position, len(begun))
+	}
+	slot := plan.Slot{Arm: begun[t.Position-1], Duplicate: t.Duplicate} // which of an arm's two is repeated, only the trial tells
+	if t.Position <= len(block) {
+		slot = block[t.Position-1]
+	} else if !slices.Contains(block, slot) {
+		return fmt.Sprintf("duplicate is %t, and block %d has no such place of %s to repeat", t.Duplicate, t.Block, slot.Arm)
+	}
+	return unlike(t, todo.spec(t.Block-1, t.Position-1, slot, t.Load), todo.arms[slot.Arm])
+}
+
+// unlike says where a trial is not the one that was to be measured, or nothing.
+func unlike(t record.Trial, want trial.Spec, arm contender.Arm) string {
+	for _, f := range []struct {
+		name      string
+		got, want any
+	}{
+		{"id", t.ID, want.ID}, {"scenario", t.Scenario, want.Scenario}, {"operation", t.Operation, want.Operation}, {"load", t.Load, want.Load}, {"arm", t.Arm, arm.Name},
+		{"contender", t.Contender, arm.Contender}, {"tier", t.Tier, string(arm.Tier)}, {"block", t.Block, want.Block}, {"position", t.Position, want.Position},
+		{"duplicate", t.Duplicate, want.Duplicate}, {"seed", t.Seed, want.Seed}, {"duration_ns", t.DurationNS, int64(want.Duration)},
+	} {
+		if f.got != f.want {
+			return fmt.Sprintf("%s is %v, and %v is expected there", f.name, f.got, f.want)
+		}
+	}
+	return ""
+}
+
+// differences are what must not change between the parts of one run, in words.
+func differences(old, now record.Run) []string {
+	var out []string
+	differ := func(what string, a, b any) {
+		if x, y := fmt.Sprint(a), fmt.Sprint(b); x != y {
+			out = append(out, fmt.Sprintf("%s was %s and is %s", what, orNothing(x), orNothing(y)))
+		}
+	}
+	a, b := old.Environment, now.Environment
+	differ("the engine", a.Engine, b.Engine)
+	differ("the engine's version", a.EngineVersion, b.EngineVersion)
+	differ("the processor", a.CPUModel, b.CPUModel)
+	differ("the machine's CPUs", a.CPUs, b.CPUs)
+	for _, role := range slices.Sorted(maps.Keys(a.Placement)) {
+		differ("the placement of the "+role, a.Placement[role], b.Placement[role])
+	}
+	differ("whether CPUs are shared", a.CPUsShared, b.CPUsShared)
+	differ("the architecture", a.Arch, b.Arch)
+	differ("the kernel", a.Kernel, b.Kernel)
+	differ("PostgreSQL", a.PostgreSQL+" ("+a.PostgreSQLSource+")", b.PostgreSQL+" ("+b.PostgreSQLSource+")")
+	differ("PostgreSQL's settings", a.PostgreSQLSettings, b.PostgreSQLSettings) // maps are printed in the order of their keys
+	differ("the data's size", a.DataSize, b.DataSize)
+	differ("the data's digest", a.DataDigest, b.DataDigest)
+	differ("the contract's digest", a.ContractDigest, b.ContractDigest)
+	differ("the method's version", old.Method, now.Method)
+	for _, name := range slices.Sorted(maps.Keys(a.Contenders)) {
+		differ("what "+name+" says of its versions", compact(a.Contenders[name]), compact(b.Contenders[name]))
+	}
+	proofs := map[string]record.Conformity{}
+	for _, proof := range now.Conformance {
+		proofs[proof.Arm] = proof
+	}
+	for _, was := range old.Conformance {
+		is := proofs[was.Arm]
+		differ("the digest of "+was.Arm+" (sources, program, settings)", was.ServerDigest, is.ServerDigest)
+		differ("whether "+was.Arm+" is conformant", was.Conformant, is.Conformant)
+	}
+	return out
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "nothing"
+	}
+	return s
+}
+
+// compact is JSON without what a writer may set otherwise.
+func compact(raw json.RawMessage) string {
+	var b bytes.Buffer
+	if err := json.Compact(&b, raw); err != nil {
+		return string(raw)
+	}
+	return b.String()
+}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/plan"
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/summary"
+	"lab/loadtest/internal/trial"
+)
+
+// schedule is a plan with what carries it out.
+type schedule struct {
+	profile  profile
+	seed     uint64
+	arms     map[string]contender.Arm
+	question question
+	rate     float64            // requests a second, for all
+	capacity map[string]float64 // arm → requests a second, by the pilot
+	blocks   [][]plan.Slot
+	// measured has the trials that are on disk.
+	measured map[string]bool
+	began    time.Time // for the budget
+	// done and ahead are the processes measured, in done of blocksBegan, and those that blocks still ask for.
+	done, ahead int
+	blocksBegan time.Time
+	// spoilt tells which trials are void for no fault of the arm's.
+	spoilt func(*record.Trial) bool
+	// search says whether and how capacities are searched, order of the arms included.
+	search   capacitySettings
+	searched []contender.Arm
+	// unrepeated are trials that were spoilt and not measured again.
+	unrepeated int
+}
+
+// schedule makes the one that follows from a run's plan and seed.
+func (c *comparison) schedule(r record.Run, q question) (*schedule, error) {
+	p := c.profile
+	todo := &schedule{
+		profile: p, seed: r.Seed, question: q, rate: r.Plan.RateRPS,
+		arms: map[string]contender.Arm{}, capacity: map[string]float64{}, measured: map[string]bool{}, began: time.Now(), spoilt: c.spoilt,
+	}
+	var planned []plan.Arm
+	for _, arm := range c.arms {
+		a := plan.Arm{Name: arm.Name, Blocks: p.blocks, Double: true}
+		if arm.Tier == contender.TierFloor {
+			a.Blocks, a.Double = p.floorBlocks, false
+		}
+		planned = append(planned, a)
+		todo.arms[arm.Name] = arm
+	}
+	todo.searched = c.arms
+	var err error
+	if todo.search, err = c.capacities(); err != nil {
+		return nil, err
+	}
+	for _, pilot := range r.Plan.Pilot {
+		todo.capacity[pilot.Arm] = pilot.CapacityRPS
+	}
+	todo.blocks, err = plan.Blocks(planned, p.blocks, r.Seed)
+	return todo, err
+}
+
+// order is that of the blocks without repeats.
+func (todo *schedule) order() [][]string { return plan.Names(todo.blocks) }
+
+// loads are what one process is asked, one trial after the other.
+var loads = []record.Load{record.LoadRate, record.LoadThroughput}
+
+// spec is the trial of a slot under a load. Blocks and places are counted from 0.
+func (todo *schedule) spec(block, place int, slot plan.Slot, load record.Load) trial.Spec {
+	arm := todo.arms[slot.Arm]
+	spec := trial.Spec{
+		ID:       trialID(libraryScenario, todo.question.name, load, block, place, arm.Name, slot.Duplicate),
+		Scenario: libraryScenario, Operation: todo.question.name, Body: todo.question.body(arm.Tier, todo.seed), Expected: todo.question.expected,
+		Load: load, Block: block + 1, Position: place + 1, Duplicate: slot.Duplicate, Seed: plan.Seeds(todo.seed, block, place), Timeout: requestTimeout,
+		RPS: todo.rate, Duration: todo.profile.rate, MaxInFlight: rateMaxInFlight,
+	}
+	if load == record.LoadThroughput {
+		spec.RPS, spec.Duration, spec.MaxInFlight = overload*todo.capacity[arm.Name], todo.profile.throughput, throughputMaxInFlight
+	}
+	return spec
+}
+
+// missing are the trials of a slot under these loads that are not on disk.
+func (todo *schedule) missing(block, place int, slot plan.Slot, loads []record.Load) []trial.Spec {
+	var out []trial.Spec
+	for _, load := range loads {
+		if spec := todo.spec(block, place, slot, load); !todo.measured[spec.ID] {
+			out = append(out, spec)
+		}
+	}
+	return out
+}
+
+// processes is how many slots of the blocks lack a trial.
+func (todo *schedule) processes() int {
+	n := 0
+	for b, block := range todo.blocks {
+		for place, slot := range block {
+			if len(todo.missing(b, place, slot, loads)) > 0 {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// carryOut measures what the blocks lack.
+func (s *session) carryOut(ctx context.Context, todo *schedule) error {
+	todo.blocksBegan, todo.ahead = time.Now(), todo.processes()
+	s.progress.start(todo.ahead)
+	for b, block := range todo.blocks {
+		if err := s.block(ctx, todo, b, block); err != nil {
+			return err
+		}
+	}
+	s.noteRepeats(todo)
+	return nil
+}
+
+// again is a slot of which trials were spoilt.
+type again struct {
+	slot  plan.Slot
+	loads []record.Load
+}
+
+// block measures what a block lacks, and at its end once more what the machine or the generator spoilt. What is repeated
+// in which order follows from the block's trials alone, so a resumed run repeats what the first part would have.
+func (s *session) block(ctx context.Context, todo *schedule, b int, block []plan.Slot) error {
+	var queue []again
+	measure := func(place int, slot plan.Slot, loads []record.Load, planned bool) error {
+		if specs := todo.missing(b, place, slot, loads); len(specs) > 0 {
+			if s.interrupts.wanted() {
+				return errInterrupted
+			}
+			s.progress.step("block %d of %d: %s", b+1, len(todo.blocks), slot.Arm)
+			if err := s.process(ctx, todo, todo.arms[slot.Arm], specs); err != nil {
+				return s.because(ctx, err)
+			}
+			todo.done++
+			if planned {
+				todo.ahead--
+			}
+		}
+		if spoilt := s.spoilt(todo, b, place, slot, loads); len(spoilt) > 0 {
+			queue = append(queue, again{slot, spoilt})
+		}
+		return nil
+	}
+	for place, slot := range block {
+		if err := measure(place, slot, loads, true); err != nil {
+			return err
+		}
+	}
+	for place := len(block); len(queue) > 0; {
+		next := queue[0]
+		queue = queue[1:]
+		order := &s.run.Plan.Order[b]
+		if place == len(*order) { // else an earlier part of this run has begun it
+			if !s.mayRepeat(todo) {
+				todo.unrepeated += len(next.loads)
+				continue
+			}
+			*order = append(*order, next.slot.Arm)
+			s.run.Plan.Repeats++
+			if err := s.begin(); err != nil {
+				return err
+			}
+		}
+		if len(todo.missing(b, place, next.slot, next.loads)) > 0 {
+			s.progress.more(1)
+		}
+		if err := measure(place, next.slot, next.loads, false); err != nil {
+			return err
+		}
+		place++
+	}
+	return nil
+}
+
+// spoilt are the loads of which a slot's trial is void for no fault of the arm's.
+func (s *session) spoilt(todo *schedule, block, place int, slot plan.Slot, loads []record.Load) []record.Load {
+	var out []record.Load
+	for _, load := range loads {
+		id := todo.spec(block, place, slot, load).ID
+		if i := slices.IndexFunc(s.run.Trials, func(t record.Trial) bool { return t.ID == id }); i >= 0 && todo.spoilt(&s.run.Trials[i]) {
+			out = append(out, load)
+		}
+	}
+	return out
+}
+
+// mayRepeat tells whether the profile's repeats and its time leave room for one more process.
+func (s *session) mayRepeat(todo *schedule) bool {
+	p := todo.profile
+	if s.run.Plan.Repeats >= p.repeats {
+		return false
+	}
+	// Where a resumed run has measured nothing yet, the time of a process is that of its trials.
+	each := p.warm.Most + p.rate + p.throughput
+	if todo.done > 0 {
+		each = time.Since(todo.blocksBegan) / time.Duration(todo.done)
+	}
+	return p.budget == 0 || time.Since(todo.began)+each*time.Duration(todo.ahead+1) <= p.budget
+}
+
+const (
+	repeatsNote    = "The machine or the load generator spoilt trials. Measured again for that, at the end of their blocks: "
+	unrepeatedNote = "Spoilt and not measured again, since the profile's time or its number of repeats was used up: "
+)
+
+// noteRepeats says in the record what a reader has to know of spoilt trials.
+func (s *session) noteRepeats(todo *schedule) {
+	s.run.Warnings = slices.DeleteFunc(slices.Clone(s.run.Warnings), func(line string) bool {
+		return strings.HasPrefix(line, repeatsNote) || strings.HasPrefix(line, unrepeatedNote)
+	})
+	if n := s.run.Plan.Repeats; n > 0 {
+		s.warn("%s%s.", repeatsNote, summary.Plural(n, "process"))
+	}
+	if n := todo.unrepeated; n > 0 {
+		s.warn("%s%s.", unrepeatedNote, summary.Plural(n, "trial"))
+	}
+}
+
+// process measures these trials one after the other on one fresh process, warmed up.
+func (s *session) process(ctx context.Context, todo *schedule, arm contender.Arm, specs []trial.Spec) error {
+	return s.with(ctx, arm, todo.question, func(subject trial.Subject) error {
+		busy := specs[0]
+		busy.MaxInFlight = pilotConnections
+		var err error
+		if subject.Warm, err = trial.WarmUntilSteady(ctx, subject, busy, todo.profile.warm); err != nil {
+			return err
+		}
+		for i, spec := range specs {
+			if i > 0 && s.interrupts.wanted() {
+				return errInterrupted
+			}
+			if _, err := s.measure(ctx, subject, spec); err != nil {
+				return err
+			}
+			todo.measured[spec.ID] = true
+		}
+		return nil
+	})
+}
+
+// because names what is behind an error of a trial where it is one of the parts that all arms lean on.
+func (s *session) because(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, errInterrupted) || errors.Is(err, engine.ErrGone) || errors.Is(err, errPartGone) {
+		return err
+	}
+	if gone := s.ended(ctx); gone != nil {
+		return fmt.Errorf("%w\nseen by: %w", gone, err)
+	}
+	return err
+}
