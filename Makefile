@@ -11,6 +11,8 @@ CONTENDER ?=
 ENGINE ?= auto
 SEED ?=
 OUT ?=
+CAPACITY ?=
+SLO ?=
 SIZE ?= standard
 RUN ?=
 RESUME ?=
@@ -24,14 +26,14 @@ flag = $(if $(strip $(2)),--$(1) '$(2)')
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 	@echo
-	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT= MARGIN= POWER= RESUME='
+	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT= MARGIN= POWER= CAPACITY=true|false SLO=p99=100ms RESUME='
 	@echo '  Settings of bench-agent: ROUNDS= DURATION= SEED='
 	@echo '  Settings of bench-faults: ENGINE= ROUNDS= SEED='
 	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
 compare: build $(if $(filter nightly,$(PROFILE)),build-arms) ## Prove the servers equal, measure them, print what they cost
-	$(LOADTEST) compare $(if $(strip $(RESUME)),--resume '$(RESUME)',$(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,margin,$(MARGIN)) $(call flag,power,$(POWER)))
+	$(LOADTEST) compare $(if $(strip $(RESUME)),--resume '$(RESUME)',$(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,margin,$(MARGIN)) $(call flag,power,$(POWER)) $(if $(strip $(CAPACITY)),--capacity='$(CAPACITY)') $(call flag,slo,$(SLO)))
 
 .PHONY: conformance
 conformance: build build-arms ## Prove that the servers answer as the contract asks

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"lab/loadtest/internal/capacity"
 	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/claims"
 	"lab/loadtest/internal/conformance"
@@ -42,19 +43,24 @@ type profile struct {
 	warm       trial.Warmth
 	rate       time.Duration
 	throughput time.Duration
+	capacity   capacityTimes
 }
 
 // The number of blocks is fixed here, or by --margin, before anything is measured: eight is the least with which the
 // exact test can reject over a family of six pairs (stats.MinPairs).
 var profiles = []profile{
 	{"smoke", "shows that everything works; its figures are no evidence", false, "small", conformance.Short, 1, 1, 0, 0,
-		500 * time.Millisecond, 500 * time.Millisecond, trial.Warmth{Window: 250 * time.Millisecond, Most: time.Second}, 1500 * time.Millisecond, time.Second},
+		500 * time.Millisecond, 500 * time.Millisecond, trial.Warmth{Window: 250 * time.Millisecond, Most: time.Second}, 1500 * time.Millisecond, time.Second,
+		capacityTimes{false, 200 * time.Millisecond, time.Second, 2 * time.Minute, time.Minute}},
 	{"quick", "a verdict in at most ten minutes", true, "standard", conformance.Full, 8, 4, 32, 10 * time.Minute,
-		1500 * time.Millisecond, time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 2500 * time.Millisecond}, 3500 * time.Millisecond, 2 * time.Second},
+		1500 * time.Millisecond, time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 2500 * time.Millisecond}, 3500 * time.Millisecond, 2 * time.Second,
+		capacityTimes{false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute}},
 	{"standard", "to be published", true, "standard", conformance.Full, 14, 6, 48, 0,
-		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 6 * time.Second}, 10 * time.Second, 4 * time.Second},
+		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 6 * time.Second}, 10 * time.Second, 4 * time.Second,
+		capacityTimes{true, time.Second, 6 * time.Second, 40 * time.Minute, 15 * time.Minute}},
 	{"nightly", "as standard, for a machine that has the night", true, "standard", conformance.Full, 16, 8, 64, 0,
-		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 10 * time.Second}, 15 * time.Second, 5 * time.Second},
+		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 10 * time.Second}, 15 * time.Second, 5 * time.Second,
+		capacityTimes{true, time.Second, 10 * time.Second, 80 * time.Minute, 30 * time.Minute}},
 }
 
 func profileNamed(name string) (profile, error) {
@@ -81,6 +87,8 @@ type compareOptions struct {
 	seed                                  uint64
 	out, resume                           string
 	margin, power                         float64 // percent
+	capacity                              choice  // whether capacities are searched
+	slo                                   string  // empty is capacity.Default
 	allow, asJSON                         bool
 }
 
@@ -93,6 +101,8 @@ func compareFlags() (*flag.FlagSet, *compareOptions) {
 	f.Uint64Var(&o.seed, "seed", 0, "`N` for the order and the arrivals (default: a new one, printed)")
 	f.Float64Var(&o.margin, "margin", 0, "`PERCENT` of difference that the blocks are to find, as many as that takes (default: the profile's blocks)")
 	f.Float64Var(&o.power, "power", 100*defaultPower, "`PERCENT` of comparisons in which they are to find it")
+	f.Var(&o.capacity, "capacity", "after the blocks, search the highest rate at which each mainstream arm keeps the objective, and measure latency against rate (standard and nightly do; --capacity=false: not)")
+	f.StringVar(&o.slo, "slo", capacity.Default.String(), "`PERCENTILE=DURATION`: the objective of --capacity, beside that no request fails; "+strings.Join(capacity.Percentiles(), ", "))
 	f.StringVar(&o.out, "out", "", "`DIR` for the run's records (default results/local/DATE-PROFILE)")
 	f.StringVar(&o.resume, "resume", "", "`DIR` of a run that was killed or interrupted: measure what it lacks, by its own plan")
 	f.BoolVar(&o.allow, "allow-nonconformant", false, "measure arms that were not proven equal too, and mark each of their figures")
@@ -112,7 +122,7 @@ func (o compareOptions) check() error {
 	case o.margin == 0 && o.power != 100*defaultPower:
 		return fmt.Errorf("--power %g: says how often --margin is to be found, and there is no --margin", o.power)
 	}
-	return nil
+	return o.checkCapacity()
 }
 
 // comparison is what one call of compare does, and with what.
@@ -131,10 +141,11 @@ type comparison struct {
 	question   func(ctx context.Context, database engine.Database) (question, error)
 	report     func(ctx context.Context, dir string, s streams) error
 	spoilt     func(*record.Trial) bool
+	try        func(context.Context, trial.Subject, trial.Spec) (record.Trial, []byte, error)
 }
 
 func newComparison(l *lab, o compareOptions) (*comparison, error) {
-	c := &comparison{lab: l, options: o, openEngine: l.engine, proofs: conformance.Prove, report: reportAfter, spoilt: trial.Spoilt}
+	c := &comparison{lab: l, options: o, openEngine: l.engine, proofs: conformance.Prove, report: reportAfter, spoilt: trial.Spoilt, try: trial.Run}
 	c.question = func(ctx context.Context, database engine.Database) (question, error) {
 		questions, err := l.questions(ctx, database, libraryQuestion)
 		if err != nil {
@@ -214,7 +225,7 @@ func (c *comparison) anew() (err error) {
 
 // run measures into a folder, and says what came of it.
 func (c *comparison) run(ctx context.Context, folder record.Folder, began time.Time, s streams) int {
-	session := &session{lab: c.lab, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}, interrupts: interruptsOf(ctx)}
+	session := &session{lab: c.lab, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}, interrupts: interruptsOf(ctx), try: c.try}
 	if err := chart.Ready(); err != nil {
 		session.progress.say("there will be records, but no report: %v", err)
 	}
@@ -293,6 +304,7 @@ func (c *comparison) repeat(engineName string) []string {
 	if o.margin > 0 {
 		words = append(words, "--margin", fmt.Sprint(o.margin), "--power", fmt.Sprint(o.power))
 	}
+	words = append(words, o.capacityWords(c.profile)...)
 	if o.allow {
 		words = append(words, "--allow-nonconformant")
 	}
@@ -364,27 +376,34 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	return s.carryOut(ctx, todo)
+	defer s.interrupts.patient(s.progress.say)()
+	if err := s.carryOut(ctx, todo); err != nil {
+		return err
+	}
+	return s.searchCapacities(ctx, todo)
 }
 
 // plan finds what each arm bears and fixes what will be measured.
 func (s *session) plan(ctx context.Context, c *comparison, q question) (*schedule, error) {
 	p := c.profile
 	began := time.Now()
+	if err := s.findCeiling(ctx, q, p.capacity.ceiling); err != nil {
+		return nil, err
+	}
+	pilots := time.Now()
 	s.progress.start(len(c.arms))
 	weakest := math.Inf(1)
 	for _, arm := range c.arms {
 		s.progress.step("pilot of %s", arm.Name)
-		capacity, err := s.pilot(ctx, arm, q, p.pilotWarm, p.pilot)
+		bears, err := s.pilot(ctx, arm, q, p.pilotWarm, p.pilot)
 		if err != nil {
 			return nil, err
 		}
-		weakest = min(weakest, capacity)
-		s.run.Plan.Pilot = append(s.run.Plan.Pilot, record.PilotOutcome{Arm: arm.Name, CapacityRPS: capacity})
+		weakest = min(weakest, bears)
+		s.run.Plan.Pilot = append(s.run.Plan.Pilot, record.PilotOutcome{Arm: arm.Name, CapacityRPS: bears})
 	}
 	s.progress.end()
-	piloted := time.Since(began)
-	if err := c.withinBudget(piloted, piloted/time.Duration(len(c.arms))-p.pilotWarm-p.pilot); err != nil {
+	if err := c.withinBudget(time.Since(began), time.Since(pilots)/time.Duration(len(c.arms))-p.pilotWarm-p.pilot); err != nil {
 		return nil, err
 	}
 	plan := &s.run.Plan

@@ -55,6 +55,7 @@ func commands() []command {
 		{"null", "a server that answers everything at once with the same, until its standard input ends", true, nullMain},
 		{"agent", "the load generator: a job on standard input, its result on standard output", true, agentMain},
 		{"idle", "wait for SIGTERM: the container in which load generators are run", true, idleMain},
+		{engine.NullCommand, "a server that answers at once: what the load generator is measured against", true, nullContenderMain},
 		{"upstream", "the stub of the quote service", true, upstreamMain},
 		{"fault-proxy", "the proxy that delays and breaks connections, with Toxiproxy's HTTP API", true, faultProxyMain},
 		{"fault-probe", "round trips with and without the fault proxy: a job on standard input, its result on standard output", true, faultProbeMain},

@@ -16,6 +16,7 @@ import (
 	"lab/loadtest/internal/plan"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/summary"
+	"lab/loadtest/internal/trial"
 )
 
 // recall reads the run that --resume names and takes all settings from it. f has the flags that were given: each must
@@ -44,6 +45,11 @@ func (c *comparison) recall(f *flag.FlagSet) (record.Folder, error) {
 		return cannot(err)
 	}
 	o.resume, o.asJSON, o.engine, o.seed = dir, c.options.asJSON, old.Environment.Engine, old.Seed
+	if err := o.checkCapacity(); err != nil {
+		return cannot(fmt.Errorf("%s: run.json: command: %w", dir, err))
+	}
+	// What its command does not say it was not begun with, whatever the profile does today.
+	o.capacity = choice{made: true, yes: o.capacity.yes}
 	c.options, c.earlier = *o, &remains
 	if c.profile, err = profileNamed(old.Profile); err != nil {
 		return cannot(fmt.Errorf("%s: %w", dir, err))
@@ -117,8 +123,12 @@ func (s *session) takeUp(c *comparison, q question) (*schedule, error) {
 	setAside := func(t record.Trial, why string) {
 		damaged = append(damaged, record.Damaged{Files: []string{t.ID + ".json", t.HDRLog}, Why: why})
 	}
-	var trials []record.Trial
+	var trials, searched []record.Trial
 	for _, t := range c.earlier.Trials {
+		if !t.Load.Blocked() {
+			searched = append(searched, t)
+			continue
+		}
 		if why := todo.strange(order, t); why != "" {
 			setAside(t, "not of this run's plan: "+why)
 			continue
@@ -140,6 +150,14 @@ func (s *session) takeUp(c *comparison, q question) (*schedule, error) {
 		old.Plan.Repeats -= len(order[b]) - len(planned[b])
 		order[b] = planned[b]
 	}
+	whole, strangers, err := todo.follow(old, searched)
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range strangers.trials {
+		setAside(t, strangers.why[i])
+	}
+	trials = append(trials, whole...)
 	for _, t := range trials {
 		todo.measured[t.ID] = true
 	}
@@ -151,7 +169,7 @@ func (s *session) takeUp(c *comparison, q question) (*schedule, error) {
 		s.progress.say("damaged: %s: %s; now %s", strings.Join(d.Files, ", "), d.Why, strings.Join(to, ", "))
 	}
 	s.run = old
-	s.run.Trials, s.run.Verdicts = trials, nil
+	s.run.Trials, s.run.Verdicts, s.run.Capacities = trials, nil, nil
 	s.run.Resumed = append(slices.Clone(old.Resumed), time.Now().UTC())
 	s.noteResumption(len(damaged))
 	s.progress.say("goes on by its plan, seed %d: %s on disk, %d processes to measure", s.run.Seed, summary.Plural(len(trials), "trial"), todo.processes())
@@ -233,15 +251,18 @@ func (todo *schedule) strange(order [][]string, t record.Trial) string {
 	} else if !slices.Contains(block, slot) {
 		return fmt.Sprintf("duplicate is %t, and block %d has no such place of %s to repeat", t.Duplicate, t.Block, slot.Arm)
 	}
-	want := todo.spec(t.Block-1, t.Position-1, slot, t.Load)
-	arm := todo.arms[slot.Arm]
+	return unlike(t, todo.spec(t.Block-1, t.Position-1, slot, t.Load), todo.arms[slot.Arm])
+}
+
+// unlike says where a trial is not the one that was to be measured, or nothing.
+func unlike(t record.Trial, want trial.Spec, arm contender.Arm) string {
 	for _, f := range []struct {
 		name      string
 		got, want any
 	}{
-		{"id", t.ID, want.ID}, {"scenario", t.Scenario, want.Scenario}, {"operation", t.Operation, want.Operation}, {"arm", t.Arm, arm.Name},
-		{"contender", t.Contender, arm.Contender}, {"tier", t.Tier, string(arm.Tier)}, {"duplicate", t.Duplicate, want.Duplicate}, {"seed", t.Seed, want.Seed},
-		{"duration_ns", t.DurationNS, int64(want.Duration)},
+		{"id", t.ID, want.ID}, {"scenario", t.Scenario, want.Scenario}, {"operation", t.Operation, want.Operation}, {"load", t.Load, want.Load}, {"arm", t.Arm, arm.Name},
+		{"contender", t.Contender, arm.Contender}, {"tier", t.Tier, string(arm.Tier)}, {"block", t.Block, want.Block}, {"position", t.Position, want.Position},
+		{"duplicate", t.Duplicate, want.Duplicate}, {"seed", t.Seed, want.Seed}, {"duration_ns", t.DurationNS, int64(want.Duration)},
 	} {
 		if f.got != f.want {
 			return fmt.Sprintf("%s is %v, and %v is expected there", f.name, f.got, f.want)

@@ -33,6 +33,9 @@ type schedule struct {
 	blocksBegan time.Time
 	// spoilt tells which trials are void for no fault of the arm's.
 	spoilt func(*record.Trial) bool
+	// search says whether and how capacities are searched, order of the arms included.
+	search   capacitySettings
+	searched []contender.Arm
 	// unrepeated are trials that were spoilt and not measured again.
 	unrepeated int
 }
@@ -53,10 +56,14 @@ func (c *comparison) schedule(r record.Run, q question) (*schedule, error) {
 		planned = append(planned, a)
 		todo.arms[arm.Name] = arm
 	}
+	todo.searched = c.arms
+	var err error
+	if todo.search, err = c.capacities(); err != nil {
+		return nil, err
+	}
 	for _, pilot := range r.Plan.Pilot {
 		todo.capacity[pilot.Arm] = pilot.CapacityRPS
 	}
-	var err error
 	todo.blocks, err = plan.Blocks(planned, p.blocks, r.Seed)
 	return todo, err
 }
@@ -106,9 +113,8 @@ func (todo *schedule) processes() int {
 	return n
 }
 
-// carryOut measures what the schedule lacks. One interrupt ends it after the trial under way.
+// carryOut measures what the blocks lack.
 func (s *session) carryOut(ctx context.Context, todo *schedule) error {
-	defer s.interrupts.patient(s.progress.say)()
 	todo.blocksBegan, todo.ahead = time.Now(), todo.processes()
 	s.progress.start(todo.ahead)
 	for b, block := range todo.blocks {

@@ -32,6 +32,8 @@ type session struct {
 	interrupts *interrupts
 	// begun says that run.json is on disk.
 	begun bool
+	// try runs a trial; nil is trial.Run.
+	try func(context.Context, trial.Subject, trial.Spec) (record.Trial, []byte, error)
 }
 
 // open starts database and upstream and fills the run's environment.
@@ -111,7 +113,11 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, f
 
 // measure runs one trial and puts it on disk before it returns.
 func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial.Spec) (record.Trial, error) {
-	t, log, err := trial.Run(ctx, subject, spec)
+	try := s.try
+	if try == nil {
+		try = trial.Run
+	}
+	t, log, err := try(ctx, subject, spec)
 	if err != nil {
 		return t, err
 	}
@@ -121,7 +127,7 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 			return t, err
 		}
 	}
-	t.Nonconformant = s.nonconformant[subject.Arm.Name]
+	t.Nonconformant, t.NearGeneratorCeiling = s.nonconformant[subject.Arm.Name], s.nearCeiling(t)
 	if err := s.folder.WriteTrial(t, log); err != nil {
 		return t, err
 	}
@@ -190,7 +196,7 @@ func fileName(arm string) string {
 // and as one of a run that has not ended. What a kill leaves can be gone on with from there.
 func (s *session) begin() error {
 	head := s.run
-	head.Ended, head.Complete, head.Trials, head.Verdicts = time.Time{}, false, nil, nil
+	head.Ended, head.Complete, head.Trials, head.Verdicts, head.Capacities = time.Time{}, false, nil, nil, nil
 	if err := s.folder.WriteRun(head); err != nil {
 		return err
 	}

@@ -291,3 +291,26 @@ func TestLabelsAreMeasuredAsWritten(t *testing.T) {
 		assert.Equal(t, got.String(), msLabel(v))
 	}
 }
+
+// A curve against rate begins at zero, holds every point and the limit, and says what the limit is.
+func TestACurveAgainstRateShowsItsLimit(t *testing.T) {
+	needsAssets(t)
+	c := Curves{ID: "y", Title: "t", Rate: true, Axis: "requests a second", Height: 300, Panels: []CurvePanel{{Axis: "p99", Limit: 100, LimitLabel: "the objective", Lines: []Line{
+		{Name: "go", Style: Style{"c.go", "circle"}, Tier: "mainstream", Points: []Point{{X: 120, Y: 3}, {X: 870, Y: 20}}},
+	}}}}
+	assert.GreaterOrEqual(t, c.Panels[0].scale().high, 100.0, "though no point is that high")
+	axis := c.axis(Frame{Width: WideWidth}, c.Panels[0])
+	assert.Equal(t, "value", axis["type"])
+	assert.InDelta(t, 0, axis["min"], 0)
+	assert.GreaterOrEqual(t, axis["max"], 870.0)
+	svg, err := c.Figure().Picture("source").SVG("light", "t", "f")
+	require.NoError(t, err)
+	_, text := elements(t, svg)
+	assert.Contains(t, text, "the objective")
+	without := c
+	without.Panels = []CurvePanel{{Axis: "p99", Lines: c.Panels[0].Lines}}
+	plain, err := without.Figure().Picture("source").SVG("light", "t", "f")
+	require.NoError(t, err)
+	_, text = elements(t, plain)
+	assert.NotContains(t, text, "the objective")
+}

@@ -9,10 +9,11 @@ import (
 type Curves struct {
 	ID, Title, Subtitle, Finding string
 	Panels                       []CurvePanel
-	// Percentile draws x as 1 ÷ (1 − q) on a logarithmic axis, as HDR plots do; otherwise x is seconds.
-	Percentile bool
-	Axis       string // of x
-	Height     int    // of a panel's inside
+	// Percentile draws x as 1 ÷ (1 − q) on a logarithmic axis, as HDR plots do; Rate draws it as requests a second from
+	// zero; otherwise x is seconds.
+	Percentile, Rate bool
+	Axis             string // of x
+	Height           int    // of a panel's inside
 }
 
 // CurvePanel is one pair of axes; y is milliseconds, on a logarithmic axis.
@@ -20,6 +21,9 @@ type CurvePanel struct {
 	Title string
 	Axis  string
 	Lines []Line
+	// Limit, where not 0, is a value of y that is marked with a line across and with LimitLabel.
+	Limit      float64
+	LimitLabel string
 }
 
 // Line is one arm.
@@ -131,7 +135,7 @@ func (c Curves) view(f Frame) View {
 			"axisLabel": M{"color": "$muted", "fontSize": 12, "formatter": "fn:ms", "customValues": y.ticks}})
 		xTicks, _ := x["axisTick"].(M)["customValues"].([]float64)
 		series = append(series, M{"type": "custom", "silent": true, "z": 1, "xAxisIndex": p, "yAxisIndex": p, "data": A{A{x["max"], y.high}}, "encode": M{"x": 0, "y": 1},
-			"renderItem": call("lattice", M{"xs": xTicks, "ys": y.ticks})})
+			"renderItem": call("lattice", panel.lattice(xTicks, y.ticks))})
 		for _, l := range panel.Lines {
 			var points, dots A
 			for _, pt := range l.Points {
@@ -188,8 +192,20 @@ func indices(n int) A {
 	return out
 }
 
+// lattice is what lies behind a panel's lines.
+func (p CurvePanel) lattice(xs, ys []float64) M {
+	m := M{"xs": xs, "ys": ys}
+	if p.Limit > 0 {
+		m["limit"], m["limitLabel"] = p.Limit, text(p.LimitLabel)
+	}
+	return m
+}
+
 func (p CurvePanel) scale() scale {
 	var values []float64
+	if p.Limit > 0 {
+		values = append(values, p.Limit)
+	}
 	for _, l := range p.Lines {
 		for _, pt := range l.Points {
 			values = append(values, pt.Y)
@@ -272,6 +288,10 @@ func (c Curves) axis(f Frame, panel CurvePanel) M {
 				ticks = append(ticks, x)
 			}
 		}
+	} else if c.Rate {
+		format = "number"
+		s := zeroScale([]float64{most}, ticksFor(f, len(c.Panels)))
+		m["type"], m["min"], m["max"], ticks = "value", s.low, s.high, s.ticks
 	} else {
 		most = math.Ceil(most)
 		m["type"], m["min"], m["max"] = "value", 0, most

@@ -116,7 +116,7 @@
         return { type: 'group', children: kids };
       };
     },
-    // Grid lines both ways.
+    // Grid lines both ways, and a line at a limit.
     lattice: function (a, T) {
       return function (params, api) {
         var c = params.coordSys, kids = [];
@@ -128,6 +128,11 @@
           var y = Math.round(api.coord([a.xs[0], v])[1]) + 0.5;
           kids.push(line(c.x, y, c.x + c.width, y, T.grid, 1));
         });
+        if (a.limit !== undefined) {
+          var at = api.coord([a.xs[0], a.limit])[1];
+          kids.push(line(c.x, at, c.x + c.width, at, T.fg, 1, [4, 3]));
+          if (a.limitLabel) kids.push(text(a.limitLabel, c.x + 6, at - 9, 11.5, T.fg, 600, 'left', c.width - 12));
+        }
         return { type: 'group', children: kids };
       };
     },

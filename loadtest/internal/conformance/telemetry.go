@@ -13,6 +13,7 @@ import (
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/reference"
+	"lab/loadtest/internal/scrape"
 )
 
 // phases are the parts of Server-Timing; total is their sum.
@@ -132,15 +133,15 @@ func metrics(ctx context.Context, s *subject, t *tally) error {
 			return err
 		}
 		grew := func(by float64, name string, labels ...string) {
-			if got := after.sum(name, labels...) - before.sum(name, labels...); got != by {
+			if got := after.Sum(name, labels...) - before.Sum(name, labels...); got != by {
 				t.find(Finding{
 					Operation: fmt.Sprintf("%d × q2, %d × { nope }", right, wrong), Path: sampleName(name, labels), Expected: fmt.Sprintf("%v more", by), Got: fmt.Sprintf("%v more", got),
 				})
 			}
 		}
 		atLeast := func(least float64, name string, labels ...string) {
-			if got := after.sum(name, labels...); got < least {
-				t.find(Finding{Operation: "/metrics", Path: sampleName(name, labels), Expected: fmt.Sprintf("at least %v", least), Got: after.describe(name, labels...)})
+			if got := after.Sum(name, labels...); got < least {
+				t.find(Finding{Operation: "/metrics", Path: sampleName(name, labels), Expected: fmt.Sprintf("at least %v", least), Got: describeSample(after, name, labels...)})
 			}
 		}
 		grew(right, "lab_requests_total", "code", "OK")
@@ -158,7 +159,7 @@ func metrics(ctx context.Context, s *subject, t *tally) error {
 		atLeast(1, "lab_pool_wait_seconds_count")
 		for _, address := range []string{"primary", "replica"} {
 			for _, state := range []string{"in_use", "idle"} {
-				if !after.has("lab_pool_connections", "address", address, "state", state) {
+				if !after.Has("lab_pool_connections", "address", address, "state", state) {
 					t.find(Finding{Operation: "/metrics", Path: sampleName("lab_pool_connections", []string{"address", address, "state", state}), Expected: "that it is there", Got: "nothing"})
 				}
 			}
@@ -169,7 +170,7 @@ func metrics(ctx context.Context, s *subject, t *tally) error {
 			if s.arm.Environment["LOADER"] != "off" {
 				// The first statement is the root field's own; the others are loaders', each a batch.
 				batches := float64(right * (loaded - 1))
-				if got := after.sum("lab_loader_batch_keys_count") - before.sum("lab_loader_batch_keys_count"); got < batches {
+				if got := after.Sum("lab_loader_batch_keys_count") - before.Sum("lab_loader_batch_keys_count"); got < batches {
 					t.find(Finding{Operation: fmt.Sprintf("%d × q2", right), Path: "lab_loader_batch_keys_count", Expected: fmt.Sprintf("at least %v more", batches), Got: fmt.Sprintf("%v more", got)})
 				}
 			}
@@ -191,17 +192,14 @@ func (s *subject) withProcess(ctx context.Context, f func(c engine.Contender) er
 	return f(c)
 }
 
-// samples are the values of a page of metrics by name and labels as written.
-type samples map[string]float64
-
 // scrape reads /metrics; nil where it could not be had, which is a finding.
-func (s *subject) scrape(ctx context.Context, t *tally, c engine.Contender) (samples, error) {
+func (s *subject) scrape(ctx context.Context, t *tally, c engine.Contender) (scrape.Samples, error) {
 	a, err := s.client.get(ctx, c.MetricsURL())
 	if err != nil || a.status != 200 {
 		t.find(Finding{Operation: "GET /metrics", Path: "status", Expected: "200", Got: describeEither(a, err)})
 		return nil, ctx.Err()
 	}
-	read, err := parseMetrics(string(a.body))
+	read, err := scrape.Parse(string(a.body))
 	if err != nil {
 		t.find(Finding{Operation: "GET /metrics", Path: "body", Expected: "Prometheus' text format", Got: err.Error()})
 		return nil, nil
@@ -209,69 +207,11 @@ func (s *subject) scrape(ctx context.Context, t *tally, c engine.Contender) (sam
 	return read, nil
 }
 
-// parseMetrics reads Prometheus' text format: name{label="value",…} value [time].
-func parseMetrics(text string) (samples, error) {
-	read := samples{}
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		end := strings.LastIndexByte(line, '}') + 1
-		if end == 0 {
-			end = strings.IndexByte(line, ' ')
-		}
-		if end <= 0 {
-			return nil, fmt.Errorf("%q is no sample", line)
-		}
-		fields := strings.Fields(line[end:])
-		if len(fields) < 1 || len(fields) > 2 {
-			return nil, fmt.Errorf("%q is no sample", line)
-		}
-		value, err := strconv.ParseFloat(fields[0], 64)
-		if err != nil {
-			return nil, fmt.Errorf("%q is no sample: %w", line, err)
-		}
-		read[line[:end]] = value
-	}
-	return read, nil
-}
-
-// matching gives the keys of a name that carry all those labels.
-func (m samples) matching(name string, labels ...string) []string {
-	var keys []string
-	for key := range m {
-		base, rest, _ := strings.Cut(key, "{")
-		if base != name {
-			continue
-		}
-		carries := true
-		for i := 0; i+1 < len(labels); i += 2 {
-			pair := labels[i] + `="` + labels[i+1] + `"`
-			carries = carries && (strings.HasPrefix(rest, pair) || strings.Contains(rest, ","+pair) || strings.Contains(rest, ", "+pair))
-		}
-		if carries {
-			keys = append(keys, key)
-		}
-	}
-	return keys
-}
-
-func (m samples) sum(name string, labels ...string) float64 {
-	sum := 0.0
-	for _, key := range m.matching(name, labels...) {
-		sum += m[key]
-	}
-	return sum
-}
-
-func (m samples) has(name string, labels ...string) bool { return len(m.matching(name, labels...)) > 0 }
-
-func (m samples) describe(name string, labels ...string) string {
-	if !m.has(name, labels...) {
+func describeSample(m scrape.Samples, name string, labels ...string) string {
+	if !m.Has(name, labels...) {
 		return "nothing"
 	}
-	return fmt.Sprint(m.sum(name, labels...))
+	return fmt.Sprint(m.Sum(name, labels...))
 }
 
 func sampleName(name string, labels []string) string {

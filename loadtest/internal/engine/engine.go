@@ -31,6 +31,9 @@ type Engine interface {
 	Faults(ctx context.Context) (FaultProxy, error)
 	// Contender starts an arm and returns when its /readyz answers 200. An error carries the last lines of its log.
 	Contender(ctx context.Context, spec ContenderSpec) (Contender, error)
+	// Null starts a server that gives one answer to everything at once, in a contender's place and on a contender's CPUs:
+	// against it a load generator shows its own ceiling.
+	Null(ctx context.Context, spec NullSpec) (Contender, error)
 	// Version asks an arm's program for its own version and its libraries'.
 	Version(ctx context.Context, arm contender.Arm) (contender.Version, error)
 	// Identity names the program that an arm would be started as, beyond its sources: what a proof of it holds for.
@@ -124,29 +127,27 @@ type Usage struct {
 	// Throttled is for how long a quota kept it from running, Pressure for how long some of it was ready to run and had no
 	// CPU; nil where the engine cannot tell.
 	Throttled, Pressure *time.Duration
-	// VoluntarySwitches and InvoluntarySwitches count context switches of the threads that live now.
-	VoluntarySwitches, InvoluntarySwitches int64
+	// Threads are those that live now; nil where the engine cannot tell.
+	Threads Threads
 }
 
 // Sub returns what was used between two readings.
 func (u Usage) Sub(earlier Usage) Usage {
 	return Usage{
-		CPU:                 u.CPU - earlier.CPU,
-		Throttled:           both(u.Throttled, earlier.Throttled, func(a, b time.Duration) time.Duration { return a - b }),
-		Pressure:            both(u.Pressure, earlier.Pressure, func(a, b time.Duration) time.Duration { return a - b }),
-		VoluntarySwitches:   u.VoluntarySwitches - earlier.VoluntarySwitches,
-		InvoluntarySwitches: u.InvoluntarySwitches - earlier.InvoluntarySwitches,
+		CPU:       u.CPU - earlier.CPU,
+		Throttled: both(u.Throttled, earlier.Throttled, func(a, b time.Duration) time.Duration { return a - b }),
+		Pressure:  both(u.Pressure, earlier.Pressure, func(a, b time.Duration) time.Duration { return a - b }),
+		Threads:   u.Threads.Sub(earlier.Threads),
 	}
 }
 
 // Add returns what two parts have used together.
 func (u Usage) Add(other Usage) Usage {
 	return Usage{
-		CPU:                 u.CPU + other.CPU,
-		Throttled:           both(u.Throttled, other.Throttled, func(a, b time.Duration) time.Duration { return a + b }),
-		Pressure:            both(u.Pressure, other.Pressure, func(a, b time.Duration) time.Duration { return a + b }),
-		VoluntarySwitches:   u.VoluntarySwitches + other.VoluntarySwitches,
-		InvoluntarySwitches: u.InvoluntarySwitches + other.InvoluntarySwitches,
+		CPU:       u.CPU + other.CPU,
+		Throttled: both(u.Throttled, other.Throttled, func(a, b time.Duration) time.Duration { return a + b }),
+		Pressure:  both(u.Pressure, other.Pressure, func(a, b time.Duration) time.Duration { return a + b }),
+		Threads:   u.Threads.Add(other.Threads),
 	}
 }
 
@@ -213,6 +214,10 @@ type AgentResult struct {
 	Stderr []byte
 	// CPU is the user and system time it took.
 	CPU time.Duration
+	// VoluntarySwitches and InvoluntarySwitches count its context switches; Throttled and Pressure are as in [Usage]. What
+	// the engine cannot tell is nil.
+	VoluntarySwitches, InvoluntarySwitches *int64
+	Throttled, Pressure                    *time.Duration
 }
 
 // Description is the environment of a run.

@@ -15,6 +15,9 @@ func (r *Run) check() error {
 	if err := r.checkPlan(); err != nil {
 		return err
 	}
+	if err := r.checkCapacities(); err != nil {
+		return err
+	}
 	ids := map[string]bool{}
 	for i := range r.Verdicts {
 		v := &r.Verdicts[i]
@@ -61,6 +64,9 @@ func (r *Run) checkPlan() error {
 	}
 	for i := range r.Trials {
 		t := &r.Trials[i]
+		if !t.Load.Blocked() {
+			continue
+		}
 		if t.Block < 1 || t.Block > len(p.Order) {
 			return fmt.Errorf("trial %s: block %d is none of the plan's %d", t.ID, t.Block, len(p.Order))
 		}
@@ -100,7 +106,7 @@ func (r *Run) checkVerdict(v *Verdict) error {
 	for i, arm := range v.Arms {
 		blocks[i] = map[int]bool{}
 		for k := range r.Trials {
-			if t := &r.Trials[k]; t.Scenario == v.Scenario && t.Arm == arm {
+			if t := &r.Trials[k]; t.Scenario == v.Scenario && t.Arm == arm && t.Load.Blocked() {
 				blocks[i][t.Block] = true
 			}
 		}

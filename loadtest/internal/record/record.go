@@ -52,6 +52,10 @@ type Run struct {
 	Trials      []Trial      `json:"trials"`
 	Verdicts    []Verdict    `json:"verdicts"`
 	Warnings    []string     `json:"warnings"`
+	// GeneratorCeilingRPS is the rate up to which the load generator keeps its schedule against a server that answers at
+	// once (see Capacity); nil where it was not measured.
+	GeneratorCeilingRPS *float64   `json:"generator_ceiling_rps,omitempty"`
+	Capacities          []Capacity `json:"capacities,omitempty"`
 }
 
 // UnderWay tells whether a run has not ended, as far as its run.json says: that is written before the first trial,
@@ -155,7 +159,7 @@ type PilotOutcome struct {
 // Load names what a trial asks of the arm.
 type Load string
 
-// The two kinds of load of a comparison.
+// The kinds of load of a comparison; capacity.go has two more.
 const (
 	LoadRate       Load = "rate"       // open loop at the rate that all bear
 	LoadThroughput Load = "throughput" // open loop beyond what the arm bears, so that it is always busy
@@ -181,6 +185,8 @@ type Trial struct {
 	DurationNS int64 `json:"duration_ns"`
 	ElapsedNS  int64 `json:"elapsed_ns"`
 
+	// RateRPS is what the schedule was asked for; what came of its random arrivals is OfferedRPS.
+	RateRPS     float64 `json:"rate_rps,omitempty"`
 	Offered     uint64  `json:"offered"`
 	OfferedRPS  float64 `json:"offered_rps"`
 	AchievedRPS float64 `json:"achieved_rps"` // ok answers per second
@@ -217,6 +223,16 @@ type Trial struct {
 	InvoluntarySwitches    int64    `json:"involuntary_switches"`
 	MachineStealShare      float64  `json:"machine_steal_share"` // of all CPU time meanwhile, taken by the hypervisor
 	MachineOtherCPUSeconds float64  `json:"machine_other_cpu_seconds"`
+	// MachinePressureSeconds is for how long something on the machine was ready to run and had no CPU.
+	MachinePressureSeconds *float64 `json:"machine_pressure_seconds,omitempty"`
+	// CountedNS is the time between the two readings of the counters, which has start and end of the generator in it.
+	CountedNS int64 `json:"counted_ns,omitempty"`
+	// BusiestThreadCPUSeconds is the CPU time of the contender's busiest thread, which of a server with one event loop is
+	// the loop's; PoolWaitSeconds adds up how long its statements waited for a connection, as it says itself.
+	BusiestThreadCPUSeconds *float64 `json:"busiest_thread_cpu_seconds,omitempty"`
+	PoolWaitSeconds         *float64 `json:"pool_wait_seconds,omitempty"`
+	// NearGeneratorCeiling marks a trial whose rate is within 20 % of the generator's ceiling.
+	NearGeneratorCeiling bool `json:"near_generator_ceiling,omitempty"`
 
 	Bottleneck string  `json:"bottleneck"`
 	Void       *string `json:"void"` // null, or why this trial is in no figure
@@ -262,6 +278,11 @@ type Part struct {
 	ThrottledSeconds *float64 `json:"throttled_seconds,omitempty"`
 	// PressureSeconds is for how long some process of it was ready to run and had no CPU.
 	PressureSeconds *float64 `json:"pressure_seconds,omitempty"`
+	// RunDelaySeconds adds up for how long each of its threads was ready to run and had no CPU. It and the context switches
+	// are of the threads that lived at the trial's end.
+	RunDelaySeconds     *float64 `json:"run_delay_seconds,omitempty"`
+	VoluntarySwitches   *int64   `json:"voluntary_switches,omitempty"`
+	InvoluntarySwitches *int64   `json:"involuntary_switches,omitempty"`
 }
 
 // Failed counts failures by kind; see package agent.

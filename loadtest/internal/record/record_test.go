@@ -125,6 +125,14 @@ func TestWhatContradictsTheTrialsIsNamed(t *testing.T) {
 		}}
 		return run
 	}
+	// step adds a capacity and the one trial of its search.
+	step := func(r *Run) *Trial {
+		_, t := sample()
+		t.ID, t.HDRLog, t.Load, t.Block, t.RateRPS = "s1", "s1.hlog", LoadCapacity, 0, 100
+		r.Trials = append(r.Trials, t)
+		r.Capacities = []Capacity{{Arm: "go", SLO: "p99=100ms", LowRPS: 100, Steps: []string{"s1"}}}
+		return &r.Trials[len(r.Trials)-1]
+	}
 	power := func(change func(*Power)) *Power {
 		p := &Power{Metric: "m", Family: 1, Alpha: 0.05, Power: 0.8, NoiseLogRatios: []float64{0.1}, NoiseRuns: []string{"r"}, Margin: 1.05}
 		change(p)
@@ -138,6 +146,9 @@ func TestWhatContradictsTheTrialsIsNamed(t *testing.T) {
 		return err
 	}
 	require.NoError(t, read(t, whole()))
+	with := whole()
+	step(&with)
+	require.NoError(t, read(t, with), "a step of a search is in no block")
 	for name, c := range map[string]struct {
 		change func(r *Run, v *Verdict)
 		says   string
@@ -168,6 +179,16 @@ func TestWhatContradictsTheTrialsIsNamed(t *testing.T) {
 		"two arms changed about":                   {func(r *Run, _ *Verdict) { r.Plan.Order[0] = []string{"rust", "go"} }, `trial t1: arm is "go", but plan.order has "rust" there`},
 		"a plan of more blocks than it has":        {func(r *Run, _ *Verdict) { r.Plan.Blocks = 8 }, "plan: blocks is 8, but order has 1"},
 		"floors in more blocks than there are":     {func(r *Run, _ *Verdict) { r.Plan.FloorBlocks = 2 }, "floor_blocks is 2 of 1"},
+		"a step of a search within a block":        {func(r *Run, _ *Verdict) { step(r).Block = 1 }, `trial s1: load is "capacity", but block is 1`},
+		"a step without its rate":                  {func(r *Run, _ *Verdict) { step(r).RateRPS = 0 }, "rate_rps is 0"},
+		"a step that is no trial":                  {func(r *Run, _ *Verdict) { step(r); r.Capacities[0].Steps = []string{"s1", "s2"} }, `steps has "s2", which is no trial`},
+		"a step of another arm":                    {func(r *Run, _ *Verdict) { step(r).Arm = "rust" }, `step s1 is a trial of arm "rust"`},
+		"a step that is none":                      {func(r *Run, _ *Verdict) { step(r); r.Capacities[0].Steps = []string{"t1"} }, `step t1 is a trial of arm "go" with load "rate"`},
+		"a capacity the wrong way round":           {func(r *Run, _ *Verdict) { step(r); r.Capacities[0].HighRPS = number(50) }, "high_rps 50 is not above low_rps 100"},
+		"a negative capacity":                      {func(r *Run, _ *Verdict) { step(r); r.Capacities[0].LowRPS = -1 }, "low_rps"},
+		"a capacity twice":                         {func(r *Run, _ *Verdict) { step(r); r.Capacities = append(r.Capacities, r.Capacities[0]) }, `arm "go" is there twice`},
+		"a ceiling of nothing":                     {func(r *Run, _ *Verdict) { r.GeneratorCeilingRPS = number(0) }, "generator_ceiling_rps is 0"},
+		"near a ceiling that is not there":         {func(r *Run, _ *Verdict) { r.Trials[0].NearGeneratorCeiling = true }, "the run has no generator_ceiling_rps"},
 		"a percentile that is not carried":         {func(r *Run, _ *Verdict) { r.Plan.Percentiles = []PlannedPercentile{{"p99", 10, 459, true}} }, "percentiles: p99: carried is true with 10 of 459"},
 		"a power of no noise":                      {func(r *Run, _ *Verdict) { r.Plan.Power = power(func(p *Power) { p.NoiseLogRatios = []float64{} }) }, "noise_log_ratios is empty"},
 		"a detectable ratio below 1":               {func(r *Run, _ *Verdict) { r.Plan.Power = power(func(p *Power) { p.DetectableRatio = number(0.9) }) }, "detectable_ratio is 0.9"},
@@ -214,7 +235,7 @@ func TestSchemaHasEveryField(t *testing.T) {
 		} `json:"$defs"`
 	}
 	require.NoError(t, json.Unmarshal(SchemaText(), &schema))
-	for _, v := range []any{Run{}, Environment{}, Conformity{}, Plan{}, PilotOutcome{}, Power{}, PlannedPercentile{}, Trial{}, OperationFigures{}, Warm{}, Part{}, Failed{}, Verdict{}} {
+	for _, v := range []any{Run{}, Environment{}, Conformity{}, Plan{}, PilotOutcome{}, Power{}, PlannedPercentile{}, Trial{}, OperationFigures{}, Warm{}, Part{}, Failed{}, Verdict{}, Capacity{}} {
 		kind := reflect.TypeOf(v)
 		properties := schema.Properties
 		if kind.Name() != "Run" {

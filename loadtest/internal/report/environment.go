@@ -66,6 +66,9 @@ func (b *build) environment() []fact {
 	for _, name := range sortedKeys(e.ImageSizeBytes) {
 		out = append(out, fact{"image of " + name, fmt.Sprintf("%.1f MB, layers shared with others included", float64(e.ImageSizeBytes[name])/1e6)})
 	}
+	if c := b.run.GeneratorCeilingRPS; c != nil {
+		out = append(out, fact{"the load generator's ceiling", summary.RateText(*c) + " requests a second against a server that answers at once"})
+	}
 	if len(e.PostgreSQLSettings) > 0 {
 		var settings []string
 		for _, k := range sortedKeys(e.PostgreSQLSettings) {
@@ -129,19 +132,22 @@ func (b *build) trialTable() table {
 			void = *x.Void
 		}
 		p50, p99, largest, lag := milli(ms(x.LatencyP50NS)), milli(ms(x.LatencyP99NS)), milli(ms(x.LatencyMaxNS)), milli(ms(x.SendLagP99NS))
-		if x.Load != record.LoadRate { // its queue grows without end, or nothing was intended
+		if x.Load == record.LoadThroughput { // its queue grows without end, or nothing was intended
 			p50, p99, largest, lag = "", "", "", ""
 		} else if !carriesP99(x) {
 			p99 = "–"
 		}
-		load := string(x.Load)
+		load, block := string(x.Load), fmt.Sprint(x.Block)
+		if !x.Load.Blocked() {
+			block = "–"
+		}
 		if x.Arrival == "closed" {
 			load = "closed loop"
 		}
 		t.Rows = append(t.Rows, []string{
-			fmt.Sprint(x.Block), fmt.Sprint(x.Position), name, x.Operation, load, one(x.OfferedRPS), one(x.AchievedRPS), count(x.Offered), count(x.Sent), count(x.OK), count(x.Failed), count(x.Unsent),
+			block, fmt.Sprint(x.Position), name, x.Operation, load, one(x.OfferedRPS), one(x.AchievedRPS), count(x.Offered), count(x.Sent), count(x.OK), count(x.Failed), count(x.Unsent),
 			p50, p99, largest, lag, optional(x.CPUUsPerRequest, whole), two(x.CPUSeconds), two(x.DatabaseCPUSeconds), two(x.AgentCPUSeconds),
-			megabytes(x.MemoryPSSEndBytes), megabytes(x.MemoryPSSPeakBytes), optional(x.StatementsPerRequest, two), one(100*x.MachineStealShare) + " %", warmWords(x.Warm), x.Bottleneck, void, fmt.Sprint(x.Seed),
+			megabytes(x.MemoryPSSEndBytes), megabytes(x.MemoryPSSPeakBytes), optional(x.StatementsPerRequest, two), one(100*x.MachineStealShare) + " %", warmWords(x.Warm), x.Bottleneck + nearCeiling(x), void, fmt.Sprint(x.Seed),
 		})
 	}
 	return t

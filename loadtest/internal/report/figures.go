@@ -378,6 +378,9 @@ func bottlenecks(trials []record.Trial) string {
 	for i, name := range names {
 		names[i] = fmt.Sprintf("%s %d", name, counts[name])
 	}
+	if n := summary.NearCeiling(trials); n > 0 {
+		names = append(names, fmt.Sprintf("%d within 20 %% of the generator's ceiling", n))
+	}
 	if len(names) == 0 {
 		return "–"
 	}
@@ -612,6 +615,10 @@ func (b *build) memory(g summary.Group) *section {
 // parts says where the CPU time of a request went, where the engine tells.
 func (b *build) parts(g summary.Group) *section {
 	t := table{Caption: "Each part of the run, medians of the trials, " + operation(g), Heads: []string{"arm", "part", "CPU per request, µs", "PSS, MB", "cgroup peak, MB", "trials", "requests"}}
+	extra := slices.ContainsFunc(g.Arms, func(a summary.Arm) bool { return extraParts(a.Costed()) })
+	if extra {
+		t.Heads = append(t.Heads, extraPartHeads...)
+	}
 	for _, a := range g.Arms {
 		names := map[string]bool{}
 		for _, x := range a.Costed() {
@@ -636,12 +643,20 @@ func (b *build) parts(g summary.Group) *section {
 				}).Median
 			}
 			t.Rows = append(t.Rows, []string{marked(a), name, whole(cpu.Median), one(bytes(func(p record.Part) *int64 { return p.MemoryPSSPeakBytes })), one(bytes(func(p record.Part) *int64 { return p.MemoryCgroupPeakBytes })), fmt.Sprint(len(cpu.Values)), count(cpu.Requests())})
+			if extra {
+				last := len(t.Rows) - 1
+				t.Rows[last] = append(t.Rows[last], extraPartCells(a.Costed(), name)...)
+			}
 		}
 	}
 	if len(t.Rows) == 0 {
 		return nil
 	}
-	return &section{b.id(g, "parts"), "Where the CPU time went", "What server, database, generator and the other parts used for one request, in the trials that CPU per request is told of. PSS is the server's highest in a trial, and what the other parts held right after it. A cgroup's peak counts the page cache and is since the part began.", nil, t}
+	lead := ""
+	if extra {
+		lead = extraPartsLead
+	}
+	return &section{b.id(g, "parts"), "Where the CPU time went", "What server, database, generator and the other parts used for one request, in the trials that CPU per request is told of. PSS is the server's highest in a trial, and what the other parts held right after it. A cgroup's peak counts the page cache and is since the part began." + lead, nil, t}
 }
 
 // bench is CPU per request and its ratio to the floor, of all operations beside each other.

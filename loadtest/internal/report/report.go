@@ -15,6 +15,7 @@ import (
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 
+	"lab/loadtest/internal/capacity"
 	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/claims"
 	"lab/loadtest/internal/record"
@@ -95,6 +96,9 @@ func (r Report) Write(dir string) error {
 
 func open(s record.Saved) (*build, error) {
 	if err := claims.Check(s.Run); err != nil {
+		return nil, fmt.Errorf("run.json of %s: %w", s.Run.ID, err)
+	}
+	if err := capacity.Check(s.Run); err != nil {
 		return nil, fmt.Errorf("run.json of %s: %w", s.Run.ID, err)
 	}
 	b := &build{run: s.Run, groups: summary.Groups(s.Run), logs: map[string]map[string]*latencies{}}
@@ -203,7 +207,7 @@ func (b *build) sections() []section {
 			out = append(out, *p)
 		}
 	}
-	return b.named(out)
+	return append(b.named(out), b.capacitySections()...)
 }
 
 // named tells sections of several operations apart.

@@ -246,6 +246,9 @@ func (b *build) answer() []string {
 			out = append(out, words)
 		}
 	}
+	if words := b.capacityWords(); words != "" {
+		out = append(out, words)
+	}
 	return out
 }
 
@@ -299,7 +302,7 @@ func (b *build) limits() []string {
 	closed := len(b.groups) > 0 && b.groups[0].Closed
 	if closed {
 		out = append(out, "Latency: a closed loop waits for its answers and hides queueing, so none is shown.")
-	} else if r.Plan.RateRPS > 0 {
+	} else if r.Plan.RateRPS > 0 && b.curve() == nil {
 		out = append(out, fmt.Sprintf("Latency elsewhere than at %s requests a second, which all arms bear.", whole(r.Plan.RateRPS)))
 	}
 	for _, g := range b.groups {
@@ -313,6 +316,7 @@ func (b *build) limits() []string {
 			out = append(out, fmt.Sprintf("How much %s could do at most: in their throughput trials it was mostly not the server itself that was seen to hold them back.", list(held)))
 		}
 	}
+	out = append(out, b.ceilingLimits()...)
 	for _, v := range r.Verdicts {
 		if v.Verdict == "too close to call" {
 			out = append(out, "That two arms are equal: “too close to call” is a difference that was not found, and no proof that there is none.")

@@ -259,6 +259,9 @@ func Groups(r record.Run) []Group {
 	var order []key
 	byKey := map[key]*Group{}
 	for _, t := range r.Trials {
+		if !t.Load.Blocked() {
+			continue // a step of a search or a point of a curve
+		}
 		k := key{t.Scenario, t.Operation}
 		g, ok := byKey[k]
 		if !ok {

@@ -142,6 +142,7 @@ func Text(r record.Run) string {
 		}
 		_ = w.Flush()
 	}
+	capacityText(&b, r)
 	for _, line := range r.Warnings {
 		fmt.Fprintf(&b, "Note: %s\n", line)
 	}

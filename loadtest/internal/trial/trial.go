@@ -3,12 +3,9 @@
 package trial
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +20,8 @@ type Subject struct {
 	Engine    engine.Engine
 	Arm       contender.Arm
 	Contender engine.Contender
-	Database  engine.Database
+	// Database is nil where the contender has none; then nobody counts statements.
+	Database engine.Database
 	// Upstream is the stub of the quote service, or nil.
 	Upstream engine.Service
 	// Faults is the proxy that the contender reaches them through, or nil.
@@ -39,8 +37,9 @@ type Subject struct {
 
 // meters are the parts whose account is read at a trial's start and end.
 func (s Subject) meters() map[string]engine.Meter {
-	meters := map[string]engine.Meter{
-		"contender": s.Contender, "database_primary": s.Database.Primary(), "database_replica": s.Database.Replica(),
+	meters := map[string]engine.Meter{"contender": s.Contender}
+	if s.Database != nil {
+		meters["database_primary"], meters["database_replica"] = s.Database.Primary(), s.Database.Replica()
 	}
 	if s.Upstream != nil {
 		meters["upstream"] = s.Upstream
@@ -69,6 +68,9 @@ type Spec struct {
 	MaxInFlight uint64
 	Closed      bool
 	Timeout     time.Duration
+	// TooSlow says of a trial that is not at the common rate that its service times alone are worse than what was asked, so
+	// that a late generator does not make it void; nil where nothing was asked.
+	TooSlow func(record.Trial) bool
 }
 
 // WarmUp keeps the arm busy for a while, so that its compilers, caches and pools are where they will stay.
@@ -120,12 +122,18 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	}
 	if spec.Closed {
 		t.Arrival = "closed"
+	} else {
+		t.RateRPS = spec.RPS
 	}
-	statements, err := openCounter(ctx, s.Database)
-	if err != nil {
-		return t, nil, err
+	statements := &statementCounter{}
+	if s.Database != nil {
+		var err error
+		if statements, err = openCounter(ctx, s.Database); err != nil {
+			return t, nil, err
+		}
 	}
 	defer statements.close()
+	poolWaitBefore := poolWait(ctx, s.Contender)
 	before, err := readCounters(ctx, s, statements)
 	if err != nil {
 		return t, nil, err
@@ -142,11 +150,15 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	if err != nil {
 		return t, nil, err
 	}
+	pool := waited(poolWaitBefore, poolWait(ctx, s.Contender))
 	fill(&t, result)
 	used := after.used["contender"].Sub(before.used["contender"])
 	t.MemoryPSSIdleBytes = s.IdleMemory.PSSBytes
 	t.CPUSeconds = used.CPU.Seconds()
-	t.VoluntarySwitches, t.InvoluntarySwitches = used.VoluntarySwitches, used.InvoluntarySwitches
+	if threads := used.Threads.Total(); threads != nil {
+		t.VoluntarySwitches, t.InvoluntarySwitches = threads.Voluntary, threads.Involuntary
+	}
+	t.BusiestThreadCPUSeconds, t.PoolWaitSeconds, t.CountedNS = seconds(used.Threads.Busiest()), seconds(pool), int64(counted)
 	t.Parts = parts(s, before, after, out)
 	t.Parts["contender"] = withPeaks(t.Parts["contender"], engine.Memory{PSSBytes: t.MemoryPSSPeakBytes, CgroupPeakBytes: t.MemoryCgroupPeakBytes})
 	for name, memory := range othersMemory(ctx, s) {
@@ -157,17 +169,21 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	if t.Sent > 0 {
 		perRequest := t.CPUSeconds * 1e6 / float64(t.Sent)
 		t.CPUUsPerRequest = &perRequest
-		n := float64(after.statements-before.statements) / float64(t.Sent)
-		t.StatementsPerRequest = &n
+		if len(statements.connections) > 0 {
+			n := float64(after.statements-before.statements) / float64(t.Sent)
+			t.StatementsPerRequest = &n
+		}
 	}
+	t.MachinePressureSeconds = seconds(waited(before.pressure, after.pressure))
 	machine := after.machine.sub(before.machine)
 	t.MachineStealShare = machine.stealShare()
 	t.MachineOtherCPUSeconds = othersSeconds(machine.busySeconds(), t.Parts)
 	t.Bottleneck = bottleneck(load{
 		attacked: max(time.Duration(t.ElapsedNS), time.Duration(t.DurationNS)), counted: counted, cpus: s.Placement, contender: t.CPUSeconds, database: t.DatabaseCPUSeconds,
 		faults: t.Parts["fault_proxy"].CPUSeconds, agent: t.AgentCPUSeconds, steal: t.MachineStealShare, other: t.MachineOtherCPUSeconds,
+		busiestThread: used.Threads.Busiest(), poolWait: pool, answered: t.OK, median: time.Duration(t.LatencyP50NS),
 	})
-	t.Void = void(&t)
+	t.Void = void(&t, spec.TooSlow)
 	log, err := hdrLog(result)
 	if err != nil {
 		return t, nil, err
@@ -204,6 +220,7 @@ func fill(t *record.Trial, r *agent.Result) {
 type counters struct {
 	used       map[string]engine.Usage
 	machine    machineTime
+	pressure   *time.Duration
 	statements int64
 }
 
@@ -217,35 +234,9 @@ func readCounters(ctx context.Context, s Subject, statements *statementCounter) 
 			return c, fmt.Errorf("read the CPU time of %s: %w", name, err)
 		}
 	}
+	c.pressure = machinePressure()
 	c.machine, err = readMachine()
 	return c, err
-}
-
-// parts is what each part used between two readings, and the load generator in its attack.
-func parts(s Subject, before, after counters, agent engine.AgentResult) map[string]record.Part {
-	out := map[string]record.Part{"agent": {CPUSeconds: agent.CPU.Seconds(), MemoryCgroupPeakBytes: agent.MemoryCgroupPeakBytes}}
-	for name := range s.meters() {
-		used := after.used[name].Sub(before.used[name])
-		out[name] = record.Part{CPUSeconds: used.CPU.Seconds(), ThrottledSeconds: seconds(used.Throttled), PressureSeconds: seconds(used.Pressure)}
-	}
-	return out
-}
-
-// othersSeconds is the CPU time of whoever is no part of the run. The service beside the contender is a part of it too,
-// though it holds nobody back.
-func othersSeconds(busy float64, parts map[string]record.Part) float64 {
-	for _, name := range slices.Sorted(maps.Keys(parts)) { // a sum in another order is another number
-		busy -= parts[name].CPUSeconds
-	}
-	return max(0, busy)
-}
-
-func seconds(d *time.Duration) *float64 {
-	if d == nil {
-		return nil
-	}
-	s := d.Seconds()
-	return &s
 }
 
 // othersMemory reads what the parts beside the contender hold, once and after the trial: many processes take long to read.
@@ -267,67 +258,6 @@ func withPeaks(part record.Part, memory engine.Memory) record.Part {
 	return part
 }
 
-// load is what a bottleneck is named from.
-type load struct {
-	// attacked is how long requests were under way; counted also has the start and end of the generator, which an engine
-	// may take long over, and in which nobody can be busy for the trial's sake.
-	attacked, counted          time.Duration
-	cpus                       engine.Placement
-	contender, database, agent float64 // CPU seconds
-	faults                     float64 // CPU seconds of the fault proxy, which is on the database's CPUs
-	steal                      float64 // share of all CPU time
-	other                      float64 // CPU seconds of anybody else
-}
-
-// The bottlenecks, and the shares from which one is named. A CPU that is 85 % busy over a whole trial has been waited
-// for; below that, waiting was elsewhere.
-const (
-	BottleneckContender = "contender"
-	BottleneckDatabase  = "database"
-	BottleneckGenerator = "generator"
-	BottleneckFaults    = "fault proxy"
-	BottleneckNoise     = "machine noise"
-	BottleneckNone      = "none"
-
-	busyShare  = 0.85
-	stealShare = 0.05
-	otherShare = 0.15 // of one CPU
-)
-
-// bottleneck names what held a trial back, by rules in this order: the contender's CPUs are busy; the CPUs of database,
-// fault proxy and generator are busy, and of those the largest user is named; others or the hypervisor took much; nothing
-// did.
-func bottleneck(l load) string {
-	seconds := l.attacked.Seconds()
-	share := func(used float64, cpus []int) float64 { return used / (seconds * float64(max(1, len(cpus)))) }
-	// Of two that used as much the first is named.
-	largest := func(of ...string) string {
-		used := map[string]float64{BottleneckContender: l.contender, BottleneckDatabase: l.database, BottleneckFaults: l.faults, BottleneckGenerator: l.agent}
-		return slices.MaxFunc(of, func(a, b string) int { return cmp.Compare(used[a], used[b]) })
-	}
-	if l.cpus.Shared {
-		if share(l.contender+l.database+l.faults+l.agent, l.cpus.Contender) >= busyShare {
-			return largest(BottleneckContender, BottleneckDatabase, BottleneckFaults, BottleneckGenerator)
-		}
-	} else {
-		together := slices.Equal(l.cpus.Database, l.cpus.Agent)
-		switch {
-		case share(l.contender, l.cpus.Contender) >= busyShare:
-			return BottleneckContender
-		case together && share(l.database+l.faults+l.agent, l.cpus.Database) >= busyShare:
-			return largest(BottleneckDatabase, BottleneckFaults, BottleneckGenerator)
-		case !together && share(l.database+l.faults, l.cpus.Database) >= busyShare:
-			return largest(BottleneckDatabase, BottleneckFaults)
-		case !together && share(l.agent, l.cpus.Agent) >= busyShare:
-			return BottleneckGenerator
-		}
-	}
-	if l.steal >= stealShare || l.other >= otherShare*l.counted.Seconds() {
-		return BottleneckNoise
-	}
-	return BottleneckNone
-}
-
 // The limits beyond which a trial is void. A generator that sends late, or not at all, measures itself.
 const (
 	MaxSendLagP99  = 10 * time.Millisecond
@@ -335,15 +265,18 @@ const (
 	MaxSteal       = 0.10
 )
 
-func void(t *record.Trial) *string {
+// void is why a trial says nothing, or nil. A failed request voids a trial at the common rate and beyond; in a search of
+// capacity it is an answer: the objective did not hold.
+func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
+	objective := t.Load == record.LoadCapacity || t.Load == record.LoadCurve
 	switch {
-	case t.OK == 0:
-		return reason("no request was answered")
-	case t.Failed > 0:
-		return reason("%d of %d requests failed: %s", t.Failed, t.Sent, t.FirstFailure)
 	case t.MachineStealShare > MaxSteal:
 		return reason("the hypervisor took %.0f %% of the CPU time; the limit is %.0f %%", 100*t.MachineStealShare, 100*MaxSteal)
-	case t.Load == record.LoadRate:
+	case t.OK == 0 && !(objective && t.Failed > 0):
+		return reason("no request was answered")
+	case t.Failed > 0 && !objective:
+		return reason("%d of %d requests failed: %s", t.Failed, t.Sent, t.FirstFailure)
+	case t.Load == record.LoadRate, objective && t.Failed == 0 && (tooSlow == nil || !tooSlow(*t)):
 		return late(t)
 	}
 	return nil // beyond what the arm bears, lag and unsent requests are what was asked for

@@ -14,63 +14,37 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lab/loadtest/internal/agent"
-	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/record"
 )
 
-func TestBottleneck(t *testing.T) {
-	two, four, one := engine.Place([]int{0, 1}), engine.Place([]int{0, 1, 2, 3}), engine.Place([]int{0})
-	for name, c := range map[string]struct {
-		load load
-		want string
-	}{
-		"contender busy":                                               {load{cpus: two, contender: 9.5, database: 2}, BottleneckContender},
-		"contender busy beside a busy database":                        {load{cpus: two, contender: 9.5, database: 9}, BottleneckContender},
-		"database fills the shared CPU":                                {load{cpus: two, contender: 3, database: 7, agent: 2}, BottleneckDatabase},
-		"generator fills the shared CPU":                               {load{cpus: two, contender: 3, database: 2, agent: 7}, BottleneckGenerator},
-		"the fault proxy fills the shared CPU":                         {load{cpus: two, contender: 3, database: 2, faults: 4, agent: 3}, BottleneckFaults},
-		"the fault proxy on the database's CPU":                        {load{cpus: four, contender: 3, database: 4, faults: 5, agent: 3}, BottleneckFaults},
-		"the database beside the fault proxy":                          {load{cpus: four, contender: 3, database: 5, faults: 4, agent: 8}, BottleneckDatabase},
-		"one CPU for all, most of it the proxy's":                      {load{cpus: one, contender: 3, database: 2, faults: 4}, BottleneckFaults},
-		"two CPUs, one of them used, are not busy":                     {load{cpus: four, contender: 10, database: 3, agent: 3}, BottleneckNone},
-		"two CPUs used":                                                {load{cpus: four, contender: 18, database: 3, agent: 3}, BottleneckContender},
-		"the generator's own CPU":                                      {load{cpus: four, contender: 3, database: 3, agent: 9}, BottleneckGenerator},
-		"the database's own CPU":                                       {load{cpus: four, contender: 3, database: 9, agent: 3}, BottleneckDatabase},
-		"one CPU for all, the largest user":                            {load{cpus: one, contender: 3, database: 5, agent: 1.5}, BottleneckDatabase},
-		"others at work":                                               {load{cpus: two, contender: 3, database: 3, agent: 1, other: 2}, BottleneckNoise},
-		"hypervisor":                                                   {load{cpus: two, contender: 3, database: 3, agent: 1, steal: 0.06}, BottleneckNoise},
-		"an engine slow to start the generator makes nobody less busy": {load{cpus: two, contender: 9, counted: 14 * time.Second}, BottleneckContender},
-		"and others' work is of all that time":                         {load{cpus: two, contender: 3, other: 2, counted: 14 * time.Second}, BottleneckNone},
-		"nobody: it waits":                                             {load{cpus: two, contender: 1, database: 1, agent: 1}, BottleneckNone},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c.load.attacked = 10 * time.Second
-			c.load.counted = max(c.load.counted, c.load.attacked)
-			assert.Equal(t, c.want, bottleneck(c.load))
-		})
-	}
-}
-
 func TestVoid(t *testing.T) {
 	good := record.Trial{Load: record.LoadRate, Offered: 1000, Sent: 1000, OK: 1000}
+	yes, no := func(record.Trial) bool { return true }, func(record.Trial) bool { return false }
 	for name, c := range map[string]struct {
-		change func(*record.Trial)
-		says   string
+		change  func(*record.Trial)
+		says    string
+		tooSlow func(record.Trial) bool
 	}{
-		"good":                       {func(*record.Trial) {}, ""},
-		"one wrong answer":           {func(t *record.Trial) { t.OK--; t.Failed++; t.FirstFailure = "data.items[0].name" }, "1 of 1000 requests failed: data.items[0].name"},
-		"nothing answered":           {func(t *record.Trial) { t.OK = 0 }, "no request was answered"},
-		"late":                       {func(t *record.Trial) { t.SendLagP99NS = int64(11 * time.Millisecond) }, "lag p99 11.0 ms"},
-		"late under overload":        {func(t *record.Trial) { t.SendLagP99NS = int64(time.Second); t.Load = record.LoadThroughput }, ""},
-		"unsent":                     {func(t *record.Trial) { t.Offered, t.Unsent = 1020, 20 }, "20 of 1020"},
-		"unsent within the limit":    {func(t *record.Trial) { t.Offered, t.Unsent = 1010, 10 }, ""},
-		"unsent under overload":      {func(t *record.Trial) { t.Offered, t.Unsent, t.Load = 2000, 1000, record.LoadThroughput }, ""},
-		"the hypervisor at any load": {func(t *record.Trial) { t.MachineStealShare = 0.2; t.Load = record.LoadThroughput }, "hypervisor"},
+		"good":                       {func(*record.Trial) {}, "", nil},
+		"one wrong answer":           {func(t *record.Trial) { t.OK--; t.Failed++; t.FirstFailure = "data.items[0].name" }, "1 of 1000 requests failed: data.items[0].name", nil},
+		"nothing answered":           {func(t *record.Trial) { t.OK = 0 }, "no request was answered", nil},
+		"late":                       {func(t *record.Trial) { t.SendLagP99NS = int64(11 * time.Millisecond) }, "lag p99 11.0 ms", nil},
+		"late under overload":        {func(t *record.Trial) { t.SendLagP99NS = int64(time.Second); t.Load = record.LoadThroughput }, "", nil},
+		"unsent":                     {func(t *record.Trial) { t.Offered, t.Unsent = 1020, 20 }, "20 of 1020", nil},
+		"unsent within the limit":    {func(t *record.Trial) { t.Offered, t.Unsent = 1010, 10 }, "", nil},
+		"unsent under overload":      {func(t *record.Trial) { t.Offered, t.Unsent, t.Load = 2000, 1000, record.LoadThroughput }, "", nil},
+		"the hypervisor at any load": {func(t *record.Trial) { t.MachineStealShare = 0.2; t.Load = record.LoadThroughput }, "hypervisor", nil},
+		"a failure in a search of capacity is an answer": {func(t *record.Trial) { t.OK--; t.Failed++; t.Load = record.LoadCapacity }, "", no},
+		"so is that nothing was answered right":          {func(t *record.Trial) { t.OK, t.Failed, t.Load = 0, 1000, record.LoadCurve }, "", no},
+		"late in a search of capacity":                   {func(t *record.Trial) { t.SendLagP99NS = int64(time.Second); t.Load = record.LoadCapacity }, "lag p99", no},
+		"late, and the service itself too slow":          {func(t *record.Trial) { t.SendLagP99NS = int64(time.Second); t.Load = record.LoadCapacity }, "", yes},
+		"too slow does not excuse the common rate":       {func(t *record.Trial) { t.SendLagP99NS = int64(time.Second) }, "lag p99", yes},
+		"the hypervisor in a search of capacity":         {func(t *record.Trial) { t.MachineStealShare = 0.2; t.Failed = 1; t.OK--; t.Load = record.LoadCapacity }, "hypervisor", yes},
 	} {
 		t.Run(name, func(t *testing.T) {
 			trial := good
 			c.change(&trial)
-			why := void(&trial)
+			why := void(&trial, c.tooSlow)
 			if c.says == "" {
 				assert.Nil(t, why)
 				return
@@ -184,7 +158,7 @@ func TestOnlyWhatTheArmHadNoPartInIsSpoilt(t *testing.T) {
 	} {
 		trial := sound
 		c.change(&trial)
-		trial.Void = void(&trial)
+		trial.Void = void(&trial, nil)
 		assert.Equal(t, c.nothing, trial.Void == nil, name)
 		assert.Equal(t, c.spoilt, Spoilt(&trial), name)
 	}

@@ -38,7 +38,7 @@ func (e *Engine) Describe(ctx context.Context) (engine.Description, error) {
 	switch {
 	case !local:
 		reason := "the engine's containers are another machine's processes"
-		for _, field := range []string{"memory_pss_peak_bytes", "memory_pss_end_bytes", "memory_pss_idle_bytes", "voluntary_switches", "involuntary_switches", "cpu_model"} {
+		for _, field := range []string{"memory_pss_peak_bytes", "memory_pss_end_bytes", "memory_pss_idle_bytes", "voluntary_switches", "involuntary_switches", "run_delay_seconds", "busiest_thread_cpu_seconds", "cpu_model"} {
 			d.Missing[field] = reason
 		}
 	case !host.MayReadOthersMemory():
@@ -46,6 +46,10 @@ func (e *Engine) Describe(ctx context.Context) (engine.Description, error) {
 		for _, field := range []string{"memory_pss_peak_bytes", "memory_pss_end_bytes", "memory_pss_idle_bytes"} {
 			d.Missing[field] = reason
 		}
+	}
+	d.Missing["agent_switches"] = "control groups keep no account of context switches, and the generator's threads have ended when it is asked"
+	if local && !host.HasRunDelay() {
+		d.Missing["run_delay_seconds"] = "this kernel keeps no account of how long threads wait for a CPU (schedstat)"
 	}
 	e.mu.Lock()
 	told := e.told

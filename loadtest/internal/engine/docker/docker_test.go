@@ -185,6 +185,24 @@ func assertConfined(t *testing.T, e *Engine, u *unit, cpus []int) {
 	}
 }
 
+func TestNull(t *testing.T) {
+	e := testEngine(t)
+	const answer = `{"data":{"items":[]}}`
+	s, err := e.Null(t.Context(), engine.NullSpec{Answer: answer})
+	require.NoError(t, err)
+	c := s.(*contenderService)
+	assertConfined(t, e, c.unit, e.placement.Contender)
+	assert.Equal(t, answer, ask(t, c.GraphQLURL(), `{ x }`))
+	job, err := json.Marshal(map[string]any{
+		"url": c.LoadURL(), "body": `{"query":"{ x }"}`, "expected": answer, "rps": 50, "duration_ns": time.Second, "arrival": "constant", "seed": 1, "max_in_flight": 8, "timeout_ns": 5 * time.Second,
+	})
+	require.NoError(t, err)
+	result, err := e.Agent(t.Context(), s, job)
+	require.NoError(t, err)
+	assert.Contains(t, string(result.Stdout), `"ok":50,`)
+	require.NoError(t, s.Stop(t.Context()))
+}
+
 func TestContender(t *testing.T) {
 	e := testEngine(t)
 	ctx := t.Context()

@@ -78,7 +78,9 @@ func (u *unit) Usage(ctx context.Context) (engine.Usage, error) {
 	if pressure, err := group.Pressure(); err == nil {
 		usage.Pressure = &pressure
 	}
-	usage.VoluntarySwitches, usage.InvoluntarySwitches = host.Switches(u.Pids())
+	if pids := u.Pids(); len(pids) > 0 {
+		usage.Threads = host.ThreadsOf(pids)
+	}
 	return usage, nil
 }
 

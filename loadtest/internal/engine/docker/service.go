@@ -307,7 +307,9 @@ func (e *Engine) Agent(ctx context.Context, against engine.Contender, stdin []by
 	if err != nil {
 		return result, fmt.Errorf("agent: %w", err)
 	}
-	result.CPU = after.CPU - before.CPU
+	used := after.Sub(before)
+	// Its threads have ended, and control groups keep no account of context switches.
+	result.CPU, result.Throttled, result.Pressure = used.CPU, used.Throttled, used.Pressure
 	if memory, err := u.Memory(ctx); err == nil {
 		result.MemoryCgroupPeakBytes = memory.CgroupPeakBytes
 	}

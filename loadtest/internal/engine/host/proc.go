@@ -147,7 +147,7 @@ func TreeUsage(roots ...int) (engine.Usage, error) {
 	if len(found) == 0 {
 		return engine.Usage{}, engine.ErrExited
 	}
-	var usage engine.Usage
+	usage := engine.Usage{Threads: engine.Threads{}}
 	for _, stat := range found {
 		own, err := CPUTime(stat.PID)
 		if err != nil {
@@ -155,34 +155,93 @@ func TreeUsage(roots ...int) (engine.Usage, error) {
 			continue
 		}
 		usage.CPU += own + stat.ChildCPU
-		voluntary, involuntary := contextSwitches(stat.PID)
-		usage.VoluntarySwitches += voluntary
-		usage.InvoluntarySwitches += involuntary
+		readThreads("/proc", stat.PID, usage.Threads)
 	}
 	return usage, nil
 }
 
-// Switches adds up the context switches of the processes' living threads.
-func Switches(pids []int) (voluntary, involuntary int64) {
+// ThreadsOf reads what the kernel tells of the processes' living threads.
+func ThreadsOf(pids []int) engine.Threads {
+	threads := engine.Threads{}
 	for _, pid := range pids {
-		v, i := contextSwitches(pid)
-		voluntary, involuntary = voluntary+v, involuntary+i
+		readThreads("/proc", pid, threads)
 	}
-	return voluntary, involuntary
+	return threads
 }
 
-// contextSwitches adds up those of a process's living threads.
-func contextSwitches(pid int) (voluntary, involuntary int64) {
-	files, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/status")
-	for _, file := range files {
-		text, err := os.ReadFile(file)
+// readThreads adds a process's living threads. Those that end meanwhile are left out.
+func readThreads(procDir string, pid int, to engine.Threads) {
+	tasks := filepath.Join(procDir, strconv.Itoa(pid), "task")
+	dir, err := os.Open(tasks)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		id, err := strconv.Atoi(name)
 		if err != nil {
 			continue
 		}
-		voluntary += StatusNumber(text, "\nvoluntary_ctxt_switches:")
-		involuntary += StatusNumber(text, "\nnonvoluntary_ctxt_switches:")
+		status, err := os.ReadFile(filepath.Join(tasks, name, "status"))
+		if err != nil {
+			continue
+		}
+		thread := engine.Thread{
+			Voluntary:   StatusNumber(status, "\nvoluntary_ctxt_switches:"),
+			Involuntary: StatusNumber(status, "\nnonvoluntary_ctxt_switches:"),
+		}
+		if text, err := os.ReadFile(filepath.Join(tasks, name, "schedstat")); err == nil {
+			thread.CPU, thread.RunDelay = parseSchedstat(text)
+		} else if text, err := os.ReadFile(filepath.Join(tasks, name, "stat")); err == nil {
+			thread.CPU = threadTicks(text) // a kernel without the scheduler's account, to the hundredth of a second
+		}
+		to[id] = thread
 	}
-	return voluntary, involuntary
+}
+
+// HasRunDelay says whether the kernel keeps the scheduler's account of threads (CONFIG_SCHED_INFO).
+func HasRunDelay() bool {
+	_, err := os.Stat("/proc/self/schedstat")
+	return err == nil
+}
+
+// parseSchedstat reads "CPU-ns RUN-DELAY-ns TIMESLICES" (Documentation/scheduler/sched-stats.rst); zero where it is
+// anything else.
+func parseSchedstat(text []byte) (cpu, runDelay time.Duration) {
+	fields := bytes.Fields(text)
+	if len(fields) != 3 {
+		return 0, 0
+	}
+	number := func(field []byte) time.Duration {
+		n, err := strconv.ParseInt(string(field), 10, 64)
+		if err != nil || n < 0 {
+			return 0
+		}
+		return time.Duration(n)
+	}
+	return number(fields[0]), number(fields[1])
+}
+
+// threadTicks adds up utime and stime of a stat line.
+func threadTicks(text []byte) time.Duration {
+	end := bytes.LastIndexByte(text, ')')
+	if end < 0 {
+		return 0
+	}
+	fields := bytes.Fields(text[end+1:])
+	if len(fields) < 13 {
+		return 0
+	}
+	var sum uint64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseUint(string(field), 10, 64)
+		if err != nil {
+			return 0
+		}
+		sum += n
+	}
+	return time.Duration(sum) * time.Second / userHz
 }
 
 // StatusNumber returns the number after a key of a /proc file of "key: number" lines, or 0.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/engine"
 )
 
 func TestParseProcStat(t *testing.T) {
@@ -116,4 +118,38 @@ func TestRingKeepsTheLastLines(t *testing.T) {
 	last := 3*KeptLines + 6
 	assert.Equal(t, []string{string(rune('a' + (last-1)%26)), string(rune('a' + last%26))}, r.Last(2))
 	assert.Empty(t, r.Last(0))
+}
+
+func TestReadThreads(t *testing.T) {
+	dir := t.TempDir()
+	write := func(tid, file, text string) {
+		t.Helper()
+		folder := filepath.Join(dir, "42", "task", tid)
+		require.NoError(t, os.MkdirAll(folder, 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(folder, file), []byte(text), 0o644))
+	}
+	const status = "Name:\tx\nPid:\t1\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n"
+	write("42", "status", status)
+	write("42", "schedstat", "5000000 7000000 9\n")
+	write("43", "status", status)
+	write("43", "schedstat", "bad\n")
+	// A kernel without schedstat.
+	write("44", "status", status)
+	write("44", "stat", "44 (a) b) S 7 42 42 0 -1 4194560 1 2 3 4 11 22 33 44 20 0 5 0 98765 1 2 3")
+	// It ended between the listing and the look.
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "42", "task", "45"), 0o755))
+	got := engine.Threads{}
+	readThreads(dir, 42, got)
+	assert.Equal(t, engine.Threads{
+		42: {CPU: 5 * time.Millisecond, RunDelay: 7 * time.Millisecond, Voluntary: 12, Involuntary: 3},
+		43: {Voluntary: 12, Involuntary: 3},
+		44: {CPU: 330 * time.Millisecond, Voluntary: 12, Involuntary: 3},
+	}, got)
+}
+
+func TestThreadsOfThisProcess(t *testing.T) {
+	threads := ThreadsOf([]int{os.Getpid()})
+	require.Contains(t, threads, os.Getpid())
+	assert.Positive(t, threads.Total().CPU)
+	assert.Positive(t, threads.Total().Voluntary+threads.Total().Involuntary)
 }

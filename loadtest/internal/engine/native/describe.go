@@ -35,6 +35,9 @@ func (e *Engine) Describe(ctx context.Context) (engine.Description, error) {
 	} else if e.user.credential != nil && !host.MayReadOthersMemory() {
 		d.Missing["database_memory_pss_bytes"] = "the memory of another user's processes cannot be read"
 	}
+	if !host.HasRunDelay() {
+		d.Missing["run_delay_seconds"] = "this kernel keeps no account of how long threads wait for a CPU (schedstat)"
+	}
 	if e.unpinned != nil {
 		d.Missing["cpu_placement"] = e.unpinned.Error()
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
@@ -30,6 +31,7 @@ import (
 	"lab/loadtest/internal/engine/enginetest"
 	"lab/loadtest/internal/engine/faultproxy"
 	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/null"
 )
 
 // TestMain lets the test binary play the programs that an engine starts, and an orchestrator that is killed.
@@ -42,6 +44,13 @@ func TestMain(m *testing.M) {
 			os.Exit(faultproxy.Main(os.Args[2:], os.Stdout, os.Stderr))
 		case "fault-probe":
 			os.Exit(faultproxy.ProbeMain(context.Background(), os.Stdin, os.Stdout, os.Stderr))
+		case engine.NullCommand:
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+			defer stop()
+			if err := null.Serve(ctx, "127.0.0.1:0", os.Getenv(engine.NullAnswer), os.Stdout); err != nil {
+				os.Exit(2)
+			}
+			os.Exit(0)
 		case "agent":
 			os.Exit(playAgent())
 		case "contender":
@@ -366,7 +375,11 @@ func TestContender(t *testing.T) {
 			used := after.Sub(before)
 			// An ended child is known to the hundredth of a second only.
 			assert.GreaterOrEqual(t, used.CPU, 80*time.Millisecond, path)
-			assert.GreaterOrEqual(t, used.VoluntarySwitches, int64(0))
+			require.NotNil(t, used.Threads.Total())
+			assert.Positive(t, used.Threads.Total().Voluntary, path)
+			if path == "/burn" {
+				assert.GreaterOrEqual(t, *used.Threads.Busiest(), 40*time.Millisecond, "of the 80 that it burned, in one goroutine")
+			}
 		}
 		memory, err := s.Memory(ctx)
 		require.NoError(t, err)
@@ -457,6 +470,28 @@ func TestUpstreamAndAgent(t *testing.T) {
 	_, err = e.Agent(short, nil, []byte(`{"hang":true}`))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Empty(t, e.run.processes)
+}
+
+func TestNull(t *testing.T) {
+	e := testEngine(t)
+	ctx := t.Context()
+	const answer = `{"data":{"items":[]}}`
+	s, err := e.Null(ctx, engine.NullSpec{Answer: answer})
+	require.NoError(t, err)
+	response, err := http.Post(s.LoadURL(), "application/json", strings.NewReader(`{"query":"{ x }"}`))
+	require.NoError(t, err)
+	defer response.Body.Close()
+	got, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	assert.Equal(t, answer, string(got))
+	assert.Equal(t, engine.NullName, s.Arm().Name)
+	var set unix.CPUSet
+	require.NoError(t, unix.SchedGetaffinity(s.Pids()[0], &set))
+	for _, cpu := range e.placement.Contender {
+		assert.True(t, set.IsSet(cpu), "it has a contender's CPUs")
+	}
+	assert.Equal(t, len(e.placement.Contender), set.Count())
+	require.NoError(t, s.Stop(ctx))
 }
 
 func TestRedis(t *testing.T) {

@@ -278,11 +278,16 @@ func (e *Engine) Agent(ctx context.Context, _ engine.Contender, stdin []byte) (e
 	if !p.status.Success() {
 		return engine.AgentResult{}, p.exitError()
 	}
-	return engine.AgentResult{
+	result := engine.AgentResult{
 		Stdout: stdout,
 		Stderr: []byte(strings.Join(p.logs.Last(host.KeptLines), "\n")),
 		CPU:    p.status.UserTime() + p.status.SystemTime(),
-	}, nil
+	}
+	if used, ok := p.status.SysUsage().(*syscall.Rusage); ok {
+		voluntary, involuntary := int64(used.Nvcsw), int64(used.Nivcsw)
+		result.VoluntarySwitches, result.InvoluntarySwitches = &voluntary, &involuntary
+	}
+	return result, nil
 }
 
 // runToEnd starts a program and waits for its end; where the context or a positive patience ends first, it kills it.

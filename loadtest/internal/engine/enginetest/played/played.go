@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -40,8 +41,13 @@ type Engine struct {
 	// Machine is what Describe says.
 	Machine engine.Description
 	// BeforeAttack is called before a load generator runs, with its job and how many ran before; its error is the
-	// generator's. May be nil.
+	// generator's. May be nil. The null server is nobody's, and not counted.
 	BeforeAttack func(ctx context.Context, n int, job agent.Job) error
+	// Bears has arms of known capacity, in requests a second: an attack on one takes no time, and its result says what an
+	// exact server would show, quick up to that rate and slow beyond.
+	Bears map[string]float64
+	// GeneratorBears is the rate from which the load generator is late, against the null server and arms of known capacity.
+	GeneratorBears float64
 
 	t        *testing.T
 	answer   atomic.Pointer[string]
@@ -59,7 +65,7 @@ var _ engine.Engine = (*Engine)(nil)
 func New(t *testing.T, answer string) *Engine {
 	cpus := []int{0, 1}
 	e := &Engine{
-		t: t, ended: make(chan struct{}),
+		t: t, ended: make(chan struct{}), GeneratorBears: 5000,
 		Machine: engine.Description{
 			Engine: "native", OS: "played", Kernel: "1", Arch: "none", CPUModel: "played", CPUs: cpus, Placement: engine.Place(cpus), MemoryBytes: 1 << 30,
 			PostgreSQL: "0", PostgreSQLSource: "played", PostgreSQLSettings: map[string]string{}, Missing: map[string]string{},
@@ -149,6 +155,16 @@ func (e *Engine) Contender(_ context.Context, spec engine.ContenderSpec) (engine
 	return &server{service: service{meter: meter{e, make(chan struct{})}, url: s.URL, exited: make(chan struct{}), stop: s.Close}, arm: spec.Arm, started: started}, nil
 }
 
+// Null starts nothing: nobody but the load generator asks it.
+func (e *Engine) Null(context.Context, engine.NullSpec) (engine.Contender, error) {
+	if err := e.Alive(context.Background()); err != nil {
+		return nil, err
+	}
+	return &server{
+		service: service{meter: meter{e, make(chan struct{})}, url: "http://127.0.0.1:1", exited: make(chan struct{})}, arm: contender.Arm{Name: engine.NullName, Base: engine.NullName, Contender: engine.NullName}, started: time.Now(),
+	}, nil
+}
+
 // Version names the arm.
 func (e *Engine) Version(_ context.Context, arm contender.Arm) (contender.Version, error) {
 	return contender.Version{Name: arm.Contender, Language: arm.Language, LanguageVersion: "0"}, nil
@@ -158,19 +174,26 @@ func (e *Engine) Version(_ context.Context, arm contender.Arm) (contender.Versio
 func (e *Engine) Identity(context.Context, contender.Arm) (string, error) { return "", nil }
 
 // Agent runs the load generator in the test.
-func (e *Engine) Agent(ctx context.Context, _ engine.Contender, stdin []byte) (engine.AgentResult, error) {
+func (e *Engine) Agent(ctx context.Context, against engine.Contender, stdin []byte) (engine.AgentResult, error) {
+	var job agent.Job
+	if err := json.Unmarshal(stdin, &job); err != nil {
+		return engine.AgentResult{}, err
+	}
+	arm := against.Arm().Name
+	if arm == engine.NullName {
+		return e.exact(job, math.Inf(1))
+	}
 	n := int(e.attacks.Add(1)) - 1
 	if e.BeforeAttack != nil {
-		var job agent.Job
-		if err := json.Unmarshal(stdin, &job); err != nil {
-			return engine.AgentResult{}, err
-		}
 		if err := e.BeforeAttack(ctx, n, job); err != nil {
 			return engine.AgentResult{}, err
 		}
 	}
 	if err := e.Alive(ctx); err != nil {
 		return engine.AgentResult{}, err
+	}
+	if bears, known := e.Bears[arm]; known {
+		return e.exact(job, bears)
 	}
 	var out, errs bytes.Buffer
 	code := agent.Main(ctx, bytes.NewReader(stdin), &out, &errs, func(expected, got []byte) error {
@@ -186,6 +209,40 @@ func (e *Engine) Agent(ctx context.Context, _ engine.Contender, stdin []byte) (e
 		return engine.AgentResult{}, fmt.Errorf("status %d: %s", code, errs.Bytes())
 	}
 	return engine.AgentResult{Stdout: out.Bytes(), Stderr: errs.Bytes(), CPU: time.Millisecond}, nil
+}
+
+// exact is what the load generator would see of a server that bears so many requests a second.
+func (e *Engine) exact(job agent.Job, bears float64) (engine.AgentResult, error) {
+	if err := e.Alive(context.Background()); err != nil {
+		return engine.AgentResult{}, err
+	}
+	n := uint64(bears * job.Duration.Seconds())
+	if !job.Closed {
+		var err error
+		if n, err = agent.CountWithin(job.Arrival, job.RPS, job.Seed, job.Duration); err != nil {
+			return engine.AgentResult{}, err
+		}
+	}
+	e.requests.Add(int64(n))
+	latency, lag := 5*time.Millisecond, 100*time.Microsecond
+	if !job.Closed && job.RPS > bears {
+		latency = 500 * time.Millisecond
+	}
+	if !job.Closed && job.RPS > e.GeneratorBears {
+		lag = 50 * time.Millisecond
+	}
+	series := func(d time.Duration) agent.Series {
+		var s agent.Series
+		for range int((job.Duration + time.Second - 1) / time.Second) {
+			s = append(s, agent.NewHistogram())
+		}
+		_ = s[0].RecordValues(int64(d), int64(n)) // in its range
+		return s
+	}
+	out, err := json.Marshal(agent.Result{
+		Offered: n, Sent: n, OK: n, Compared: n, Began: time.Now(), Elapsed: job.Duration, ResponseSeconds: series(latency), ServiceSeconds: series(latency), SendLagSeconds: series(lag),
+	})
+	return engine.AgentResult{Stdout: out, CPU: time.Millisecond}, err
 }
 
 // Loopback is this machine.

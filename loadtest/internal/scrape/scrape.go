@@ -1,0 +1,108 @@
+// Package scrape reads a contender's /metrics: Prometheus' text format.
+package scrape
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Samples are the values of a page of metrics by name and labels as written.
+type Samples map[string]float64
+
+const (
+	patience     = 5 * time.Second
+	largestBytes = 8 << 20
+)
+
+// Get asks a contender for its metrics, on a connection that does not stay.
+func Get(ctx context.Context, url string) (Samples, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read metrics: %w", err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("read metrics: %w", err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("read metrics: status %d", response.StatusCode)
+	}
+	text, err := io.ReadAll(io.LimitReader(response.Body, largestBytes))
+	if err != nil {
+		return nil, fmt.Errorf("read metrics: %w", err)
+	}
+	samples, err := Parse(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("read metrics: %w", err)
+	}
+	return samples, nil
+}
+
+// Parse reads Prometheus' text format: name{label="value",…} value [time].
+func Parse(text string) (Samples, error) {
+	read := Samples{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		end := strings.LastIndexByte(line, '}') + 1
+		if end == 0 {
+			end = strings.IndexByte(line, ' ')
+		}
+		if end <= 0 {
+			return nil, fmt.Errorf("%q is no sample", line)
+		}
+		fields := strings.Fields(line[end:])
+		if len(fields) < 1 || len(fields) > 2 {
+			return nil, fmt.Errorf("%q is no sample", line)
+		}
+		value, err := strconv.ParseFloat(fields[0], 64)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no sample: %w", line, err)
+		}
+		read[line[:end]] = value
+	}
+	return read, nil
+}
+
+// Matching gives the keys of a name that carry all those labels (name, value, name, value …).
+func (m Samples) Matching(name string, labels ...string) []string {
+	var keys []string
+	for key := range m {
+		base, rest, _ := strings.Cut(key, "{")
+		if base != name {
+			continue
+		}
+		carries := true
+		for i := 0; i+1 < len(labels); i += 2 {
+			pair := labels[i] + `="` + labels[i+1] + `"`
+			carries = carries && (strings.HasPrefix(rest, pair) || strings.Contains(rest, ","+pair) || strings.Contains(rest, ", "+pair))
+		}
+		if carries {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// Sum adds up the samples of a name that carry all those labels.
+func (m Samples) Sum(name string, labels ...string) float64 {
+	sum := 0.0
+	for _, key := range m.Matching(name, labels...) {
+		sum += m[key]
+	}
+	return sum
+}
+
+// Has says whether there is a sample of that name with all those labels.
+func (m Samples) Has(name string, labels ...string) bool { return len(m.Matching(name, labels...)) > 0 }
