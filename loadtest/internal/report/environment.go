@@ -66,6 +66,15 @@ func (b *build) environment() []fact {
 	for _, name := range sortedKeys(e.ImageSizeBytes) {
 		out = append(out, fact{"image of " + name, fmt.Sprintf("%.1f MB, layers shared with others included", float64(e.ImageSizeBytes[name])/1e6)})
 	}
+	for _, o := range e.FaultOverhead {
+		set := "without a delay"
+		if o.DelayNS > 0 {
+			set = "with a delay of " + time.Duration(o.DelayNS).String()
+		}
+		out = append(out, fact{"fault proxy before " + o.Link + ", " + set, fmt.Sprintf(
+			"adds %.2f ms to a round trip of %.2f ms (medians; 99th percentile of what it adds: %.2f ms) and takes %.0f µs of CPU time for it; %d round trips each",
+			float64(o.AddedP50NS)/1e6, float64(o.DirectP50NS)/1e6, float64(o.AddedP99NS)/1e6, o.CPUUsPerRoundTrip, o.RoundTrips)})
+	}
 	if len(e.PostgreSQLSettings) > 0 {
 		var settings []string
 		for _, k := range sortedKeys(e.PostgreSQLSettings) {
