@@ -207,7 +207,7 @@ func addToxic(ctx context.Context, proxy engine.FaultProxy, link string, toxic m
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(response.Body)
-		return fmt.Errorf("Toxiproxy: toxic %s: %s", body, text)
+		return fmt.Errorf("fault proxy: toxic %s: %s", body, text)
 	}
 	return nil
 }
