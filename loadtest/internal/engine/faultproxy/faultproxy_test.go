@@ -551,11 +551,28 @@ func TestOverhead(t *testing.T) {
 	})
 }
 
-func TestStablePort(t *testing.T) {
+func TestNobodyElseIsGivenALinksPort(t *testing.T) {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	require.NoError(t, err)
+	first, err := strconv.Atoi(strings.Fields(string(text))[0])
+	require.NoError(t, err)
+	if first <= 11000 {
+		t.Skip("here the kernel gives nearly all ports to outgoing connections")
+	}
 	for range 1000 {
 		port := stablePort()
-		assert.Less(t, port, 32768)
+		assert.Less(t, port, first)
 		assert.GreaterOrEqual(t, port, 10000)
+	}
+	p := newProxy(t)
+	for n := range 20 {
+		l, err := p.Link(t.Context(), strconv.Itoa(n), "tcp://127.0.0.1:1")
+		require.NoError(t, err)
+		_, text, err := net.SplitHostPort(address(t, l))
+		require.NoError(t, err)
+		port, err := strconv.Atoi(text)
+		require.NoError(t, err)
+		assert.Less(t, port, first)
 	}
 }
 
