@@ -31,7 +31,7 @@ func faultProbeMain(ctx context.Context, _ []string, s streams) int {
 // faultFigure is what one way with one delay cost, one value a round.
 type faultFigure struct {
 	Link string `json:"link"`
-	// By is who delays: nobody, the lab's toxic, or Toxiproxy's own, each way half or only on the way back.
+	// By is who delays: nobody, the lab's toxic (as faults have it, on the way back, or half each way), or Toxiproxy's own.
 	By     string                 `json:"by"`
 	Delay  time.Duration          `json:"delay_ns"`
 	Rounds []record.FaultOverhead `json:"rounds"`
@@ -50,7 +50,7 @@ const (
 	byNobody    = "no delay"
 	byLab       = "the lab's delay"
 	byToxiproxy = "Toxiproxy's latency"
-	byHalves    = "Toxiproxy's latency, half each way"
+	byHalves    = "the lab's delay, half each way"
 )
 
 // benchFaultsMain measures the fault proxy before PostgreSQL and the quote service. The settings of a round come in random
@@ -115,21 +115,22 @@ func benchFaultsMain(ctx context.Context, args []string, s streams) int {
 	return exitOK
 }
 
-// settings are all that is measured on a link.
+// faultSettings are all that is measured on a link.
 func faultSettings(link string, delays []time.Duration) []faultFigure {
 	out := []faultFigure{{Link: link, By: byNobody}}
+	toxic := func(kind, way string, attributes map[string]any) map[string]any {
+		return map[string]any{"name": kind + "_" + way, "type": kind, "stream": way, "attributes": attributes}
+	}
 	for _, d := range delays {
-		out = append(out, faultFigure{Link: link, By: byLab, Delay: d})
-		out = append(out, faultFigure{Link: link, By: "X one way", Delay: d, toxics: []map[string]any{{"name": "x", "type": "lab_delay", "stream": "downstream", "attributes": map[string]any{"delay_ns": int64(d)}}}})
+		out = append(out, faultFigure{Link: link, By: byLab, Delay: d}, faultFigure{Link: link, By: byHalves, Delay: d, toxics: []map[string]any{
+			toxic(faultproxy.TypeDelay, "upstream", map[string]any{"delay_ns": int64(d / 2)}),
+			toxic(faultproxy.TypeDelay, "downstream", map[string]any{"delay_ns": int64(d - d/2)}),
+		}})
 		// Toxiproxy's counts in milliseconds.
-		latency := func(way string, of time.Duration) map[string]any {
-			return map[string]any{"name": "latency_" + way, "type": "latency", "stream": way, "attributes": map[string]any{"latency": of.Milliseconds()}}
-		}
 		if d%time.Millisecond == 0 {
-			out = append(out, faultFigure{Link: link, By: byToxiproxy, Delay: d, toxics: []map[string]any{latency("downstream", d)}})
-		}
-		if d%(2*time.Millisecond) == 0 {
-			out = append(out, faultFigure{Link: link, By: byHalves, Delay: d, toxics: []map[string]any{latency("upstream", d/2), latency("downstream", d/2)}})
+			out = append(out, faultFigure{Link: link, By: byToxiproxy, Delay: d, toxics: []map[string]any{
+				toxic("latency", "downstream", map[string]any{"latency": d.Milliseconds()}),
+			}})
 		}
 	}
 	return out
@@ -206,7 +207,7 @@ func addToxic(ctx context.Context, proxy engine.FaultProxy, link string, toxic m
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(response.Body)
-		return fmt.Errorf("Toxiproxy: toxic %s: %s", body, text)
+		return fmt.Errorf("fault proxy: toxic %s: %s", body, text)
 	}
 	return nil
 }

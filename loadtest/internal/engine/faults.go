@@ -13,8 +13,9 @@ type FaultKind string
 
 // The kinds of faults.
 const (
-	// FaultLatency delays whatever passes, half of it on the way there and half on the way back, as a network does. What was
-	// sent together arrives together: throughput is not bounded. The delay does not vary.
+	// FaultLatency delays whatever comes back, by the delay of a whole round trip: what is asked arrives at once and its
+	// answer late. What was sent together arrives together, so throughput is not bounded. The delay does not vary. What comes
+	// unasked (a notification of PostgreSQL) is late by all of it too, where a network would delay it by half.
 	FaultLatency FaultKind = "latency"
 	// FaultBandwidth bounds how much passes, each way for itself.
 	FaultBandwidth FaultKind = "bandwidth"

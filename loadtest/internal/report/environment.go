@@ -69,6 +69,15 @@ func (b *build) environment() []fact {
 	if c := b.run.GeneratorCeilingRPS; c != nil {
 		out = append(out, fact{"the load generator's ceiling", summary.RateText(*c) + " requests a second against a server that answers at once"})
 	}
+	for _, o := range e.FaultOverhead {
+		set := "without a delay"
+		if o.DelayNS > 0 {
+			set = "with a delay of " + time.Duration(o.DelayNS).String()
+		}
+		out = append(out, fact{"fault proxy before " + o.Link + ", " + set, fmt.Sprintf(
+			"adds %.2f ms to a round trip of %.2f ms (medians; 99th percentile of what it adds: %.2f ms) and takes %.0f µs of CPU time for it; %d round trips each",
+			float64(o.AddedP50NS)/1e6, float64(o.DirectP50NS)/1e6, float64(o.AddedP99NS)/1e6, o.CPUUsPerRoundTrip, o.RoundTrips)})
+	}
 	if len(e.PostgreSQLSettings) > 0 {
 		var settings []string
 		for _, k := range sortedKeys(e.PostgreSQLSettings) {

@@ -404,6 +404,7 @@ func TestPartsAreShownWhereTheyAre(t *testing.T) {
 	idle, pss := int64(55e6), int64(77e6)
 	m.change = func(r *record.Run) {
 		r.Environment.ImageSizeBytes = map[string]int64{"go": 12_300_000}
+		r.Environment.FaultOverhead = []record.FaultOverhead{{Link: "database_primary", RoundTrips: 200, DelayNS: 20e6, DirectP50NS: 140e3, AddedP50NS: 20_340e3, AddedP99NS: 23_120e3, CPUUsPerRoundTrip: 312}}
 		for i := range r.Trials {
 			r.Trials[i].MemoryPSSIdleBytes = &idle
 			r.Trials[i].Parts = map[string]record.Part{"database_replica": {CPUSeconds: float64(r.Trials[i].Sent) * 250e-6, MemoryPSSPeakBytes: &pss}}
@@ -417,6 +418,8 @@ func TestPartsAreShownWhereTheyAre(t *testing.T) {
 	memory := sectionOf(t, b, "memory")
 	assert.Equal(t, "55.0", memory.Table.Rows[0][slices.Index(memory.Table.Heads, "idle MB")])
 	assert.Contains(t, fmt.Sprint(b.environment()), "12.3 MB")
+	assert.Contains(t, fmt.Sprint(b.environment()), "fault proxy before database_primary, with a delay of 20ms")
+	assert.Contains(t, fmt.Sprint(b.environment()), "adds 20.34 ms to a round trip of 0.14 ms (medians; 99th percentile of what it adds: 23.12 ms) and takes 312 µs")
 }
 
 func TestClosedLoopHasNoLatency(t *testing.T) {

@@ -14,8 +14,27 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lab/loadtest/internal/agent"
+	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/record"
 )
+
+// proxyMeter and databaseMeter are only told apart here.
+type proxyMeter struct{ engine.FaultProxy }
+type databaseMeter struct{ engine.Database }
+
+func (databaseMeter) Primary() engine.Meter { return nil }
+func (databaseMeter) Replica() engine.Meter { return nil }
+
+func TestTheFaultProxyIsAPartWhereThereIsOne(t *testing.T) {
+	s := Subject{Database: databaseMeter{}}
+	assert.NotContains(t, s.meters(), "fault_proxy")
+	s.Faults = proxyMeter{}
+	assert.Equal(t, s.Faults, s.meters()["fault_proxy"])
+	used := func(d time.Duration) counters {
+		return counters{used: map[string]engine.Usage{"fault_proxy": {CPU: d}}}
+	}
+	assert.InDelta(t, 1.5, parts(s, used(time.Second), used(2500*time.Millisecond), engine.AgentResult{})["fault_proxy"].CPUSeconds, 1e-9)
+}
 
 func TestVoid(t *testing.T) {
 	good := record.Trial{Load: record.LoadRate, Offered: 1000, Sent: 1000, OK: 1000}

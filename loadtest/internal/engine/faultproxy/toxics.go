@@ -8,14 +8,15 @@ import (
 	"github.com/Shopify/toxiproxy/v2/toxics"
 )
 
-// The lab's own toxics, beside Toxiproxy's.
+// The lab's own toxics, beside Toxiproxy's, as its API names them.
 const (
-	typeDelay = "lab_delay"
+	// TypeDelay has the attribute delay_ns.
+	TypeDelay = "lab_delay"
 	typeStall = "lab_stall"
 )
 
 func init() {
-	toxics.Register(typeDelay, new(delayToxic))
+	toxics.Register(TypeDelay, new(delayToxic))
 	toxics.Register(typeStall, new(stallToxic))
 }
 
