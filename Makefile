@@ -20,6 +20,9 @@ MARGIN ?=
 POWER ?=
 
 LOADTEST := bin/loadtest
+comma := ,
+# What is to be built besides `make build` for the arms that CONTENDER names.
+arms_named = $(foreach arm,rust-system-malloc rust-jemalloc,$(if $(findstring $(arm),$(CONTENDER)),build-$(arm)))
 flag = $(if $(strip $(2)),--$(1) '$(2)')
 
 .PHONY: help
@@ -32,15 +35,15 @@ help: ## List the targets
 	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
-compare: build $(if $(filter nightly,$(PROFILE)),build-arms) ## Prove the servers equal, measure them, print what they cost
+compare: build $(if $(filter nightly,$(PROFILE)),build-arms,$(arms_named)) ## Prove the servers equal, measure them, print what they cost
 	$(LOADTEST) compare $(if $(strip $(RESUME)),--resume '$(RESUME)',$(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,margin,$(MARGIN)) $(call flag,power,$(POWER)) $(if $(strip $(CAPACITY)),--capacity='$(CAPACITY)') $(call flag,slo,$(SLO)))
 
 .PHONY: conformance
-conformance: build build-arms ## Prove that the servers answer as the contract asks
+conformance: build $(if $(strip $(CONTENDER)),$(arms_named),build-arms) ## Prove that the servers answer as the contract asks
 	$(LOADTEST) conformance $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE))
 
 .PHONY: serve
-serve: build ## Run one server with its database: make serve CONTENDER=node
+serve: build $(arms_named) ## Run one server with its database: make serve CONTENDER=node
 	$(LOADTEST) serve --contender '$(or $(strip $(CONTENDER)),go)' $(call flag,engine,$(ENGINE)) --size '$(SIZE)' --env GRAPHIQL=on
 
 .PHONY: report
@@ -66,7 +69,7 @@ doctor: build-loadtest ## Say what this machine can do, and what to do about wha
 	$(LOADTEST) doctor
 
 .PHONY: bench-servers
-bench-servers: build build-arms ## CPU per request of every arm beside its floor, over the headline operations
+bench-servers: build $(arms_named) ## CPU per request of an arm beside its floor, over the headline operations
 	$(LOADTEST) bench-servers $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
 
 .PHONY: bench-agent
@@ -109,12 +112,13 @@ test-rust: need-rust build-loadtest
 
 .PHONY: test-conformance
 # The seed is fixed: a test that meets other queries each time could not be repeated. make conformance takes a new one.
-# Workers are more than there may be cores, so that there are several. Arms that differ by a setting of the runtime or of
-# the build only are asked the short form.
-test-conformance: build build-arms
-	$(LOADTEST) conformance --fresh --seed 1 --contender go,node,rust,node-compiled,go-floor,node-floor,rust-floor,node-cluster+WORKERS=3,node-workers+WORKERS=2,rust-per-core+WORKERS=3 $(call flag,engine,$(ENGINE))
-	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none $(call flag,engine,$(ENGINE))
-	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go-maxprocs-1,go-gogc-50,go-gogc-400,go-memory-limit,node-workers-message+WORKERS=2,node-semi-space-4,node-semi-space-64,rust-current-thread,rust-system-malloc,rust-jemalloc $(call flag,engine,$(ENGINE))
+# Workers are more than there may be cores, so that there are several. Arms in which several processes or runtimes answer
+# are asked the full form where it is quicker, as processes. Those that differ by a setting of the runtime or by how they
+# are built are asked by make conformance, and before each comparison that they take part in.
+SEVERAL_WORKERS := node-cluster+WORKERS=3,rust-per-core+WORKERS=3
+test-conformance: build
+	$(LOADTEST) conformance --fresh --seed 1 --contender go,node,rust,node-compiled,go-floor,node-floor,rust-floor$(if $(filter docker,$(ENGINE)),,$(comma)$(SEVERAL_WORKERS)) $(call flag,engine,$(ENGINE))
+	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none,node-workers+WORKERS=2,node-workers-message+WORKERS=2,rust-current-thread,go-maxprocs-1$(if $(filter docker,$(ENGINE)),$(comma)$(SEVERAL_WORKERS)) $(call flag,engine,$(ENGINE))
 
 .PHONY: lint
 lint: need-go need-node need-rust build-node lint-scripts ## Check style and types in all languages

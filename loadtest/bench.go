@@ -40,7 +40,7 @@ type benchFigure struct {
 // within its round, so that the machine's weather cancels.
 func benchMain(ctx context.Context, args []string, s streams) int {
 	f := newFlags("bench-servers", "[flags]")
-	contenders := f.String("contender", "", "`ARM,…` (default: every arm of every manifest)")
+	contenders := f.String("contender", "", "`ARM,…` (default: "+strings.Join(libraryArms, ",")+")")
 	engineName := f.String("engine", "auto", "`NAME`: auto, docker or native")
 	connections := f.Uint64("connections", 16, "`N` clients in the closed loop")
 	rounds := f.Int("rounds", benchRounds, "`N` rounds, each with every arm once")
@@ -65,11 +65,7 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	if *rounds < 1 || *connections < 1 || *duration <= 0 || *warm <= 0 {
 		return fail(ctx, s, "bench-servers", fmt.Errorf("--rounds, --connections, --duration and --warm must be positive"))
 	}
-	var all []string
-	for _, a := range contender.Arms(l.contenders) {
-		all = append(all, a.Name)
-	}
-	arms, err := l.arms(*contenders, all)
+	arms, err := l.arms(*contenders, libraryArms)
 	if err != nil {
 		return fail(ctx, s, "bench-servers", err)
 	}

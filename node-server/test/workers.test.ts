@@ -187,7 +187,8 @@ suite('cluster', () => {
     return [...found].reduce((sum, [, count]) => sum + Number(count), 0);
   }
 
-  const isReady = async (): Promise<boolean> => (await ask('/readyz', undefined, 3000).catch(() => null))?.status === 200;
+  const isReady = async (): Promise<boolean> =>
+    (await ask('/readyz', undefined, 3000).catch(() => null))?.status === 200;
 
   async function start(environment: Record<string, string> = {}): Promise<ChildProcess> {
     const child = spawn(process.execPath, [main], {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -231,7 +232,7 @@ func masterData(ctx context.Context, s *subject, t *tally) error {
 		defer admin.Close(context.WithoutCancel(ctx))
 		everywhere := []engine.Contender{one, two}
 		show := func(what string, within time.Duration, contenders ...engine.Contender) error {
-			return s.waitAreas(ctx, t, db, what, within, contenders)
+			return s.waitMaster(ctx, t, db, what, within, contenders)
 		}
 
 		if s.arm.Tier != contender.TierFloor {
@@ -249,15 +250,20 @@ func masterData(ctx context.Context, s *subject, t *tally) error {
 				return err
 			}
 		}
-		// All areas, as the headline operations show some of them only.
+		// All areas, as the headline operations show some of them only; and three vectors, which then are the best.
+		changes := 0
 		change := func(name string) error {
+			changes++
 			_, err := admin.Exec(ctx, `update area set name = id || $1`, name)
+			if err == nil {
+				_, err = admin.Exec(ctx, `update item_vector set features = decode(repeat('7f', 32), 'hex') where item_id between $1 and $1 + 2`, 3*changes)
+			}
 			return err
 		}
 		if err := change(" by SQL"); err != nil {
 			return err
 		}
-		if err := show("areas changed by SQL", heard, everywhere...); err != nil {
+		if err := show("master data changed by SQL", heard, everywhere...); err != nil {
 			return err
 		}
 		// Cut off whoever listens, and everything else; change an area before anyone can listen again.
@@ -274,14 +280,14 @@ func masterData(ctx context.Context, s *subject, t *tally) error {
 		if err := change(" while nobody listened"); err != nil {
 			return err
 		}
-		if err := show("areas changed after the server's connections to the primary were terminated", heard, everywhere...); err != nil {
+		if err := show("master data changed after the server's connections to the primary were terminated", heard, everywhere...); err != nil {
 			return err
 		}
 		// And it listens again.
 		if err := change(" in the end"); err != nil {
 			return err
 		}
-		return show("areas changed after LISTEN was taken up again", heard, everywhere...)
+		return show("master data changed after LISTEN was taken up again", heard, everywhere...)
 	})
 }
 
@@ -300,9 +306,9 @@ func (s *subject) terminate(ctx context.Context, admin *pgx.Conn) (int, error) {
 // them.
 const newConnections = 8
 
-// waitAreas asks contenders for areas until the answer is what the database has: at once over the connection that is there,
-// and where it may take a while, over new ones in a row.
-func (s *subject) waitAreas(ctx context.Context, t *tally, db engine.Database, what string, within time.Duration, contenders []engine.Contender) error {
+// waitMaster asks contenders for master data until the answer is what the database has: at once over the connection that
+// is there, and where it may take a while, over new ones in a row.
+func (s *subject) waitMaster(ctx context.Context, t *tally, db engine.Database, what string, within time.Duration, contenders []engine.Contender) error {
 	if err := waitReplica(ctx, db); err != nil {
 		return err
 	}
@@ -310,20 +316,47 @@ func (s *subject) waitAreas(ctx context.Context, t *tally, db engine.Database, w
 	if err != nil {
 		return err
 	}
-	request := reference.Request{Query: `{ areas { id name } items(first: 3) { id area { name } } }`}
-	name := request.Query
+	executor := reference.NewExecutor(s.Contract, data)
+	type named struct {
+		name    string
+		request reference.Request
+	}
+	var requests []named
 	if s.arm.Tier == contender.TierFloor {
 		operation, err := s.Contract.Operation("q2")
 		if err != nil {
 			return err
 		}
-		request, name = reference.RequestOf(operation), operation.Name
+		requests = append(requests, named{operation.Name, reference.RequestOf(operation)})
+	} else {
+		areas := `{ areas { id name } items(first: 3) { id area { name } } }`
+		requests = append(requests, named{areas, reference.Request{Query: areas}}, named{"ranking", reference.Request{Query: rankings()}})
 	}
-	q, err := ask(name, request, reference.NewExecutor(s.Contract, data))
-	if err != nil {
-		return err
+	for _, r := range requests {
+		q, err := ask(r.name, r.request, executor)
+		if err != nil {
+			return err
+		}
+		q.headline = true
+		if err := s.waitAnswer(ctx, t, q, what, within, contenders); err != nil {
+			return err
+		}
 	}
-	q.headline = true
+	return nil
+}
+
+// rankings asks for several rankings at once, so that those who compute them elsewhere take more than one thread for it.
+func rankings() string {
+	weights := strings.TrimSuffix(strings.Repeat("1,", 32), ",")
+	var query strings.Builder
+	for i := range newConnections {
+		fmt.Fprintf(&query, " r%d: ranking(weights: [%s], first: 12) { score item { id } }", i, weights)
+	}
+	return "{" + query.String() + " }"
+}
+
+// waitAnswer asks contenders until the answer is as expected.
+func (s *subject) waitAnswer(ctx context.Context, t *tally, q *question, what string, within time.Duration, contenders []engine.Contender) error {
 	for i, c := range contenders {
 		f := Finding{}
 		ok := eventually(ctx, within, func() bool {
