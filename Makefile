@@ -81,7 +81,7 @@ FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: build-loadtest ## Fuzz every parser of the orchestrator: make fuzz FUZZTIME=10s for each
 	@cd loadtest && grep -rn '^func Fuzz' --include='*_test.go' . | sed -E 's|^\./(.*)/[^/]*_test.go:[0-9]+:func (Fuzz[A-Za-z0-9]+).*|\1 \2|' | while read -r package name; do \
-		echo "$$package $$name"; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' "./$$package" </dev/null || exit 1; done
+		echo "$$package $$name"; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' -fuzzminimizetime 50x "./$$package" </dev/null || exit 1; done
 
 .PHONY: test
 test: build test-go test-node test-rust test-loadtest test-conformance ## Run all tests

@@ -673,6 +673,10 @@ func TestEveryLabelOfAnAttackHasItsOwnNumber(t *testing.T) {
 	x, log := goldenTrial(t, "attack")
 	x.Scenario, x.Operation, x.Arm, x.Contender, x.Tier, x.Block, x.Position, x.Bottleneck = "attack", "body", "127.0.0.1:1", "127.0.0.1:1", "target", 1, 1, "unknown"
 	x.Parts, x.MemoryPSSIdleBytes, x.MemoryPSSEndBytes, x.MemoryPSSPeakBytes, x.MemoryCgroupPeakBytes, x.StatementsPerRequest = nil, nil, nil, nil, nil, nil
+	x.Operations = []record.OperationFigures{
+		{Operation: "often", Sent: 9000, OK: 8950, Failed: 50, FailedBy: record.Failed{Reset: 50}, FirstFailure: "reset", LatencyP50NS: 11e6, LatencyP90NS: 12e6, LatencyP99NS: 13e6, LatencyP999NS: 14e6, LatencyMaxNS: 15e6},
+		{Operation: "seldom", Sent: 1000, OK: 980, Failed: 20, FailedBy: record.Failed{Reset: 20}, LatencyP50NS: 21e6, LatencyP90NS: 22e6, LatencyP99NS: 23e6, LatencyP999NS: 24e6, LatencyMaxNS: 25e6},
+	}
 	require.NoError(t, folder.WriteTrial(x, log))
 	r := record.Run{
 		Format: record.Format, Method: record.Method, ID: "attack", Profile: record.ProfileAttack, Evidence: true, Seed: 4242, Began: x.Began, Ended: x.Began, Complete: true,
@@ -721,6 +725,17 @@ func TestEveryLabelOfAnAttackHasItsOwnNumber(t *testing.T) {
 	goldenRow{
 		{"arm", x.Arm}, {"tier", "target"}, {"p50 ms", ms(goldenP50)}, {"p90 ms", ms(goldenP90)}, {"p99 ms", ms(goldenP99)}, {"p99.9 ms", ms(goldenP999)}, {"largest ms", ms(goldenMax)}, {"trials", "1"}, {"requests", "10000"},
 	}.check(t, "attack, README.md", table[0], table[1])
+
+	table = markdownTables(texts["README.md"])["By operation"]
+	require.Len(t, table, 3, texts["README.md"])
+	goldenRow{
+		{"operation", "often"}, {"requests", "9000"}, {"right", "8950"}, {"failed", "50 reset or cut short"}, {"p50 ms", "11"}, {"p90 ms", "12"}, {"p99 ms", "13"}, {"p99.9 ms", "14"}, {"largest ms", "15"}, {"first failure", "reset"},
+	}.check(t, "attack by operation, README.md", table[0], table[1])
+	goldenRow{
+		{"operation", "seldom"}, {"requests", "1000"}, {"right", "980"}, {"failed", "20 reset or cut short"}, {"p50 ms", "21"}, {"p90 ms", "22"}, {"p99 ms", "23"}, {"p99.9 ms", "–"}, {"largest ms", "25"}, {"first failure", ""},
+	}.check(t, "attack by operation, README.md", table[0], table[2])
+	assert.Contains(t, texts["report.html"], "Requests and response times by operation")
+	assert.Contains(t, texts["charts/operations-light.svg"], "Medians: often 11.0 ms and seldom 21.0 ms.")
 }
 
 // The tables of bench-servers.

@@ -85,32 +85,34 @@ func simulate(ctx context.Context, replicates int, p *progress) (simulation, err
 	p.start(len(nulls) + len(powers) + len(ways))
 	defer p.end()
 	for _, c := range nulls {
+		p.step("%s", c.Name)
+		proof := c.Prove(ctx, replicates, 1)
 		if ctx.Err() != nil {
 			return r, ctx.Err()
 		}
-		p.step("%s", c.Name)
-		proof := c.Prove(replicates, 1)
 		r.Null = append(r.Null, nullCount{c.Name, proof.FalseVerdicts, proof.FalseTests, slices.Min(slices.Collect(maps.Values(proof.Covered)))})
 	}
 	for _, c := range powers {
-		if ctx.Err() != nil {
-			return r, ctx.Err()
-		}
 		p.step("%s", c.Name)
 		promised, err := c.Promised()
 		if err != nil {
 			return r, err
 		}
-		r.Power = append(r.Power, powerCount{c.Name, c.Ratio, promised, c.Kept(c.Prove(replicates, 2))})
+		proof := c.Prove(ctx, replicates, 2)
+		if ctx.Err() != nil {
+			return r, ctx.Err()
+		}
+		r.Power = append(r.Power, powerCount{c.Name, c.Ratio, promised, c.Kept(proof)})
 	}
 	for _, w := range ways {
 		p.step("%s", w.Name)
 		row := regressCount{Way: w.Name}
 		for _, slowdown := range diff.Slowdowns {
+			found := w.Found(ctx, r.FoundOf, slowdown, 7)
 			if ctx.Err() != nil {
 				return r, ctx.Err()
 			}
-			row.Found = append(row.Found, w.Found(r.FoundOf, slowdown, 7))
+			row.Found = append(row.Found, found)
 		}
 		r.Found = append(r.Found, row)
 	}

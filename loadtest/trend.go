@@ -46,7 +46,7 @@ func trendMain(ctx context.Context, args []string, s streams) int {
 			return cannot(ctx.Err())
 		}
 	}
-	r, err := trend.Of(runs, *separate)
+	r, err := trend.Of(ctx, runs, *separate)
 	if errors.Is(err, trend.ErrNotComparable) && !*separate {
 		err = fmt.Errorf("%w; --separate shows them beside each other", err)
 	}

@@ -1,6 +1,7 @@
 package claims
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 
@@ -38,13 +39,13 @@ func (p *Proof) add(from Proof) {
 
 // Prove has a rule decide so many comparisons that are made of recorded noise and the design's effects. The rule's arms
 // and its value are those of the design; everything else of it is as given.
-func (r Rule) Prove(parts noise.Parts, design noise.Design, replicates int, seed uint64) Proof {
-	return r.prove(parts, design, replicates, seed, exact)
+func (r Rule) Prove(ctx context.Context, parts noise.Parts, design noise.Design, replicates int, seed uint64) Proof {
+	return r.prove(ctx, parts, design, replicates, seed, exact)
 }
 
-func (r Rule) prove(parts noise.Parts, design noise.Design, replicates int, seed uint64, m method) Proof {
+func (r Rule) prove(ctx context.Context, parts noise.Parts, design noise.Design, replicates int, seed uint64, m method) Proof {
 	r.Arms, r.Value = design.Arms, parts.Metric.Value
-	return noise.Replicates(replicates, seed, func(random *rand.Rand, sum *Proof) {
+	return noise.Replicates(ctx, replicates, seed, func(random *rand.Rand, sum *Proof) {
 		trials := parts.Trials(random, design)
 		sum.add(r.judge(trials, r.decide(trials, m), design))
 	}, func(into *Proof, from Proof) { into.add(from) })
@@ -161,8 +162,8 @@ func (c Case) Promised() (float64, error) {
 }
 
 // Prove has the rule of the scenario library decide the case.
-func (c Case) Prove(replicates int, seed uint64) Proof {
-	return LibraryRule(nil).Prove(noise.Quick().Parts(c.Metric), c.Design, replicates, seed)
+func (c Case) Prove(ctx context.Context, replicates int, seed uint64) Proof {
+	return LibraryRule(nil).Prove(ctx, noise.Quick().Parts(c.Metric), c.Design, replicates, seed)
 }
 
 // Kept is the share of comparisons that decided the pair whose ratio the case has.

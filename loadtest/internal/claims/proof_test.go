@@ -54,7 +54,7 @@ func (p Proof) log(t *testing.T) {
 func TestVerdictsAreRarelyFalse(t *testing.T) {
 	for _, c := range NullCases() {
 		t.Run(c.Name, func(t *testing.T) {
-			p := c.Prove(replicates, 1)
+			p := c.Prove(t.Context(), replicates, 1)
 			p.log(t)
 			require.Equal(t, replicates, p.Replicates)
 			assert.Len(t, p.Covered, c.Family())
@@ -70,7 +70,7 @@ func TestPowerIsAsPromised(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			promised, err := c.Promised()
 			require.NoError(t, err)
-			p := c.Prove(replicates, 2)
+			p := c.Prove(t.Context(), replicates, 2)
 			require.NoError(t, p.check())
 			kept := c.Kept(p)
 			// The promise is itself of 2,000 experiments.
@@ -107,7 +107,7 @@ func TestEqualityIsRarelyFalse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rule := equal
 			rule.Margin = c.margin
-			p := rule.Prove(parts(c.metric), noise.Design{Arms: three, Blocks: 10, Effects: c.effects}, replicates, 3)
+			p := rule.Prove(t.Context(), parts(c.metric), noise.Design{Arms: three, Blocks: 10, Effects: c.effects}, replicates, 3)
 			p.log(t)
 			assert.NoError(t, p.check())
 			first := [2]string{"go", "node"}
@@ -170,7 +170,7 @@ func TestTheProofNoticesABrokenRule(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := exact
 			c.breaks(&m)
-			p := library.prove(parts(noise.CPU), c.design, replicates, 1, m)
+			p := library.prove(t.Context(), parts(noise.CPU), c.design, replicates, 1, m)
 			require.ErrorContains(t, p.check(), c.says)
 		})
 	}
@@ -186,7 +186,7 @@ func TestTheProofNoticesABrokenRule(t *testing.T) {
 		effect := math.Log(1.10)
 		promised, err := stats.Power(parts(noise.CPU).SameArm(), effect, stats.Design{Blocks: 8, Family: 1, Alpha: alpha})
 		require.NoError(t, err)
-		p := library.prove(parts(noise.CPU), noise.Design{Arms: three[:2], Blocks: 8, Effects: map[string]float64{"node": effect}}, replicates, 2, m)
+		p := library.prove(t.Context(), parts(noise.CPU), noise.Design{Arms: three[:2], Blocks: 8, Effects: map[string]float64{"node": effect}}, replicates, 2, m)
 		kept := float64(p.Decided[[2]string{"go", "node"}]) / replicates
 		assert.Less(t, kept, promised-3.3*math.Sqrt(promised*(1-promised)*(1.0/replicates+1.0/2000)), "its power is not kept")
 	})
@@ -200,7 +200,7 @@ func TestTheProofNoticesABrokenRule(t *testing.T) {
 			return p, math.Abs(stats.Mean(d)) < margin, err
 		}
 		rule := Rule{Claim: Equal, Margin: 1.05}
-		p := rule.prove(parts(noise.P99), noise.Design{Arms: three, Blocks: 8, Effects: map[string]float64{"node": math.Log(1.06)}}, replicates, 3, m)
+		p := rule.prove(t.Context(), parts(noise.P99), noise.Design{Arms: three, Blocks: 8, Effects: map[string]float64{"node": math.Log(1.06)}}, replicates, 3, m)
 		require.ErrorContains(t, p.check(), "false verdicts")
 	})
 }

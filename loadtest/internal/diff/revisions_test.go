@@ -79,7 +79,7 @@ func TestHowOftenRegressionsAreFound(t *testing.T) {
 		t.Run(way.Name, func(t *testing.T) {
 			before := -1
 			for _, slowdown := range Slowdowns {
-				found := way.Found(replicates, slowdown, 7)
+				found := way.Found(t.Context(), replicates, slowdown, 7)
 				t.Logf("%2.0f %% dearer: called a regression in %.1f %% of %d", 100*slowdown, 100*float64(found)/replicates, replicates)
 				assert.GreaterOrEqual(t, found, before, "more of it is found more often")
 				before = found

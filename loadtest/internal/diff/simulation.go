@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 
@@ -41,9 +42,9 @@ func Ways() []Way {
 }
 
 // Found counts in how many of so many replicates a slowdown is called a regression, on recorded noise.
-func (w Way) Found(replicates int, slowdown float64, seed uint64) int {
+func (w Way) Found(ctx context.Context, replicates int, slowdown float64, seed uint64) int {
 	p := noise.Quick().Parts(noise.CPU)
-	return noise.Replicates(replicates, seed, func(r *rand.Rand, found *int) {
+	return noise.Replicates(ctx, replicates, seed, func(r *rand.Rand, found *int) {
 		if w.Finds(p, r, math.Log1p(slowdown)) {
 			*found++
 		}

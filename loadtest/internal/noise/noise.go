@@ -6,6 +6,7 @@
 package noise
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -242,14 +243,15 @@ func tier(arm string) string {
 }
 
 // Replicates calls f n times, on all CPUs, each time with random numbers that depend on seed and the replicate's number
-// alone; results are added up by the caller, one for each worker, so that the sum is the same on any machine.
-func Replicates[T any](n int, seed uint64, f func(r *rand.Rand, sum *T), add func(into *T, from T)) T {
+// alone; results are added up by the caller, one for each worker, so that the sum is the same on any machine. Once the
+// context has ended it returns with what there is, which is of no use.
+func Replicates[T any](ctx context.Context, n int, seed uint64, f func(r *rand.Rand, sum *T), add func(into *T, from T)) T {
 	workers := runtime.GOMAXPROCS(0)
 	sums := make([]T, workers)
 	var all sync.WaitGroup
 	for w := range workers {
 		all.Go(func() {
-			for i := w; i < n; i += workers {
+			for i := w; i < n && ctx.Err() == nil; i += workers {
 				f(rand.New(rand.NewPCG(seed, uint64(i))), &sums[w])
 			}
 		})

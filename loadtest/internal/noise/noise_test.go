@@ -96,7 +96,7 @@ func TestTrialsCarryTheirEffects(t *testing.T) {
 }
 
 func TestReplicatesDoNotDependOnTheMachine(t *testing.T) {
-	many := Replicates(1000, 3, func(r *rand.Rand, sum *[2]uint64) { sum[0]++; sum[1] += r.Uint64() >> 20 },
+	many := Replicates(t.Context(), 1000, 3, func(r *rand.Rand, sum *[2]uint64) { sum[0]++; sum[1] += r.Uint64() >> 20 },
 		func(into *[2]uint64, from [2]uint64) { into[0] += from[0]; into[1] += from[1] })
 	one := [2]uint64{} // the same by one worker
 	for i := range 1000 {

@@ -119,6 +119,11 @@ type Percentile struct {
 	Of       func(record.Trial) int64 // nanoseconds
 }
 
+// OfOperation is that of an operation of a mix, in nanoseconds.
+func (p Percentile) OfOperation(o record.OperationFigures) int64 {
+	return p.Of(record.Trial{LatencyP50NS: o.LatencyP50NS, LatencyP90NS: o.LatencyP90NS, LatencyP99NS: o.LatencyP99NS, LatencyP999NS: o.LatencyP999NS})
+}
+
 // Percentiles are those of the tables.
 func Percentiles() []Percentile {
 	return []Percentile{

@@ -111,10 +111,9 @@ func operationsText(b *strings.Builder, t record.Trial) {
 	fmt.Fprint(w, "\tlargest\n")
 	for _, o := range t.Operations {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d (%s)", o.Operation, o.Sent, o.OK, o.Failed, Failures(o.FailedBy))
-		of := record.Trial{LatencyP50NS: o.LatencyP50NS, LatencyP90NS: o.LatencyP90NS, LatencyP99NS: o.LatencyP99NS, LatencyP999NS: o.LatencyP999NS}
 		for _, p := range Percentiles() {
 			if stats.Carries(p.Quantile, o.Sent) {
-				fmt.Fprintf(w, "\t%.3f", float64(p.Of(of))/1e6)
+				fmt.Fprintf(w, "\t%.3f", float64(p.OfOperation(o))/1e6)
 			} else {
 				fmt.Fprint(w, "\t–")
 			}

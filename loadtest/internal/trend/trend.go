@@ -10,6 +10,7 @@ package trend
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -106,7 +107,7 @@ var ErrNotComparable = errors.New("cannot be shown as one series")
 
 // Of follows every arm over the runs, the oldest first. Runs that differ in machine, engine, contract, profile or method
 // are an error, or with separate each have series of their own.
-func Of(runs []record.Run, separate bool) (Result, error) {
+func Of(ctx context.Context, runs []record.Run, separate bool) (Result, error) {
 	r := Result{Metric: "cpu_us_per_request", Method: Method, Short: []string{}}
 	runs = slices.Clone(runs)
 	slices.SortStableFunc(runs, func(a, b record.Run) int { return cmp.Or(a.Began.Compare(b.Began), strings.Compare(a.ID, b.ID)) })
@@ -165,8 +166,8 @@ func Of(runs []record.Run, separate bool) (Result, error) {
 			s.Changes[k].Floor = r.floorShift(*s, s.Changes[k].Night)
 		}
 	}
-	r.Error = Simulate(longest, max(1, tested), simulations, 11)
-	return r, nil
+	r.Error = Simulate(ctx, longest, max(1, tested), simulations, 11)
+	return r, ctx.Err()
 }
 
 func differences(a, b record.Run) string {
@@ -307,9 +308,9 @@ const simulations = 2000
 
 // Simulate counts in how many made-up histories a change is found although there is none: nights are drawn from recorded
 // noise, the medians of eight blocks, and are independent of each other, which real nights need not be.
-func Simulate(nights, series, replicates int, seed uint64) ErrorRate {
+func Simulate(ctx context.Context, nights, series, replicates int, seed uint64) ErrorRate {
 	parts := noise.Quick().Parts(noise.CPU)
-	found := noise.Replicates(replicates, seed, func(r *rand.Rand, sum *int) {
+	found := noise.Replicates(ctx, replicates, seed, func(r *rand.Rand, sum *int) {
 		for range series {
 			values := make([]float64, nights)
 			for i := range values {

@@ -56,7 +56,7 @@ func TestAChangeIsFoundWhereItIs(t *testing.T) {
 		return nil
 	})
 	runs[3], runs[20] = runs[20], runs[3] // named in any order
-	r, err := Of(runs, false)
+	r, err := Of(t.Context(), runs, false)
 	require.NoError(t, err)
 	require.Len(t, r.Series, 3)
 	s := seriesOf(t, r, "go")
@@ -82,7 +82,7 @@ func TestAChangeIsFoundWhereItIs(t *testing.T) {
 }
 
 func TestTwoChangesAreFound(t *testing.T) {
-	r, err := Of(nights(30, func(i int) map[string]float64 {
+	r, err := Of(t.Context(), nights(30, func(i int) map[string]float64 {
 		switch {
 		case i >= 20:
 			return map[string]float64{"node": 0.7}
@@ -100,7 +100,7 @@ func TestTwoChangesAreFound(t *testing.T) {
 }
 
 func TestAMachineThatChangesMovesTheFloorToo(t *testing.T) {
-	r, err := Of(nights(24, func(i int) map[string]float64 {
+	r, err := Of(t.Context(), nights(24, func(i int) map[string]float64 {
 		if i >= 12 {
 			return map[string]float64{"go": 1.25, "node": 1.25, "go-floor": 1.25}
 		}
@@ -113,7 +113,7 @@ func TestAMachineThatChangesMovesTheFloorToo(t *testing.T) {
 }
 
 func TestFewNightsAreCalledTooFew(t *testing.T) {
-	r, err := Of(nights(7, func(i int) map[string]float64 {
+	r, err := Of(t.Context(), nights(7, func(i int) map[string]float64 {
 		if i >= 3 {
 			return map[string]float64{"go": 3}
 		}
@@ -132,7 +132,7 @@ func TestFewNightsAreCalledTooFew(t *testing.T) {
 func TestChangesAreRarelyFalse(t *testing.T) {
 	for _, c := range []struct{ nights, series, replicates int }{{10, 1, 4000}, {20, 1, 4000}, {30, 3, 1500}, {60, 1, 800}} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
-			e := Simulate(c.nights, c.series, c.replicates, 5)
+			e := Simulate(t.Context(), c.nights, c.series, c.replicates, 5)
 			_, most := stats.BinomialBounds(c.replicates, 0.05, claims.Significance)
 			t.Logf("%d of %d", e.Found, e.Replicates)
 			assert.LessOrEqual(t, e.Found, most)
@@ -181,11 +181,11 @@ func TestWhatIsNoSeriesIsNamed(t *testing.T) {
 		"another method":   {func(r *record.Run) { r.Method = 99 }, "method"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Of(two(c.change), false)
+			_, err := Of(t.Context(), two(c.change), false)
 			require.ErrorIs(t, err, ErrNotComparable)
 			require.ErrorContains(t, err, "night-00 and night-01")
 			require.ErrorContains(t, err, c.says)
-			r, err := Of(two(c.change), true)
+			r, err := Of(t.Context(), two(c.change), true)
 			require.NoError(t, err)
 			assert.Len(t, r.Series, 6, "three arms, twice")
 			for _, s := range r.Series {
@@ -198,12 +198,12 @@ func TestWhatIsNoSeriesIsNamed(t *testing.T) {
 		"attack":      func(r *record.Run) { r.Profile = record.ProfileAttack },
 		"interrupted": func(r *record.Run) { r.Complete = false },
 	} {
-		_, err := Of(two(change), true)
+		_, err := Of(t.Context(), two(change), true)
 		require.ErrorIs(t, err, ErrNotComparable, says)
 		require.ErrorContains(t, err, "night-01")
 	}
 	runs := nights(1, func(int) map[string]float64 { return nil })
-	_, err := Of(append(runs, runs...), true)
+	_, err := Of(t.Context(), append(runs, runs...), true)
 	require.ErrorContains(t, err, "night-00 is there twice")
 }
 
@@ -215,7 +215,7 @@ func TestVoidNightsAreLeftOut(t *testing.T) {
 			runs[1].Trials[i].Void = &void
 		}
 	}
-	r, err := Of(runs, false)
+	r, err := Of(t.Context(), runs, false)
 	require.NoError(t, err)
 	assert.Len(t, seriesOf(t, r, "go").Nights, 2)
 	assert.Len(t, seriesOf(t, r, "node").Nights, 3)

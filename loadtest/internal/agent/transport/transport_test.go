@@ -849,3 +849,78 @@ func TestWhatCannotBePreparedSaysSo(t *testing.T) {
 		})
 	}
 }
+
+// Whatever a caller asks for, net/http's transport and ours refuse it, or write the same bytes.
+func FuzzRequestsAreThoseOfNetHTTP(f *testing.F) {
+	f.Add("POST", "/graphql?a=b", "", "Content-Type", "application/json", `{"query":"{a}"}`, false, false)
+	f.Add("", "", "example.org:81", "x-b", " 2\t", "", false, true)
+	f.Add("DELETE", "/a%20b#c", "a b", "Content-Length", "7", "x", true, false)
+	f.Add("PUT", "/ä?\x7f", "[::1%25eth0]", "Transfer-Encoding", "chunked", "x", true, true)
+	f.Add("HEAD", "//x/../y", "é.example", "Host", "x", "", false, false)
+	f.Add("GET", "?", "", "User-Agent", "", strings.Repeat("x", plainLimitBytes), false, false)
+	f.Add("PATCH", "/", "", "A B", "x", "", true, false)
+	f.Add("OPTIONS", "*", "", "Connection", "close", "", false, false)
+	f.Add("POST", "/", "", "Trailer", "X", "x", false, false)
+	type sent struct {
+		raw   string
+		whole bool
+	}
+	got := make(chan sent, 16)
+	url, _ := serve(f, func(s *session) {
+		var raw bytes.Buffer
+		s.in = bufio.NewReader(io.TeeReader(s.Conn, &raw))
+		whole := s.request() != nil
+		got <- sent{raw.String(), whole}
+		s.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		_ = s.Conn.(*net.TCPConn).CloseWrite()
+		s.gone()
+	})
+	f.Fuzz(func(t *testing.T, method, target, host, name, value, body string, stream, last bool) {
+		if len(target)+len(host)+len(value) > maxTestHeaderBytes/8 || len(body) > 4*plainLimitBytes {
+			t.Skip("limits have tests of their own")
+		}
+		if expectsContinue(&http.Request{Header: http.Header{http.CanonicalHeaderKey(name): {value}}}) || strings.EqualFold(method, http.MethodConnect) {
+			t.Skip("the server would have to answer otherwise")
+		}
+		made := func() *http.Request {
+			r, err := http.NewRequest(http.MethodPost, url+target, strings.NewReader(body))
+			if err != nil || "http://"+r.URL.Host != url || r.URL.User != nil {
+				t.Skip("not an address of the server")
+			}
+			r.Method, r.Close = method, last
+			if host != "" {
+				r.Host = host
+			}
+			if name != "" {
+				r.Header[name] = []string{value, "second"}
+			}
+			switch {
+			case stream:
+				r.Body, r.GetBody, r.ContentLength = io.NopCloser(strings.NewReader(body)), nil, -1
+			case body == "":
+				r.Body, r.GetBody = nil, nil
+			}
+			return r
+		}
+		var outcomes [2]outcome
+		var failures [2]error
+		var written [2]sent
+		for i, rt := range []http.RoundTripper{stock(), lean(time.Minute)} {
+			outcomes[i], failures[i] = ask(rt, made())
+			rt.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+			if failures[i] == nil {
+				written[i] = <-got
+			}
+		}
+		if !outcomes[0].equal(outcomes[1]) {
+			t.Fatalf("net/http %+v (%v)\nours     %+v (%v)", outcomes[0], failures[0], outcomes[1], failures[1])
+		}
+		// Of a request that this server does not understand it has read as much as came at once.
+		if written[0].whole != written[1].whole || written[0].whole && written[0] != written[1] {
+			t.Fatalf("net/http %+q\nours     %+q", written[0].raw, written[1].raw)
+		}
+		for len(got) > 0 {
+			<-got
+		}
+	})
+}
