@@ -172,7 +172,11 @@ func (s *session) takeUp(c *comparison, q question) (*schedule, error) {
 	s.run.Trials, s.run.Verdicts, s.run.Capacities = trials, nil, nil
 	s.run.Resumed = append(slices.Clone(old.Resumed), time.Now().UTC())
 	s.noteResumption(len(damaged))
-	s.progress.say("goes on by its plan, seed %d: %s on disk, %d processes to measure", s.run.Seed, summary.Plural(len(trials), "trial"), todo.processes())
+	then := ""
+	if todo.search.on {
+		then = ", then what the searches of capacity lack"
+	}
+	s.progress.say("goes on by its plan, seed %d: %s on disk, %s of the blocks to measure%s", s.run.Seed, summary.Plural(len(trials), "trial"), summary.Plural(todo.processes(), "process"), then)
 	return todo, nil
 }
 
