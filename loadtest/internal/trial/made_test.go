@@ -42,7 +42,8 @@ func TestMain(m *testing.M) {
 		os.Exit(agent.Main(context.Background(), os.Stdin, os.Stdout, os.Stderr, nil))
 	case "spin":
 		fmt.Println("spinning")
-		for { //lint:ignore SA5002 it is there to be busy
+		//lint:ignore SA5002 it is there to be busy
+		for {
 		}
 	default:
 		serveDouble(double)
