@@ -114,7 +114,7 @@ func (s SLO) Judge(t record.Trial) (Outcome, string) {
 	case t.Failed > 0:
 		return Failed, fmt.Sprintf("%d of %d requests failed: %s", t.Failed, t.Sent, t.FirstFailure)
 	case s.TooSlow(t):
-		return Failed, fmt.Sprintf("%s was %.1f ms, of service time alone", p.name, response.Seconds()*1e3)
+		return Failed, fmt.Sprintf("%s was %.1f ms, and the service time alone is not under the limit", p.name, response.Seconds()*1e3)
 	case !stats.Carries(p.quantile, t.Sent):
 		return Void, fmt.Sprintf("%d requests do not carry %s", t.Sent, p.name)
 	case response >= s.Limit:
