@@ -55,7 +55,7 @@ func (b *build) capacityTable() section {
 		}
 		t.Rows = append(t.Rows, []string{b.markedName(c.Arm), summary.Objective(c), held, failed, confirmed, fmt.Sprint(len(c.Steps)), contested, by, c.Note})
 	}
-	lead := "The highest rate at which the objective holds lies between the two rates: it held in each trial at the first and failed in each at the second. Doubled until it failed, bisected down to 5 % or to rates that went both ways, each end confirmed by at least three trials more. Response times count from the intended send."
+	lead := "The highest rate at which the objective holds lies between the two rates: it held in each trial at the first and failed in each at the second. Doubled until it failed, bisected down to 5 % or to rates that went both ways, and confirmed where at least three trials more agreed at each end. Response times count from the intended send."
 	if c := b.run.GeneratorCeilingRPS; c != nil {
 		lead += fmt.Sprintf(" The load generator itself keeps its schedule up to %s requests a second.", summary.RateText(*c))
 	}
