@@ -25,7 +25,7 @@ func TestFaults(t *testing.T) {
 
 	spec := engine.ContenderSpec{Arm: arm, PrimaryURL: d.PrimaryURL(), ReplicaURL: d.ReplicaURL(), UpstreamURL: upstream.URL()}
 	links := map[*string]engine.FaultLink{}
-	for name, address := range map[string]*string{"primary": &spec.PrimaryURL, "replica": &spec.ReplicaURL, "upstream": &spec.UpstreamURL} {
+	for name, address := range map[string]*string{"contender_primary": &spec.PrimaryURL, "contender_replica": &spec.ReplicaURL, "contender_upstream": &spec.UpstreamURL} {
 		links[address], err = proxy.Link(ctx, name, *address)
 		require.NoError(t, err)
 		*address = links[address].URL()
