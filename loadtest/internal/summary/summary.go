@@ -58,6 +58,9 @@ func (x row) cells() []string {
 }
 
 func spread(q Quantity) string {
+	if len(q.Values) == 0 {
+		return "–"
+	}
 	return fmt.Sprintf("%s (%s–%s)", number(q.Median, 0), number(q.Least(), 0), number(q.Most(), 0))
 }
 

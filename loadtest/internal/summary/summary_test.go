@@ -101,4 +101,5 @@ func TestAnArmWithoutFiguresIsNotTheCheapest(t *testing.T) {
 		names = append(names, a.Name)
 	}
 	assert.Equal(t, []string{"go", "void"}, names)
+	assert.Regexp(t, `(?m)^void +mainstream +– +– `, Text(r), "no figure, no range")
 }
