@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +21,7 @@ import (
 	"lab/loadtest/internal/agent"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/null"
 )
 
 const (
@@ -373,69 +372,32 @@ func (b *agentBencher) startNull(ctx context.Context) (stop func(), err error) {
 		return nil, fmt.Errorf("the null server: %w", err)
 	}
 	stop = func() { _ = in.Close(); _ = c.Wait() }
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
+	var listening struct {
+		URL string `json:"url"`
+	}
+	if err := json.NewDecoder(out).Decode(&listening); err != nil {
 		stop()
 		return nil, fmt.Errorf("the null server: %w", err)
 	}
-	b.address = strings.TrimSpace(line)
+	b.address = strings.TrimPrefix(listening.URL, "http://")
 	return stop, nil
 }
 
-// nullMain is the null server: raw TCP, so that it is cheap; its address on a line of standard output. It reads heads
-// and the length of bodies, and no more of HTTP.
-func nullMain(_ context.Context, args []string, s streams) int {
+// nullMain is the null server until standard input ends.
+func nullMain(ctx context.Context, args []string, s streams) int {
 	if code, ok := parse(newFlags("null", ""), args, s); !ok {
 		return code
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		fmt.Fprintln(s.Err, "loadtest null:", err)
-		return exitCannot
-	}
-	fmt.Fprintln(s.Out, l.Addr())
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answerNull(c)
-		}
+		defer stop()
+		_, _ = io.Copy(io.Discard, s.In)
 	}()
-	_, _ = io.Copy(io.Discard, s.In)
-	_ = l.Close()
-	return exitOK
-}
-
-func answerNull(c net.Conn) {
-	defer func() { _ = c.Close() }()
-	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/graphql-response+json\r\nContent-Length: %d\r\n\r\n%s", len(nullAnswer), nullAnswer)
-	in := bufio.NewReaderSize(c, 8<<10)
-	name := []byte("content-length:")
-	for {
-		length := 0
-		for {
-			line, err := in.ReadSlice('\n')
-			if err != nil {
-				return
-			}
-			if len(line) <= 2 {
-				break
-			}
-			if len(line) > len(name) && bytes.EqualFold(line[:len(name)], name) {
-				if length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(name):]))); err != nil || length < 0 {
-					return
-				}
-			}
-		}
-		if _, err := in.Discard(length); err != nil {
-			return
-		}
-		if _, err := c.Write(answer); err != nil {
-			return
-		}
+	if err := null.Serve(ctx, "127.0.0.1:0", nullAnswer, s.Out); err != nil {
+		return fail(ctx, s, "null", err)
 	}
+	return exitOK
 }
 
 func rateText(rps float64) string {

@@ -1,7 +1,6 @@
 package trial
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,6 +25,7 @@ import (
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/null"
 	"lab/loadtest/internal/record"
 )
 
@@ -41,7 +40,7 @@ func TestMain(m *testing.M) {
 	case "agent":
 		os.Exit(agent.Main(context.Background(), os.Stdin, os.Stdout, os.Stderr, nil))
 	case "spin":
-		fmt.Println("spinning")
+		fmt.Println("{}")
 		//lint:ignore SA5002 it is there to be busy
 		for {
 		}
@@ -70,14 +69,14 @@ func burn(d time.Duration) {
 // serveDouble is a contender, or a database, of one behaviour.
 func serveDouble(double string) {
 	name, database, _ := strings.Cut(double, " ")
+	if name == "null" {
+		panic(null.Serve(context.Background(), "127.0.0.1:0", doubleAnswer, os.Stdout))
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(listener.Addr())
-	if name == "null" {
-		serveNull(listener)
-	}
+	fmt.Printf("{\"url\":\"http://%s\"}\n", listener.Addr())
 	var pool struct {
 		sync.Mutex
 		waited time.Duration
@@ -130,42 +129,6 @@ func serveDouble(double string) {
 	panic(http.Serve(listener, nil)) //nolint:gosec // it lives for one test
 }
 
-// serveNull answers at once, for less than it costs to ask.
-func serveNull(listener net.Listener) {
-	answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(doubleAnswer)) + "\r\n\r\n" + doubleAnswer)
-	for {
-		c, err := listener.Accept()
-		if err != nil {
-			panic(err)
-		}
-		go func() {
-			defer c.Close()
-			in := bufio.NewReader(c)
-			for {
-				length := 0
-				for {
-					line, err := in.ReadString('\n')
-					if err != nil {
-						return
-					}
-					if value, ok := strings.CutPrefix(line, "Content-Length: "); ok {
-						length, _ = strconv.Atoi(strings.TrimSpace(value))
-					}
-					if strings.TrimSpace(line) == "" {
-						break
-					}
-				}
-				if _, err := in.Discard(length); err != nil {
-					return
-				}
-				if _, err := c.Write(answer); err != nil {
-					return
-				}
-			}
-		}()
-	}
-}
-
 // double is a process of this test.
 type double struct {
 	engine.Contender // what no trial asks for
@@ -188,9 +151,9 @@ func startDouble(t *testing.T, cpus []int, name string) *double {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	require.NoError(t, err)
-	return &double{cmd: cmd, address: strings.TrimSpace(line)}
+	var listening struct{ URL string }
+	require.NoError(t, json.NewDecoder(out).Decode(&listening))
+	return &double{cmd: cmd, address: strings.TrimPrefix(listening.URL, "http://")}
 }
 
 // startOn starts a program from a thread that has these CPUs, before all that is ordinary.
