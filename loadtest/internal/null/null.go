@@ -6,11 +6,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"strconv"
+
+	"lab/loadtest/internal/listen"
 )
 
 // longestBody is how much of a body it reads before it takes the request for a mistake.
@@ -19,19 +20,12 @@ const longestBody = 64 << 20
 // Serve listens at an address, says where on its first line as every contender does ({"msg":"listening",…}), and answers
 // until the context ends.
 func Serve(ctx context.Context, address, answer string, stdout io.Writer) error {
-	l, err := net.Listen("tcp", address)
+	l, err := listen.TCP(address, stdout)
 	if err != nil {
 		return fmt.Errorf("null server: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	at, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return fmt.Errorf("null server: %v is no TCP address", l.Addr())
-	}
-	if err := json.NewEncoder(stdout).Encode(map[string]any{"level": "info", "msg": "listening", "url": "http://" + at.String(), "port": at.Port}); err != nil {
-		return fmt.Errorf("null server: say where it listens: %w", err)
-	}
 	response := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/graphql-response+json; charset=utf-8\r\nContent-Length: " + strconv.Itoa(len(answer)) + "\r\n\r\n" + answer)
 	for {
 		c, err := l.Accept()

@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"lab/loadtest/internal/listen"
 )
 
 // MostGuests is the largest party that gets a quote.
@@ -142,26 +144,11 @@ func checkHealth(host string, port int) error {
 }
 
 func serve(ctx context.Context, items int, latency time.Duration, host string, port int, stdout io.Writer) error {
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	listener, err := listen.TCP(net.JoinHostPort(host, strconv.Itoa(port)), stdout)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return err
 	}
 	defer listener.Close()
-	address, ok := listener.Addr().(*net.TCPAddr)
-	if !ok {
-		return fmt.Errorf("listen: got %v", listener.Addr())
-	}
-	line := struct {
-		Time  string `json:"time"`
-		Level string `json:"level"`
-		Msg   string `json:"msg"`
-		URL   string `json:"url"`
-		Port  int    `json:"port"`
-		Pid   int    `json:"pid"`
-	}{time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"), "info", "listening", "http://" + address.String(), address.Port, os.Getpid()}
-	if err := json.NewEncoder(stdout).Encode(line); err != nil {
-		return fmt.Errorf("say where it listens: %w", err)
-	}
 	server := &http.Server{Handler: Handler(items, latency), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()

@@ -8,7 +8,6 @@ package faultproxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,6 +19,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"lab/loadtest/internal/listen"
 
 	"github.com/rs/zerolog/log"
 )
@@ -54,23 +55,15 @@ func serve(ctx context.Context, host string, port int, stdout, stderr io.Writer)
 	if _, err := theClock(); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	defer listener.Close()
-	address, ok := listener.Addr().(*net.TCPAddr)
-	if !ok {
-		return fmt.Errorf("listen: got %v", listener.Addr())
-	}
 	s := newServer(host, stderr)
 	// Some of Toxiproxy's toxics log here.
 	log.Logger = *s.api.Logger
 	defer s.close()
-	line := map[string]any{"time": time.Now().UTC(), "level": "info", "msg": "listening", "port": address.Port, "pid": os.Getpid()}
-	if err := json.NewEncoder(stdout).Encode(line); err != nil {
-		return fmt.Errorf("say where it listens: %w", err)
+	listener, err := listen.TCP(net.JoinHostPort(host, strconv.Itoa(port)), stdout)
+	if err != nil {
+		return err
 	}
+	defer listener.Close()
 	api := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
 	failed := make(chan error, 1)
 	go func() { failed <- api.Serve(listener) }()
