@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/plan"
 	"lab/loadtest/internal/record"
@@ -40,7 +41,7 @@ type benchFigure struct {
 // within its round, so that the machine's weather cancels.
 func benchMain(ctx context.Context, args []string, s streams) int {
 	f := newFlags("bench-servers", "[flags]")
-	contenders := f.String("contender", "", "`ARM,…` (default: "+strings.Join(libraryArms, ",")+")")
+	contenders := f.String("contender", "", "`ARM,…` (default: those of the scenario library)")
 	engineName := f.String("engine", "auto", "`NAME`: auto, docker or native")
 	connections := f.Uint64("connections", 16, "`N` clients in the closed loop")
 	rounds := f.Int("rounds", benchRounds, "`N` rounds, each with every arm once")
@@ -65,7 +66,11 @@ func benchMain(ctx context.Context, args []string, s streams) int {
 	if *rounds < 1 || *connections < 1 || *duration <= 0 || *warm <= 0 {
 		return fail(ctx, s, "bench-servers", fmt.Errorf("--rounds, --connections, --duration and --warm must be positive"))
 	}
-	arms, err := l.arms(*contenders, libraryArms)
+	headline, err := contract.Named(l.scenarios, libraryScenario)
+	if err != nil {
+		return fail(ctx, s, "bench-servers", err)
+	}
+	arms, err := l.arms(*contenders, headline[0].Arms)
 	if err != nil {
 		return fail(ctx, s, "bench-servers", err)
 	}

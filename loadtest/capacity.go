@@ -191,8 +191,8 @@ func (todo *schedule) beside(load record.Load, arm contender.Arm, rps float64, n
 	d := max(c.times.step, time.Duration(surplus*float64(need)/rps*float64(time.Second)))
 	atLimit := uint64(math.Ceil(inFlightSurplus * rps * c.slo.Limit.Seconds()))
 	return trial.Spec{
-		ID:       fmt.Sprintf("%s-%s-%s-n%03d-%s", libraryScenario, todo.question.name, load, number, fileName(arm.Name)),
-		Scenario: libraryScenario, Operation: todo.question.name, Body: todo.question.body(arm.Tier, todo.seed), Expected: todo.question.expected,
+		ID:       fmt.Sprintf("%s-%s-%s-n%03d-%s", todo.study.ID, todo.question.name, load, number, fileName(arm.Name)),
+		Scenario: todo.study.ID, Operation: todo.question.name, Body: todo.question.body(arm.Tier, todo.seed), Expected: todo.question.expected,
 		Load: load, Position: number, Seed: seed, Timeout: requestTimeout, RPS: rps, Duration: d.Round(time.Millisecond),
 		MaxInFlight: max(rateMaxInFlight, min(mostInFlight, atLimit)), TooSlow: c.slo.TooSlow,
 	}

@@ -44,6 +44,10 @@ type profile struct {
 	rate       time.Duration
 	throughput time.Duration
 	capacity   capacityTimes
+	// scenario is the time of each scenario but the library, from its pilot on, from which the number of its blocks is
+	// fixed; 0: no bound. all says that every scenario is measured where none is named.
+	scenario time.Duration
+	all      bool
 }
 
 // The number of blocks is fixed here, or by --margin, before anything is measured: eight is the least with which the
@@ -51,16 +55,16 @@ type profile struct {
 var profiles = []profile{
 	{"smoke", "shows that everything works; its figures are no evidence", false, "small", conformance.Short, 1, 1, 0, 0,
 		500 * time.Millisecond, 500 * time.Millisecond, trial.Warmth{Window: 250 * time.Millisecond, Most: time.Second}, 1500 * time.Millisecond, time.Second,
-		capacityTimes{false, 200 * time.Millisecond, time.Second, 2 * time.Minute, time.Minute}},
+		capacityTimes{false, 200 * time.Millisecond, time.Second, 2 * time.Minute, time.Minute}, 0, false},
 	{"quick", "a verdict in at most ten minutes", true, "standard", conformance.Full, 8, 4, 32, 10 * time.Minute,
 		1500 * time.Millisecond, time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 2500 * time.Millisecond}, 3500 * time.Millisecond, 2 * time.Second,
-		capacityTimes{false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute}},
+		capacityTimes{false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute}, 9 * time.Minute, false},
 	{"standard", "to be published", true, "standard", conformance.Full, 14, 6, 48, 0,
 		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 6 * time.Second}, 10 * time.Second, 4 * time.Second,
-		capacityTimes{true, time.Second, 6 * time.Second, 40 * time.Minute, 15 * time.Minute}},
+		capacityTimes{true, time.Second, 6 * time.Second, 40 * time.Minute, 15 * time.Minute}, 0, false},
 	{"nightly", "as standard, for a machine that has the night", true, "standard", conformance.Full, 16, 8, 64, 0,
 		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 10 * time.Second}, 15 * time.Second, 5 * time.Second,
-		capacityTimes{true, time.Second, 10 * time.Second, 80 * time.Minute, 30 * time.Minute}},
+		capacityTimes{true, time.Second, 10 * time.Second, 80 * time.Minute, 30 * time.Minute}, 0, true},
 }
 
 func profileNamed(name string) (profile, error) {
@@ -74,12 +78,8 @@ func profileNamed(name string) (profile, error) {
 	return profile{}, fmt.Errorf("--profile %q: expected %s", name, strings.Join(names, ", "))
 }
 
-const (
-	libraryScenario = "library"
-	libraryQuestion = "q2"
-)
-
-var libraryArms = []string{"go", "node", "rust", "node-compiled", "go-floor", "node-floor", "rust-floor"}
+// libraryScenario is the headline.
+const libraryScenario = "library"
 
 // compareOptions are the flags of compare.
 type compareOptions struct {
@@ -95,7 +95,7 @@ type compareOptions struct {
 func compareFlags() (*flag.FlagSet, *compareOptions) {
 	f, o := newFlags("compare", "[--profile smoke|quick|standard|nightly] [flags]"), &compareOptions{}
 	f.StringVar(&o.profile, "profile", "quick", "`NAME`: smoke, quick, standard or nightly")
-	f.StringVar(&o.scenario, "scenario", "", "`ID,…` of contract/scenarios (default all that are built: library)")
+	f.StringVar(&o.scenario, "scenario", "", "`ID,…` of contract/scenarios (default: library; profile nightly: all)")
 	f.StringVar(&o.contenders, "contender", "", "`ARM,…` instead of the scenario's arms")
 	f.StringVar(&o.engine, "engine", "auto", "`NAME`: auto, docker or native")
 	f.Uint64Var(&o.seed, "seed", 0, "`N` for the order and the arrivals (default: a new one, printed)")
@@ -113,8 +113,6 @@ func compareFlags() (*flag.FlagSet, *compareOptions) {
 // check says what no run can be asked for.
 func (o compareOptions) check() error {
 	switch {
-	case o.scenario != "" && o.scenario != libraryScenario:
-		return fmt.Errorf("--scenario %q: built so far: %s", o.scenario, libraryScenario)
 	case !(o.margin >= 0 && o.margin <= 1000):
 		return fmt.Errorf("--margin %g: a percentage above 0 is expected, such as 5", o.margin)
 	case !(o.power > 0 && o.power < 100):
@@ -130,7 +128,8 @@ type comparison struct {
 	lab     *lab
 	options compareOptions
 	profile profile
-	arms    []contender.Arm
+	studies []*study
+	arms    []contender.Arm // of all studies
 	noise   pastNoise
 	// earlier is what a run has left that is to be gone on with, or nil.
 	earlier *record.Remains
@@ -138,7 +137,7 @@ type comparison struct {
 	// The ways to the world, which tests play.
 	openEngine func(ctx context.Context, name string, log func(string)) (engine.Engine, error)
 	proofs     func(ctx context.Context, options conformance.Options, arms []contender.Arm) ([]conformance.Report, error)
-	question   func(ctx context.Context, database engine.Database) (question, error)
+	question   func(ctx context.Context, database engine.Database, operation string) (question, error)
 	report     func(ctx context.Context, dir string, s streams) error
 	spoilt     func(*record.Trial) bool
 	try        func(context.Context, trial.Subject, trial.Spec) (record.Trial, []byte, error)
@@ -146,8 +145,8 @@ type comparison struct {
 
 func newComparison(l *lab, o compareOptions) (*comparison, error) {
 	c := &comparison{lab: l, options: o, openEngine: l.engine, proofs: conformance.Prove, report: reportAfter, spoilt: trial.Spoilt, try: trial.Run}
-	c.question = func(ctx context.Context, database engine.Database) (question, error) {
-		questions, err := l.questions(ctx, database, libraryQuestion)
+	c.question = func(ctx context.Context, database engine.Database, operation string) (question, error) {
+		questions, err := l.questions(ctx, database, operation)
 		if err != nil {
 			return question{}, err
 		}
@@ -209,8 +208,11 @@ func compareMain(ctx context.Context, args []string, s streams) int {
 
 // anew settles what a new run is asked for.
 func (c *comparison) anew() (err error) {
-	if c.arms, err = c.lab.arms(c.options.contenders, libraryArms); err != nil {
+	if err = c.choose(); err != nil {
 		return err
+	}
+	if c.options.margin > 0 && !c.studies[0].headline() {
+		return fmt.Errorf("--margin %g: is of the scenario %s, which is not measured", c.options.margin, libraryScenario)
 	}
 	if c.options.seed == 0 {
 		c.options.seed = 1 + rand.Uint64N(1<<32)
@@ -272,7 +274,7 @@ func (s *session) conclude(ctx context.Context, c *comparison, err error, out st
 	// Interrupted or not, what there is becomes a report; a further signal ends the program.
 	ctx = context.WithoutCancel(ctx)
 	dir := s.folder.Path()
-	s.run.Verdicts = claims.Library(s.run.Trials)
+	s.run.Verdicts = claims.Of(s.run)
 	written := s.put(err, out)
 	lacks := err != nil || written != nil
 	closeEngine(s.engine, out) // a report takes its time, and whoever interrupts may insist
@@ -355,68 +357,85 @@ func (s *session) prove(ctx context.Context, c *comparison) error {
 	return nil
 }
 
-// compare measures the library scenario: pilot, plan, blocks; or what a run has left of it.
+// compare measures the scenarios one after the other.
 func (s *session) compare(ctx context.Context, c *comparison) error {
+	if len(c.studies) == 0 {
+		return errNothingChosen
+	}
 	if err := s.open(ctx, c.profile.size, c.arms); err != nil {
 		return err
 	}
-	q, err := c.question(ctx, s.database)
-	if err != nil {
-		return err
+	var todos map[string]*schedule
+	if c.earlier != nil {
+		var err error
+		if todos, err = s.takeUp(c); err != nil {
+			return err
+		}
 	}
-	var todo *schedule
-	if c.earlier == nil {
-		todo, err = s.plan(ctx, c, q)
-	} else {
-		todo, err = s.takeUp(c, q)
+	for i, st := range c.studies {
+		if i > 0 && s.interrupts.wanted() {
+			return errInterrupted
+		}
+		if len(c.studies) > 1 || !st.headline() {
+			s.progress.end()
+			s.progress.say("%s", scenarioWords(st))
+		}
+		if err := s.study(ctx, c, st, todos[st.ID]); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	if err := s.begin(); err != nil {
-		return err
-	}
-	defer s.interrupts.patient(s.progress.say)()
-	if err := s.carryOut(ctx, todo); err != nil {
-		return err
-	}
-	return s.searchCapacities(ctx, todo)
+	return nil
 }
 
 // plan finds what each arm bears and fixes what will be measured.
-func (s *session) plan(ctx context.Context, c *comparison, q question) (*schedule, error) {
-	p := c.profile
+func (s *session) plan(ctx context.Context, c *comparison, st *study, q question) (*schedule, error) {
+	p := st.profile
 	began := time.Now()
-	if err := s.findCeiling(ctx, q, p.capacity.ceiling); err != nil {
-		return nil, err
+	if s.run.GeneratorCeilingRPS == nil {
+		if err := s.findCeiling(ctx, q, p.capacity.ceiling); err != nil {
+			return nil, err
+		}
 	}
+	st.enter(&s.run)
+	plan := st.plan(&s.run)
 	pilots := time.Now()
-	s.progress.start(len(c.arms))
-	weakest := math.Inf(1)
-	for _, arm := range c.arms {
+	s.progress.start(len(st.arms))
+	weakest := record.PilotOutcome{CapacityRPS: math.Inf(1)}
+	for _, arm := range st.arms {
 		s.progress.step("pilot of %s", arm.Name)
 		bears, err := s.pilot(ctx, arm, q, p.pilotWarm, p.pilot)
 		if err != nil {
 			return nil, err
 		}
-		weakest = min(weakest, bears)
-		s.run.Plan.Pilot = append(s.run.Plan.Pilot, record.PilotOutcome{Arm: arm.Name, CapacityRPS: bears})
+		outcome := record.PilotOutcome{Arm: arm.Name, CapacityRPS: bears}
+		if bears < weakest.CapacityRPS {
+			weakest = outcome
+		}
+		plan.Pilot = append(plan.Pilot, outcome)
 	}
 	s.progress.end()
-	if err := c.withinBudget(time.Since(began), time.Since(pilots)/time.Duration(len(c.arms))-p.pilotWarm-p.pilot); err != nil {
+	around := time.Since(pilots)/time.Duration(len(st.arms)) - p.pilotWarm - p.pilot
+	if err := c.withinBudget(st, time.Since(began), around); err != nil {
 		return nil, err
 	}
-	plan := &s.run.Plan
-	plan.Blocks, plan.FloorBlocks, plan.RateRPS = p.blocks, p.floorBlocks, roundDown(rateShare*weakest)
+	st.fit(time.Since(began), around)
+	p = st.profile
+	plan.Blocks, plan.FloorBlocks, plan.RateRPS = p.blocks, p.floorBlocks, roundDown(rateShare*weakest.CapacityRPS)
+	if st.RateRPS > 0 {
+		plan.RateRPS = st.RateRPS
+		if st.RateRPS > weakest.CapacityRPS {
+			s.warn("Scenario %s asks for %.0f requests a second, and in the pilot %s bore %.0f.", st.ID, st.RateRPS, weakest.Arm, weakest.CapacityRPS)
+		}
+	}
 	plan.WarmMostNS, plan.RateDurationNS, plan.ThroughputDurationNS = int64(p.warm.Most), int64(p.rate), int64(p.throughput)
-	todo, err := c.schedule(s.run, q)
+	todo, err := c.schedule(st, s.run, q)
 	if err != nil {
 		return nil, err
 	}
 	todo.began = began
 	plan.Order = todo.order()
 	s.progress.say("seed %d, %d blocks, %.0f requests a second for all, %s over the wire", s.run.Seed, p.blocks, plan.RateRPS, strings.ToUpper(q.name))
-	return todo, s.foretell(c)
+	return todo, s.foretell(c, st)
 }
 
 // roundDown keeps two significant digits, so that a rate is a number one can say.

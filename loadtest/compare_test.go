@@ -23,6 +23,7 @@ import (
 	"lab/loadtest/internal/claims"
 	"lab/loadtest/internal/conformance"
 	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/enginetest/played"
 	"lab/loadtest/internal/plan"
@@ -92,8 +93,8 @@ func newStage(t *testing.T, o compareOptions) *stage {
 		}
 		return out, nil
 	}
-	c.question = func(context.Context, engine.Database) (question, error) {
-		return question{"q2", reference.Request{Query: "{ x }"}, playedAnswer}, nil
+	c.question = func(_ context.Context, _ engine.Database, operation string) (question, error) {
+		return question{operation, reference.Request{Query: "{ x }"}, playedAnswer}, nil
 	}
 	// A page takes longer than all trials here; what is tested of it asks for it.
 	c.report = func(_ context.Context, dir string, _ streams) error {
@@ -148,19 +149,26 @@ func whole(t *testing.T, dir string) record.Run {
 	r := saved.Run
 	assert.True(t, r.Complete)
 	var planned, measured []string
-	for b, block := range r.Plan.Order {
-		for place, arm := range block {
-			for _, load := range loads {
-				planned = append(planned, fmt.Sprintf("%d %d %s %s %d", b+1, place+1, arm, load, plan.Seeds(r.Seed, b, place)))
+	plans := func(scenario string, seed uint64, order [][]string, loads []record.Load) {
+		for b, block := range order {
+			for place, arm := range block {
+				for _, load := range loads {
+					planned = append(planned, fmt.Sprintf("%s %d %d %s %s %d", scenario, b+1, place+1, arm, load, plan.Seeds(seed, b, place)))
+				}
 			}
 		}
+	}
+	plans(libraryScenario, r.Seed, r.Plan.Order, []record.Load{record.LoadRate, record.LoadThroughput})
+	for _, s := range r.Scenarios {
+		st := study{Scenario: contract.Scenario{ID: s.ID}}
+		plans(s.ID, st.seed(r.Seed), s.Plan.Order, s.Loads)
 	}
 	ids := map[string]bool{}
 	for _, x := range r.Trials {
 		assert.False(t, ids[x.ID], "%s twice", x.ID)
 		ids[x.ID] = true
 		if x.Load.Blocked() {
-			measured = append(measured, fmt.Sprintf("%d %d %s %s %d", x.Block, x.Position, x.Arm, x.Load, x.Seed))
+			measured = append(measured, fmt.Sprintf("%s %d %d %s %s %d", x.Scenario, x.Block, x.Position, x.Arm, x.Load, x.Seed))
 		}
 	}
 	slices.Sort(planned)
@@ -386,7 +394,7 @@ func TestOneTrialOfTwoIsMeasuredAlone(t *testing.T) {
 	dir := laidOut(t, killedRun(t).end)
 	r := whole(t, dir)
 	var lost []string
-	for position, load := range loads { // of one process the one, of the next the other
+	for position, load := range []record.Load{record.LoadRate, record.LoadThroughput} { // of one process the one, of the next the other
 		i := slices.IndexFunc(r.Trials, func(x record.Trial) bool { return x.Load == load && x.Block == 2 && x.Position == position+1 })
 		lost = append(lost, r.Trials[i].ID)
 		for _, suffix := range []string{".json", ".hlog"} {

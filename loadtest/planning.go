@@ -10,11 +10,9 @@ import (
 	"time"
 
 	"lab/loadtest/internal/claims"
-	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
 	"lab/loadtest/internal/summary"
-	"lab/loadtest/internal/trial"
 )
 
 // Recorded noise that a plan reckons with.
@@ -134,7 +132,8 @@ func familyWords(n int) string { return fmt.Sprintf("a family of %s", summary.Pl
 
 // blocksForMargin replaces the profile's number of blocks by what finds --margin as often as --power says.
 func (c *comparison) blocksForMargin(n pastNoise) error {
-	d := claims.LibraryDesign(c.mainstream(), 0)
+	st := c.studies[0]
+	d := st.design(0)
 	percent := fmt.Sprintf("--margin %g", c.options.margin)
 	switch {
 	case d.Family == 0:
@@ -146,29 +145,21 @@ func (c *comparison) blocksForMargin(n pastNoise) error {
 	if err != nil {
 		return fmt.Errorf("%s: by %v: %w; a larger margin, a lower --power or a quieter machine is needed", percent, n, err)
 	}
-	p := &c.profile
+	p := &st.profile
 	p.blocks, p.floorBlocks = blocks, min(p.floorBlocks, blocks)
 	// Before anything is known of this machine: the bare times of the trials.
-	return c.withinBudget(0, 0)
+	return c.withinBudget(st, 0, 0)
 }
 
 // withinBudget says why the blocks of --margin take longer than the profile may; spent is what the pilot has taken, and
 // around what a process takes beside its warm-up and its trials.
-func (c *comparison) withinBudget(spent, around time.Duration) error {
-	p := c.profile
-	if c.options.margin == 0 || p.budget == 0 {
+func (c *comparison) withinBudget(st *study, spent, around time.Duration) error {
+	p := st.profile
+	if c.options.margin == 0 || p.budget == 0 || !st.headline() {
 		return nil
 	}
-	processes := p.blocks // the A/A arm's
-	for _, arm := range c.arms {
-		if arm.Tier == contender.TierFloor {
-			processes += p.floorBlocks
-		} else {
-			processes += p.blocks
-		}
-	}
 	// Nobody knows yet how soon an arm is warm: the least is reckoned.
-	needed := spent + time.Duration(processes)*(around+min(p.warm.Most, trial.WarmWindows*p.warm.Window)+p.rate+p.throughput)
+	needed := spent + st.takes(around)
 	if needed > p.budget {
 		return fmt.Errorf("--margin %g: that takes %s, at least %v, and profile %s may take %v; --profile standard has no bound",
 			c.options.margin, summary.Plural(p.blocks, "block"), needed.Round(time.Second), p.name, p.budget)
@@ -176,22 +167,15 @@ func (c *comparison) withinBudget(spent, around time.Duration) error {
 	return nil
 }
 
-// mainstream is how many arms are judged.
-func (c *comparison) mainstream() int {
-	n := 0
-	for _, arm := range c.arms {
-		if arm.Tier == contender.TierMainstream {
-			n++
-		}
-	}
-	return n
-}
-
 // foretell records and says what the plan will be able to tell, before its first trial.
-func (s *session) foretell(c *comparison) error {
-	p := &s.run.Plan
-	if d := claims.LibraryDesign(c.mainstream(), p.Blocks); d.Family > 0 && c.noise.known() {
-		margin, power := claims.LibraryMargin, defaultPower
+func (s *session) foretell(c *comparison, st *study) error {
+	p := st.plan(&s.run)
+	switch d := st.design(p.Blocks); {
+	case d.Family == 0:
+	case st.Metric != claims.LibraryMetric:
+		s.progress.say("power: unknown: no published run says how far identical arms are apart in %s", claims.MetricWords(st.Metric))
+	case c.noise.known():
+		margin, power := st.Margin, defaultPower
 		if c.options.margin > 0 {
 			margin, power = 1+c.options.margin/100, c.options.power/100
 		}
@@ -200,8 +184,11 @@ func (s *session) foretell(c *comparison) error {
 			return err
 		}
 		s.progress.say("%s", powerWords(p.Power, p.Blocks, c.noise))
-	} else if d.Family > 0 {
+	default:
 		s.progress.say("power: unknown: %v", errNoNoise)
+	}
+	if !slices.Contains(st.loads(), record.LoadRate) {
+		return nil
 	}
 	p.Percentiles = plannedPercentiles(p.RateRPS, time.Duration(p.RateDurationNS))
 	s.progress.say("%s", percentileWords(p.Percentiles))

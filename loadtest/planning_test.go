@@ -40,7 +40,7 @@ func TestBlocksFollowFromTheMargin(t *testing.T) {
 
 	c := stage(5, 80)
 	require.NoError(t, c.blocksForMargin(n(quiet)))
-	d := claims.LibraryDesign(3, c.profile.blocks)
+	d := claims.LibraryDesign(3, c.studies[0].profile.blocks)
 	assert.Equal(t, 3, d.Family)
 	power, err := stats.Power(quiet, math.Log(1.05), d)
 	require.NoError(t, err)
@@ -53,8 +53,8 @@ func TestBlocksFollowFromTheMargin(t *testing.T) {
 	}
 	finer := stage(1, 95)
 	require.NoError(t, finer.blocksForMargin(n(quiet)))
-	assert.Greater(t, finer.profile.blocks, c.profile.blocks)
-	assert.LessOrEqual(t, finer.profile.blocks, stats.MaxPairs)
+	assert.Greater(t, finer.studies[0].profile.blocks, c.studies[0].profile.blocks)
+	assert.LessOrEqual(t, finer.studies[0].profile.blocks, stats.MaxPairs)
 
 	c = stage(5, 80)
 	err = c.blocksForMargin(n(noisy))
@@ -64,7 +64,7 @@ func TestBlocksFollowFromTheMargin(t *testing.T) {
 	require.ErrorIs(t, stage(5, 80).blocksForMargin(pastNoise{}), errNoNoise)
 
 	c = stage(1, 95)
-	c.profile.budget = time.Millisecond
+	c.studies[0].profile.budget = time.Millisecond
 	err = c.blocksForMargin(n(quiet))
 	require.ErrorContains(t, err, "may take 1ms")
 	require.ErrorContains(t, err, "blocks")
@@ -81,7 +81,7 @@ func TestABudgetThatThePilotShowsTooSmallIsRefused(t *testing.T) {
 	s.comparison.profile.budget = time.Hour
 	dir := filepath.Join(t.TempDir(), "run")
 	s.engine.BeforeAttack = func(context.Context, int, agent.Job) error {
-		s.comparison.profile.budget = time.Nanosecond
+		s.studies[0].profile.budget = time.Nanosecond
 		return nil
 	}
 	assert.Equal(t, exitCannot, s.begin(t.Context(), t, dir))

@@ -32,7 +32,7 @@ func (c *comparison) recall(f *flag.FlagSet) (record.Folder, error) {
 	switch {
 	case len(old.Command) < 2 || old.Command[1] != "compare":
 		return cannot(fmt.Errorf("%s: no run of loadtest compare", dir))
-	case len(old.Plan.Order) == 0 || len(old.Plan.Pilot) == 0:
+	case !hasPlan(old):
 		return cannot(fmt.Errorf("%s: that run ended before its plan was made; begin anew: %s", dir, strings.Join(old.Command, " ")))
 	case old.Method != record.Method:
 		return cannot(fmt.Errorf("%s: figures of two methods do not go into one run: method was %d and is %d", dir, old.Method, record.Method))
@@ -54,28 +54,52 @@ func (c *comparison) recall(f *flag.FlagSet) (record.Folder, error) {
 	if c.profile, err = profileNamed(old.Profile); err != nil {
 		return cannot(fmt.Errorf("%s: %w", dir, err))
 	}
-	p := &c.profile
-	p.blocks, p.floorBlocks = old.Plan.Blocks, old.Plan.FloorBlocks
+	if err := c.choose(); err != nil {
+		return cannot(fmt.Errorf("%s: %w", dir, err))
+	}
+	for _, st := range c.studies {
+		if !st.planned(&old) {
+			continue
+		}
+		if err := st.recall(*st.plan(&old)); err != nil {
+			return cannot(fmt.Errorf("%s: %w", dir, err))
+		}
+	}
+	return record.Reopen(dir)
+}
+
+func hasPlan(r record.Run) bool {
+	has := func(p record.Plan) bool { return len(p.Order) > 0 && len(p.Pilot) > 0 }
+	return has(r.Plan) || slices.ContainsFunc(r.Scenarios, func(s record.Scenario) bool { return has(s.Plan) })
+}
+
+// recall takes the number of blocks from a plan, and says what of it is not as it would be planned today.
+func (st *study) recall(plan record.Plan) error {
+	p := &st.profile
+	p.blocks, p.floorBlocks = plan.Blocks, plan.FloorBlocks
 	for _, d := range []struct {
 		name     string
 		was, now int64
 	}{
-		{"the longest warm-up", old.Plan.WarmMostNS, int64(p.warm.Most)},
-		{"a trial at the common rate", old.Plan.RateDurationNS, int64(p.rate)},
-		{"a throughput trial", old.Plan.ThroughputDurationNS, int64(p.throughput)},
+		{"the longest warm-up", plan.WarmMostNS, int64(p.warm.Most)},
+		{"a trial at the common rate", plan.RateDurationNS, int64(p.rate)},
+		{"a throughput trial", plan.ThroughputDurationNS, int64(p.throughput)},
 	} {
 		if d.was != d.now {
-			return cannot(fmt.Errorf("%s: %s took %v and takes %v in profile %s", dir, d.name, time.Duration(d.was), time.Duration(d.now), p.name))
+			return fmt.Errorf("%s took %v and takes %v in profile %s", d.name, time.Duration(d.was), time.Duration(d.now), p.name)
 		}
 	}
-	for _, pilot := range old.Plan.Pilot {
-		arm, err := contender.Resolve(c.lab.contenders, pilot.Arm)
-		if err != nil {
-			return cannot(fmt.Errorf("%s: %w", dir, err))
-		}
-		c.arms = append(c.arms, arm)
+	var was, now []string
+	for _, pilot := range plan.Pilot {
+		was = append(was, pilot.Arm)
 	}
-	return record.Reopen(dir)
+	for _, arm := range st.arms {
+		now = append(now, arm.Name)
+	}
+	if !slices.Equal(was, now) {
+		return fmt.Errorf("the arms of scenario %s were %s and are %s", st.ID, strings.Join(was, ", "), strings.Join(now, ", "))
+	}
+	return nil
 }
 
 // sameFlags says which flag that was given is not what the run was begun with.
@@ -102,64 +126,44 @@ func sameFlags(given, begun *flag.FlagSet, dir string) error {
 }
 
 // takeUp goes on with an earlier run: it holds what is there now to what was there then, then sets aside what is damaged
-// and keeps the rest. Where it refuses, nothing on disk is changed.
-func (s *session) takeUp(c *comparison, q question) (*schedule, error) {
+// and keeps the rest. Where it refuses, nothing on disk is changed. It gives the schedules of the scenarios that have a plan.
+func (s *session) takeUp(c *comparison) (map[string]*schedule, error) {
 	old := c.earlier.Run
 	if differences := differences(old, s.run); len(differences) > 0 {
 		return nil, fmt.Errorf("--resume: what is measured now would be no part of the run in %s: %s", s.folder.Path(), strings.Join(differences, "; "))
 	}
-	todo, err := c.schedule(old, q)
-	if err != nil {
-		return nil, err
-	}
-	order, planned := old.Plan.Order, todo.order()
-	begins := func(with, planned []string) bool {
-		return len(with) >= len(planned) && slices.Equal(with[:len(planned)], planned)
-	}
-	if !slices.EqualFunc(order, planned, begins) {
-		return nil, fmt.Errorf("--resume: plan.order of %s is not what its seed gives", s.folder.Path())
-	}
+	todos := map[string]*schedule{}
+	var trials []record.Trial
 	damaged := slices.Clone(c.earlier.Damaged)
 	setAside := func(t record.Trial, why string) {
 		damaged = append(damaged, record.Damaged{Files: []string{t.ID + ".json", t.HDRLog}, Why: why})
 	}
-	var trials, searched []record.Trial
+	ahead, searched := 0, false
+	for _, st := range c.studies {
+		if !st.planned(&old) {
+			continue
+		}
+		todo, err := c.schedule(st, old, question{name: st.Operation})
+		if err != nil {
+			return nil, err
+		}
+		own := slices.DeleteFunc(slices.Clone(c.earlier.Trials), func(t record.Trial) bool { return t.Scenario != st.ID })
+		kept, err := todo.takeUp(&old, own, setAside)
+		if err != nil {
+			return nil, fmt.Errorf("--resume: %s: %w", s.folder.Path(), err)
+		}
+		for _, t := range kept {
+			todo.measured[t.ID] = true
+		}
+		trials = append(trials, kept...)
+		todos[st.ID] = todo
+		ahead += todo.processes()
+		searched = searched || st.headline() && todo.search.on
+	}
 	for _, t := range c.earlier.Trials {
-		if !t.Load.Blocked() {
-			searched = append(searched, t)
-			continue
+		if todos[t.Scenario] == nil {
+			setAside(t, fmt.Sprintf("not of this run's plan: scenario is %s", t.Scenario))
 		}
-		if why := todo.strange(order, t); why != "" {
-			setAside(t, "not of this run's plan: "+why)
-			continue
-		}
-		trials = append(trials, t)
-	}
-	// What a block repeats follows from its trials. Where those will be others, its repeats are of another block.
-	for b := range order {
-		if todo.follows(order[b], b, trials) {
-			continue
-		}
-		trials = slices.DeleteFunc(trials, func(t record.Trial) bool {
-			repeat := t.Block == b+1 && t.Position > len(planned[b])
-			if repeat {
-				setAside(t, "it repeats a trial that is damaged or missing itself")
-			}
-			return repeat
-		})
-		old.Plan.Repeats -= len(order[b]) - len(planned[b])
-		order[b] = planned[b]
-	}
-	whole, strangers, err := todo.follow(old, searched)
-	if err != nil {
-		return nil, err
-	}
-	for i, t := range strangers.trials {
-		setAside(t, strangers.why[i])
-	}
-	trials = append(trials, whole...)
-	for _, t := range trials {
-		todo.measured[t.ID] = true
 	}
 	for _, d := range damaged {
 		to, err := s.folder.SetAside(d.Files)
@@ -173,11 +177,61 @@ func (s *session) takeUp(c *comparison, q question) (*schedule, error) {
 	s.run.Resumed = append(slices.Clone(old.Resumed), time.Now().UTC())
 	s.noteResumption(len(damaged))
 	then := ""
-	if todo.search.on {
+	if searched {
 		then = ", then what the searches of capacity lack"
 	}
-	s.progress.say("goes on by its plan, seed %d: %s on disk, %s of the blocks to measure%s", s.run.Seed, summary.Plural(len(trials), "trial"), summary.Plural(todo.processes(), "process"), then)
-	return todo, nil
+	if n := len(c.studies) - len(todos); n > 0 {
+		then += fmt.Sprintf(", then %s without a plan yet", summary.Plural(n, "scenario"))
+	}
+	s.progress.say("goes on by its plan, seed %d: %s on disk, %s of the blocks to measure%s", s.run.Seed, summary.Plural(len(trials), "trial"), summary.Plural(ahead, "process"), then)
+	return todos, nil
+}
+
+// takeUp holds a study's trials to its plan in that record, and gives those that are of it. What a block repeats is taken
+// out of the plan where the trials it followed from will be others.
+func (todo *schedule) takeUp(old *record.Run, own []record.Trial, setAside func(record.Trial, string)) ([]record.Trial, error) {
+	fixed := todo.study.plan(old)
+	order, planned := fixed.Order, todo.order()
+	begins := func(with, planned []string) bool {
+		return len(with) >= len(planned) && slices.Equal(with[:len(planned)], planned)
+	}
+	if !slices.EqualFunc(order, planned, begins) {
+		return nil, fmt.Errorf("plan.order of scenario %s is not what the run's seed gives", todo.study.ID)
+	}
+	var trials, searched []record.Trial
+	for _, t := range own {
+		if !t.Load.Blocked() {
+			searched = append(searched, t)
+			continue
+		}
+		if why := todo.strange(order, t); why != "" {
+			setAside(t, "not of this run's plan: "+why)
+			continue
+		}
+		trials = append(trials, t)
+	}
+	for b := range order {
+		if todo.follows(order[b], b, trials) {
+			continue
+		}
+		trials = slices.DeleteFunc(trials, func(t record.Trial) bool {
+			repeat := t.Block == b+1 && t.Position > len(planned[b])
+			if repeat {
+				setAside(t, "it repeats a trial that is damaged or missing itself")
+			}
+			return repeat
+		})
+		fixed.Repeats -= len(order[b]) - len(planned[b])
+		order[b] = planned[b]
+	}
+	whole, strangers, err := todo.follow(*old, searched)
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range strangers.trials {
+		setAside(t, strangers.why[i])
+	}
+	return append(trials, whole...), nil
 }
 
 const resumptionNote = "This run was measured in "
@@ -223,7 +277,7 @@ func (todo *schedule) follows(order []string, b int, trials []record.Trial) bool
 		return true
 	}
 	for place, slot := range block {
-		if !look(place, slot, loads) {
+		if !look(place, slot, todo.study.loads()) {
 			return false
 		}
 	}

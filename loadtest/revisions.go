@@ -198,7 +198,11 @@ func (o revisions) measure(ctx context.Context, l *lab, arms []contender.Arm, at
 	if err != nil {
 		return run, err
 	}
-	c.profile, c.arms = p, arms
+	st, err := l.library(arms, p)
+	if err != nil {
+		return run, err
+	}
+	c.profile, c.studies, c.arms = p, []*study{st}, arms
 	c.noise = publishedNoise(l.root, m.engine.Name(), func(line string) { m.progress.say("%s", line) })
 	if err := m.prove(ctx, c); err != nil {
 		return run, err

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"fmt"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -11,25 +15,185 @@ import (
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/trial"
 )
 
 // What a scenario's file says is what is done.
 func TestTheScenarioFileIsWhatIsMeasured(t *testing.T) {
 	l, err := openLab()
 	require.NoError(t, err)
-	i := slices.IndexFunc(l.scenarios, func(s contract.Scenario) bool { return s.ID == libraryScenario })
-	require.GreaterOrEqual(t, i, 0)
-	s, rule := l.scenarios[i], claims.LibraryRule(nil)
-	assert.Equal(t, libraryArms, s.Arms)
-	assert.Equal(t, libraryQuestion, s.Operation)
-	assert.Equal(t, []string{string(record.LoadRate), string(record.LoadThroughput)}, s.Load)
-	assert.Equal(t, rule.Metric, s.Metric)
-	assert.Equal(t, rule.Margin, s.Margin)
-	assert.Equal(t, claims.Alpha, s.Alpha)
 	for _, s := range l.scenarios {
-		for _, name := range s.Arms {
-			_, err := contender.Resolve(l.contenders, name)
-			assert.NoError(t, err, s.ID)
+		t.Run(s.ID, func(t *testing.T) {
+			assert.InDelta(t, claims.Alpha, s.Alpha, 0, "the rules have no other")
+			for _, name := range s.Arms {
+				_, err := contender.Resolve(l.contenders, name)
+				assert.NoError(t, err)
+			}
+			c, err := newComparison(l, compareOptions{profile: "quick", scenario: s.ID})
+			require.NoError(t, err)
+			require.NoError(t, c.choose())
+			require.Len(t, c.studies, 1)
+			st := c.studies[0]
+			assert.LessOrEqual(t, 1, st.design(st.profile.blocks).Family)
+			if st.headline() {
+				rule := claims.LibraryRule(nil)
+				assert.Equal(t, rule.Metric, s.Metric)
+				assert.InDelta(t, rule.Margin, s.Margin, 0)
+				assert.Equal(t, contract.RuleDiffer, s.Rule)
+				assert.Empty(t, s.Pairs, "all pairs of the mainstream arms")
+				return
+			}
+			var r record.Run
+			st.enter(&r)
+			require.Len(t, r.Scenarios, 1)
+			is := r.Scenarios[0]
+			assert.Equal(t, s.Arms, is.Arms)
+			assert.Equal(t, s.Operation, is.Operation)
+			assert.Equal(t, s.Compared(), is.Pairs)
+			assert.Equal(t, s.Rule, is.Rule)
+			assert.Len(t, is.DelaysNS, len(s.Delays))
+			rule := claims.RuleOf(is)
+			assert.Equal(t, s.Metric, rule.Metric)
+			assert.InDelta(t, s.Margin, rule.Margin, 0)
+			st.leave(&r)
+			assert.Empty(t, r.Scenarios)
+		})
+	}
+}
+
+// A scenario's time fixes the number of its blocks, which stays one that can decide.
+func TestBlocksFitIntoTheScenariosTime(t *testing.T) {
+	l, err := openLab()
+	require.NoError(t, err)
+	for budget, want := range map[time.Duration]int{0: 16, time.Hour: 16, time.Second: 7, 8 * time.Minute: 10} {
+		c, err := newComparison(l, compareOptions{profile: "nightly", scenario: "io-bound"})
+		require.NoError(t, err)
+		require.NoError(t, c.choose())
+		st := c.studies[0]
+		st.profile.blocks, st.profile.rate, st.profile.warm = 16, 8*time.Second, trial.Warmth{Window: time.Second / 2, Most: 2 * time.Second}
+		st.budget = budget
+		st.fit(0, 2*time.Second)
+		assert.Equal(t, want, st.profile.blocks, "%v", budget)
+	}
+}
+
+// severalScenarios are the library and two claims, one of them through the fault proxy.
+const severalScenarios = "n-plus-one,library,io-bound"
+
+func newScenarioStage(t *testing.T, o compareOptions) *stage {
+	t.Helper()
+	o.contenders = "go,go+LOADER=off,node"
+	return newStage(t, o)
+}
+
+// One run measures several scenarios, each by its own plan, and only what asks for delays has the proxy in its way.
+func TestSeveralScenariosInOneRun(t *testing.T) {
+	inNoTime(t)
+	s := newScenarioStage(t, compareOptions{seed: 7, scenario: severalScenarios})
+	dir := filepath.Join(t.TempDir(), "run")
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	r := whole(t, dir)
+	require.Len(t, r.Scenarios, 2)
+	assert.Equal(t, []string{"io-bound", "n-plus-one"}, []string{r.Scenarios[0].ID, r.Scenarios[1].ID})
+	assert.Len(t, r.Plan.Order, 2, "the library's")
+	bound, plus := r.Scenarios[0], r.Scenarios[1]
+	assert.InDelta(t, 70, bound.Plan.RateRPS, 0, "as its file says")
+	assert.Equal(t, []record.Load{record.LoadRate}, bound.Loads)
+	assert.Equal(t, map[string]int64{"database": 20e6}, bound.DelaysNS)
+	assert.Equal(t, [][2]string{{"go", "node"}}, bound.Pairs, "of the arms that are there")
+	assert.Equal(t, [][2]string{{"go", "go+LOADER=off"}}, plus.Pairs)
+	assert.NotEqual(t, r.Plan.Order, plus.Plan.Order, "an order of its own")
+	for _, x := range r.Trials {
+		assert.True(t, strings.HasPrefix(x.ID, x.Scenario+"-"), x.ID)
+		if x.Scenario == bound.ID {
+			assert.Equal(t, record.LoadRate, x.Load)
+			assert.InDelta(t, 70, x.RateRPS, 0)
 		}
 	}
+	require.Len(t, r.Environment.FaultOverhead, 1)
+	assert.Equal(t, "database_replica", r.Environment.FaultOverhead[0].Link)
+	assert.Zero(t, s.engine.Proxies(), "the proxy has ended")
+	through := 0
+	for _, c := range s.engine.Started() {
+		delayed := strings.HasSuffix(c.ReplicaURL, "#database_replica")
+		assert.Equal(t, delayed, strings.HasSuffix(c.PrimaryURL, "#database_primary"))
+		assert.NotContains(t, c.UpstreamURL, "#")
+		if delayed {
+			through++
+		}
+	}
+	blocks := 0
+	for _, block := range bound.Plan.Order {
+		blocks += len(block)
+	}
+	assert.Equal(t, 3+blocks, through, "three pilots and the processes of its blocks")
+	verdicts := map[string]int{}
+	for _, v := range r.Verdicts {
+		verdicts[v.Scenario]++
+		assert.Equal(t, claims.Untested, v.Verdict, "two blocks decide nothing")
+	}
+	assert.Equal(t, map[string]int{"library": 3, "io-bound": 1, "n-plus-one": 1}, verdicts)
+	said := s.out.String()
+	for _, words := range []string{
+		"Scenario io-bound: Q2, open loop with Poisson arrivals at 70 requests a second, 20ms added to each round trip to the database",
+		"io-bound: “where waiting for I/O dominates, the language makes almost no difference”: cannot be tested here. Decided by median response time: equal within 5 %.",
+		"n-plus-one: “DataLoader turns 20 statements into one”: cannot be tested here.",
+	} {
+		assert.Contains(t, said, words)
+	}
+}
+
+// A run of several scenarios that was killed ends with the same plans, no trial twice.
+func TestSeveralScenariosGoOn(t *testing.T) {
+	inNoTime(t)
+	kills := []int{1, 15, 20, 26}
+	at := map[int]map[string]string{}
+	s := newScenarioStage(t, compareOptions{seed: 7, scenario: severalScenarios})
+	dir := filepath.Join(t.TempDir(), "run")
+	n := 0
+	s.engine.BeforeAttack = beforeTrials(func() {
+		if slices.Contains(kills, n) {
+			at[n] = snapshot(t, dir)
+		}
+		n++
+	})
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	first := whole(t, dir)
+	require.Len(t, at, len(kills))
+	plans := map[int]int{}
+	for n, files := range at {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			dir := laidOut(t, files)
+			left, err := record.ReadRun(dir)
+			require.NoError(t, err)
+			plans[len(left.Scenarios)]++
+			s := newScenarioStage(t, compareOptions{})
+			attacked := 0
+			s.engine.BeforeAttack = beforeTrials(func() { attacked++ })
+			code, err := s.resume(t.Context(), t, dir)
+			require.NoError(t, err)
+			require.Equal(t, exitOK, code, s.errs)
+			r := whole(t, dir)
+			assert.Equal(t, len(r.Trials)-n, attacked, "no trial twice")
+			assert.Equal(t, first.Plan.Order[:2], r.Plan.Order[:2])
+			require.Len(t, r.Scenarios, 2)
+			for i := range r.Scenarios {
+				assert.Equal(t, first.Scenarios[i].Plan.Order[:2], r.Scenarios[i].Plan.Order[:2], "the same plan")
+			}
+			assert.NoDirExists(t, filepath.Join(dir, "damaged"))
+		})
+	}
+	assert.Len(t, plans, 3, "kills within each of the three")
+}
+
+func TestAScenarioThatIsNoneIsRefused(t *testing.T) {
+	code, _, errs := runCommand(t, "compare", "--scenario", "library,io-bond", "--out", filepath.Join(t.TempDir(), "run"))
+	assert.Equal(t, exitCannot, code)
+	assert.Contains(t, errs, `--scenario "io-bond": expected of allocator, io-bound, library`)
+	code, _, errs = runCommand(t, "compare", "--scenario", "allocator", "--contender", "go,node", "--out", filepath.Join(t.TempDir(), "run"))
+	assert.Equal(t, exitCannot, code)
+	assert.Contains(t, errs, "scenario allocator compares rust with rust-system-malloc")
+	code, _, errs = runCommand(t, "compare", "--scenario", "io-bound", "--margin", "5", "--out", filepath.Join(t.TempDir(), "run"))
+	assert.Equal(t, exitCannot, code)
+	assert.Contains(t, errs, "--margin 5: is of the scenario library")
 }

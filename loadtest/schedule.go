@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +19,8 @@ import (
 
 // schedule is a plan with what carries it out.
 type schedule struct {
-	profile  profile
+	study    *study
+	profile  profile // the study's
 	seed     uint64
 	arms     map[string]contender.Arm
 	question question
@@ -40,47 +42,55 @@ type schedule struct {
 	unrepeated int
 }
 
-// schedule makes the one that follows from a run's plan and seed.
-func (c *comparison) schedule(r record.Run, q question) (*schedule, error) {
-	p := c.profile
+// schedule makes the one that follows from a study's plan and the run's seed.
+func (c *comparison) schedule(st *study, r record.Run, q question) (*schedule, error) {
+	p, fixed := st.profile, st.plan(&r)
 	todo := &schedule{
-		profile: p, seed: r.Seed, question: q, rate: r.Plan.RateRPS,
+		study: st, profile: p, seed: r.Seed, question: q, rate: fixed.RateRPS,
 		arms: map[string]contender.Arm{}, capacity: map[string]float64{}, measured: map[string]bool{}, began: time.Now(), spoilt: c.spoilt,
 	}
 	var planned []plan.Arm
-	for _, arm := range c.arms {
+	for _, arm := range st.arms {
 		a := plan.Arm{Name: arm.Name, Blocks: p.blocks, Double: true}
-		if arm.Tier == contender.TierFloor {
+		if st.few(arm) {
 			a.Blocks, a.Double = p.floorBlocks, false
 		}
 		planned = append(planned, a)
 		todo.arms[arm.Name] = arm
 	}
-	todo.searched = c.arms
+	todo.searched = st.arms
 	var err error
 	if todo.search, err = c.capacities(); err != nil {
 		return nil, err
 	}
-	for _, pilot := range r.Plan.Pilot {
+	todo.search.on = todo.search.on && st.headline()
+	for _, pilot := range fixed.Pilot {
 		todo.capacity[pilot.Arm] = pilot.CapacityRPS
 	}
-	todo.blocks, err = plan.Blocks(planned, p.blocks, r.Seed)
+	todo.blocks, err = plan.Blocks(planned, p.blocks, st.seed(r.Seed))
 	return todo, err
+}
+
+// seed is the run's for the library, and for another scenario one that follows from it and the scenario's name.
+func (st *study) seed(run uint64) uint64 {
+	if st.headline() {
+		return run
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(st.ID))
+	return plan.Seeds(run, int(h.Sum64()&0x7fffffff), 0)
 }
 
 // order is that of the blocks without repeats.
 func (todo *schedule) order() [][]string { return plan.Names(todo.blocks) }
 
-// loads are what one process is asked, one trial after the other.
-var loads = []record.Load{record.LoadRate, record.LoadThroughput}
-
 // spec is the trial of a slot under a load. Blocks and places are counted from 0.
 func (todo *schedule) spec(block, place int, slot plan.Slot, load record.Load) trial.Spec {
 	arm := todo.arms[slot.Arm]
 	spec := trial.Spec{
-		ID:       trialID(libraryScenario, todo.question.name, load, block, place, arm.Name, slot.Duplicate),
-		Scenario: libraryScenario, Operation: todo.question.name, Body: todo.question.body(arm.Tier, todo.seed), Expected: todo.question.expected,
-		Load: load, Block: block + 1, Position: place + 1, Duplicate: slot.Duplicate, Seed: plan.Seeds(todo.seed, block, place), Timeout: requestTimeout,
+		ID:       trialID(todo.study.ID, todo.question.name, load, block, place, arm.Name, slot.Duplicate),
+		Scenario: todo.study.ID, Operation: todo.question.name, Body: todo.question.body(arm.Tier, todo.seed), Expected: todo.question.expected,
+		Load: load, Block: block + 1, Position: place + 1, Duplicate: slot.Duplicate, Seed: plan.Seeds(todo.study.seed(todo.seed), block, place), Timeout: requestTimeout,
 		RPS: todo.rate, Duration: todo.profile.rate, MaxInFlight: rateMaxInFlight,
 	}
 	if load == record.LoadThroughput {
@@ -105,7 +115,7 @@ func (todo *schedule) processes() int {
 	n := 0
 	for b, block := range todo.blocks {
 		for place, slot := range block {
-			if len(todo.missing(b, place, slot, loads)) > 0 {
+			if len(todo.missing(b, place, slot, todo.study.loads())) > 0 {
 				n++
 			}
 		}
@@ -156,21 +166,21 @@ func (s *session) block(ctx context.Context, todo *schedule, b int, block []plan
 		return nil
 	}
 	for place, slot := range block {
-		if err := measure(place, slot, loads, true); err != nil {
+		if err := measure(place, slot, todo.study.loads(), true); err != nil {
 			return err
 		}
 	}
 	for place := len(block); len(queue) > 0; {
 		next := queue[0]
 		queue = queue[1:]
-		order := &s.run.Plan.Order[b]
+		order := &todo.plan(s).Order[b]
 		if place == len(*order) { // else an earlier part of this run has begun it
 			if !s.mayRepeat(todo) {
 				todo.unrepeated += len(next.loads)
 				continue
 			}
 			*order = append(*order, next.slot.Arm)
-			s.run.Plan.Repeats++
+			todo.plan(s).Repeats++
 			if err := s.begin(); err != nil {
 				return err
 			}
@@ -201,16 +211,26 @@ func (s *session) spoilt(todo *schedule, block, place int, slot plan.Slot, loads
 // mayRepeat tells whether the profile's repeats and its time leave room for one more process.
 func (s *session) mayRepeat(todo *schedule) bool {
 	p := todo.profile
-	if s.run.Plan.Repeats >= p.repeats {
+	if todo.plan(s).Repeats >= p.repeats {
 		return false
 	}
 	// Where a resumed run has measured nothing yet, the time of a process is that of its trials.
-	each := p.warm.Most + p.rate + p.throughput
+	each := p.warm.Most
+	for _, load := range todo.study.loads() {
+		each += p.duration(load)
+	}
 	if todo.done > 0 {
 		each = time.Since(todo.blocksBegan) / time.Duration(todo.done)
 	}
-	return p.budget == 0 || time.Since(todo.began)+each*time.Duration(todo.ahead+1) <= p.budget
+	budget := p.budget
+	if !todo.study.headline() {
+		budget = todo.study.budget
+	}
+	return budget == 0 || time.Since(todo.began)+each*time.Duration(todo.ahead+1) <= budget
 }
+
+// plan is the study's in the session's record.
+func (todo *schedule) plan(s *session) *record.Plan { return todo.study.plan(&s.run) }
 
 const (
 	repeatsNote    = "The machine or the load generator spoilt trials. Measured again for that, at the end of their blocks: "
@@ -220,13 +240,18 @@ const (
 // noteRepeats says in the record what a reader has to know of spoilt trials.
 func (s *session) noteRepeats(todo *schedule) {
 	s.run.Warnings = slices.DeleteFunc(slices.Clone(s.run.Warnings), func(line string) bool {
-		return strings.HasPrefix(line, repeatsNote) || strings.HasPrefix(line, unrepeatedNote)
+		return (strings.HasPrefix(line, repeatsNote) || strings.HasPrefix(line, unrepeatedNote)) &&
+			(strings.HasSuffix(line, " of scenario "+todo.study.ID+".") || todo.study.headline() && !strings.Contains(line, " of scenario "))
 	})
-	if n := s.run.Plan.Repeats; n > 0 {
-		s.warn("%s%s.", repeatsNote, summary.Plural(n, "process"))
+	of := ""
+	if !todo.study.headline() {
+		of = " of scenario " + todo.study.ID
+	}
+	if n := todo.plan(s).Repeats; n > 0 {
+		s.warn("%s%s%s.", repeatsNote, summary.Plural(n, "process"), of)
 	}
 	if n := todo.unrepeated; n > 0 {
-		s.warn("%s%s.", unrepeatedNote, summary.Plural(n, "trial"))
+		s.warn("%s%s%s.", unrepeatedNote, summary.Plural(n, "trial"), of)
 	}
 }
 

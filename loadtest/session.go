@@ -23,6 +23,8 @@ type session struct {
 	description engine.Description
 	database    engine.Database
 	upstream    engine.Service
+	// ways are those through the fault proxy, for the scenario under way; nil: nothing is in anybody's way.
+	ways   *ways
 	folder      record.Folder
 	run         record.Run
 	progress    *progress
@@ -89,15 +91,17 @@ func (s *session) warn(format string, args ...any) {
 
 // with runs f on a fresh process of the arm, which has answered the first question right, and ends that process.
 func (s *session) with(ctx context.Context, arm contender.Arm, first question, f func(trial.Subject) error) error {
-	c, err := s.engine.Contender(ctx, engine.ContenderSpec{
+	spec := engine.ContenderSpec{
 		Arm: arm, PrimaryURL: s.database.PrimaryURL(), ReplicaURL: s.database.ReplicaURL(), UpstreamURL: s.upstream.URL(),
 		// One line per failed request at most: logging must not be what is measured.
 		Environment: map[string]string{"LOG_LEVEL": "warn"},
-	})
+	}
+	s.ways.through(&spec)
+	c, err := s.engine.Contender(ctx, spec)
 	if err != nil {
 		return err
 	}
-	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Placement: s.description.Placement}
+	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Faults: s.ways.faults(), Placement: s.description.Placement}
 	if subject.ColdStart, err = trial.FirstAnswer(ctx, c, first.body(arm.Tier, s.run.Seed), first.expected); err == nil {
 		if subject.IdleMemory, err = c.Memory(ctx); err == nil {
 			err = f(subject)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"lab/loadtest/internal/noise"
 	"lab/loadtest/internal/record"
 )
 
@@ -114,4 +115,112 @@ func TestAnAlteredVerdictIsNamed(t *testing.T) {
 		change(&run.Verdicts[0])
 		require.ErrorContains(t, Check(run), field)
 	}
+}
+
+func ofScenarioCosting(id string, blocks int, noise float64, cost map[string]float64) []record.Trial {
+	trials := records(rand.New(rand.NewPCG(1, 1)), blocks, noise, cost)
+	for i := range trials {
+		trials[i].Scenario = id
+	}
+	return trials
+}
+
+// A claim with a direction is true one way round, false the other, and neither where nothing differs.
+func TestAClaimOfLessHoldsOrIsContradicted(t *testing.T) {
+	claim := record.Scenario{
+		ID: "s", Claim: "go costs less than node", Arms: []string{"go", "node", "rust"}, Metric: "cpu_us_per_request", Rule: "less", Margin: 1.05,
+		Pairs: [][2]string{{"go", "node"}, {"go", "rust"}},
+	}
+	decide := func(noise float64, cost map[string]float64) []record.Verdict {
+		run := record.Run{Scenarios: []record.Scenario{claim}, Trials: ofScenarioCosting("s", 8, noise, cost)}
+		return Of(run)
+	}
+	v := decide(0.03, map[string]float64{"go": 1, "node": 2, "rust": 0.5})
+	require.Len(t, v, 2, "only the pairs that are named")
+	assert.Equal(t, Holds, v[0].Verdict)
+	assert.Equal(t, [2]string{"go", "node"}, v[0].Arms)
+	assert.InDelta(t, 0.5, *v[0].Ratio, 0.05)
+	assert.Equal(t, Contradicted, v[1].Verdict)
+	assert.InDelta(t, 2, *v[1].Ratio, 0.2)
+	assert.Contains(t, v[1].Reason, "go costs")
+	assert.Equal(t, Contradicted, Overall(v))
+	assert.Equal(t, Holds, Overall(v[:1]))
+	for _, v := range decide(0.03, map[string]float64{"go": 1, "node": 1, "rust": 1}) {
+		assert.Equal(t, TooClose, v.Verdict, "%+v", v)
+	}
+}
+
+// The proof of rules counts a direction that is wrong; its errors are those of the rule without direction.
+func TestClaimsOfLessAreRarelyFalse(t *testing.T) {
+	rule := Rule{Claim: Less, Margin: 1.05}
+	for name, effects := range map[string]map[string]float64{
+		"none": nil, "the first has less": {"node": math.Log(1.1)}, "the first has more": {"go": math.Log(1.1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := rule.Prove(t.Context(), parts(noise.CPU), noise.Design{Arms: two, Blocks: 8, Effects: effects}, replicates, 4)
+			p.log(t)
+			assert.NoError(t, p.check())
+			pair := [2]string{"go", "node"}
+			switch name {
+			case "the first has less":
+				assert.Equal(t, p.Decided[pair]-p.Held[pair], p.FalseVerdicts, "contradicted, and true")
+				assert.Greater(t, p.Held[pair], replicates/10)
+			case "the first has more":
+				assert.Equal(t, p.Held[pair], p.FalseVerdicts, "holds, and false")
+				assert.Greater(t, p.Decided[pair]-p.Held[pair], replicates/10)
+			}
+		})
+	}
+}
+
+// Verdicts of a run are of its scenarios, each from its own trials.
+func TestVerdictsAreOfTheirScenariosTrials(t *testing.T) {
+	equal := record.Scenario{ID: "alike", Arms: []string{"go", "node"}, Metric: "cpu_us_per_request", Rule: "equal", Margin: 1.3}
+	run := record.Run{
+		Scenarios: []record.Scenario{equal, {ID: "not measured", Rule: "equal", Margin: 1.05}},
+		Trials: append(ofScenarioCosting("library", 8, 0.03, map[string]float64{"go": 2, "node": 1, "rust": 0.5}),
+			ofScenarioCosting("alike", 8, 0.03, map[string]float64{"go": 1, "node": 1, "rust": 1})...),
+	}
+	v := Of(run)
+	require.Len(t, v, 4)
+	for _, v := range v {
+		assert.Equal(t, Holds, v.Verdict, "%+v", v)
+	}
+	assert.Equal(t, "alike/cpu_us_per_request/go-vs-node", v[3].ID)
+	run.Verdicts = v
+	require.NoError(t, Check(run))
+	changed := *v[3].Ratio * 1.01
+	run.Verdicts[3].Ratio = &changed
+	require.ErrorContains(t, Check(run), "alike/cpu_us_per_request/go-vs-node: ratio")
+	assert.Equal(t, Untested, Overall(nil))
+}
+
+// Each metric is taken from the trials that it is of, and from no other.
+func TestMetricsAreTakenFromTheirTrials(t *testing.T) {
+	cpu, sql, pss := 100.0, 5.0, int64(7e6)
+	x := record.Trial{
+		Sent: 1000, CPUUsPerRequest: &cpu, StatementsPerRequest: &sql, MemoryPSSPeakBytes: &pss, ColdStartNS: 11, AchievedRPS: 13,
+		LatencyP50NS: 17, LatencyP90NS: 19, LatencyP99NS: 23,
+	}
+	for metric, want := range map[string]float64{
+		"cpu_us_per_request": 100, "statements_per_request": 5, "memory_pss_peak_bytes": 7e6, "cold_start_ns": 11, "achieved_rps": 13, "latency_p50_ns": 17, "latency_p90_ns": 19, "latency_p99_ns": 23,
+	} {
+		load, other := record.LoadRate, record.LoadThroughput
+		if metric == "achieved_rps" {
+			load, other = other, load
+		}
+		x.Load = load
+		got, ok := valueOf(metric)(&x)
+		assert.True(t, ok, metric)
+		assert.InDelta(t, want, got, 0, metric)
+		x.Load = other
+		_, ok = valueOf(metric)(&x)
+		assert.False(t, ok, metric)
+		assert.NotEqual(t, metric, MetricWords(metric))
+	}
+	x.Load, x.Sent = record.LoadRate, 20
+	_, ok := valueOf("latency_p99_ns")(&x)
+	assert.False(t, ok, "twenty requests carry no p99")
+	_, ok = valueOf("something")(&x)
+	assert.False(t, ok)
 }

@@ -79,6 +79,12 @@ func (r Rule) judge(trials []record.Trial, verdicts []record.Verdict, design noi
 			if v.Verdict == Contradicted && !beyond() {
 				p.WithinFloor++
 			}
+		case Less:
+			significant = significant || truth == 0 && v.PHolm != nil && *v.PHolm < alpha
+			wrong = wrong || v.Verdict == Holds && truth >= 0 || v.Verdict == Contradicted && truth <= 0
+			if (v.Verdict == Holds || v.Verdict == Contradicted) && !beyond() {
+				p.WithinFloor++
+			}
 		default:
 			significant = significant || truth == 0 && v.PHolm != nil && *v.PHolm < alpha
 			wrong = wrong || v.Verdict == Holds && (truth == 0 || truth*math.Log(*v.Ratio) < 0)

@@ -31,10 +31,26 @@ func ending(trials []record.Trial, suffix string) []string {
 	return arms
 }
 
-// Of gives the verdicts of a run's trials by the rule that its profile has.
+// Of gives the verdicts of a run's trials: of its two revisions, or of its scenarios in their order, the library first.
 func Of(r record.Run) []record.Verdict {
 	if r.Profile == record.ProfileRevisions {
 		return Revisions(r.Trials)
 	}
-	return Library(r.Trials)
+	verdicts := Library(ofScenario(r.Trials, scenarioLibrary))
+	for _, s := range r.Scenarios {
+		if own := ofScenario(r.Trials, s.ID); len(own) > 0 {
+			verdicts = append(verdicts, RuleOf(s).Decide(own)...)
+		}
+	}
+	return verdicts
+}
+
+func ofScenario(trials []record.Trial, id string) []record.Trial {
+	var own []record.Trial
+	for i := range trials {
+		if trials[i].Scenario == id {
+			own = append(own, trials[i])
+		}
+	}
+	return own
 }

@@ -19,6 +19,10 @@ const (
 	// Equal is "these two are the same within the margin". It holds where the whole interval of the ratio is inside the
 	// margin, corrected by Holm; it is contradicted where all of it is outside, beyond the noise floor as well.
 	Equal Claim = "equal"
+	// Less is "the first has less of it than the second". It holds where Differ would and the ratio is below 1, and is
+	// contradicted where Differ would and the ratio is above 1: the test has two sides, so both errors together are as
+	// seldom as alpha says.
+	Less Claim = "less"
 )
 
 // Rule decides a claim about one metric, for each pair of arms, from one number per trial. The pairs are the family of
@@ -32,8 +36,9 @@ type Rule struct {
 	Claim            Claim
 	// Margin is a ratio above 1: the effect that nobody would care about, and for Equal the one that is tested.
 	Margin float64
-	// Arms in the order in which they are paired.
-	Arms []string
+	// Pairs are what is compared; nil: every two of Arms, in their order.
+	Pairs [][2]string
+	Arms  []string
 	// Value is a trial's number; false where the trial has none or is not one that the claim is about. Void trials are
 	// left out before, and the second of an A/A pair counts for the noise floor only.
 	Value func(t *record.Trial) (float64, bool)
@@ -63,25 +68,23 @@ func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 	var ps []float64
 	var decided []int
 	inside := map[int]bool{} // of Equal: what the pair's p is for
-	for i, a := range r.Arms {
-		for _, b := range r.Arms[i+1:] {
-			v := record.Verdict{
-				ID: fmt.Sprintf("%s/%s/%s-vs-%s", r.Scenario, r.Metric, a, b), Scenario: r.Scenario, Metric: r.Metric,
-				Arms: [2]string{a, b}, Margin: r.Margin,
-			}
-			d, err := m.pair(values[a], values[b])
-			v.Blocks = len(d)
-			if err == nil {
-				inside[len(verdicts)], err = r.measure(&v, d, m)
-			}
-			if err != nil {
-				v.Verdict, v.Reason = Untested, err.Error()
-			} else {
-				ps = append(ps, *v.P)
-				decided = append(decided, len(verdicts))
-			}
-			verdicts = append(verdicts, v)
+	for _, pair := range r.pairs() {
+		v := record.Verdict{
+			ID: fmt.Sprintf("%s/%s/%s-vs-%s", r.Scenario, r.Metric, pair[0], pair[1]), Scenario: r.Scenario, Metric: r.Metric,
+			Arms: pair, Margin: r.Margin,
 		}
+		d, err := m.pair(values[pair[0]], values[pair[1]])
+		v.Blocks = len(d)
+		if err == nil {
+			inside[len(verdicts)], err = r.measure(&v, d, m)
+		}
+		if err != nil {
+			v.Verdict, v.Reason = Untested, err.Error()
+		} else {
+			ps = append(ps, *v.P)
+			decided = append(decided, len(verdicts))
+		}
+		verdicts = append(verdicts, v)
 	}
 	for k, p := range m.correct(ps) {
 		v := &verdicts[decided[k]]
@@ -100,11 +103,26 @@ func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 			v.Verdict, v.Reason = TooClose, fmt.Sprintf("p %.3f after Holm's correction", p)
 		case math.Abs(math.Log(*v.Ratio)) <= noise:
 			v.Verdict, v.Reason = TooClose, fmt.Sprintf("identical arms differ by up to %.1f %%", 100*(*v.NoiseFloor-1))
+		case r.Claim == Less && *v.Ratio > 1:
+			v.Verdict, v.Reason = Contradicted, r.words(*v)
 		default:
 			v.Verdict, v.Reason = Holds, r.words(*v)
 		}
 	}
 	return verdicts
+}
+
+func (r Rule) pairs() [][2]string {
+	if r.Pairs != nil {
+		return r.Pairs
+	}
+	var out [][2]string
+	for i, a := range r.Arms {
+		for _, b := range r.Arms[i+1:] {
+			out = append(out, [2]string{a, b})
+		}
+	}
+	return out
 }
 
 // equal decides "these two are the same within the margin".
@@ -131,7 +149,7 @@ func (r Rule) words(v record.Verdict) string {
 	if r.Says != nil {
 		return r.Says(more, less, ratio)
 	}
-	return fmt.Sprintf("%s has %.2f times the %s of %s", more, ratio, r.Metric, less)
+	return fmt.Sprintf("%s has %.2f times the %s of %s", more, ratio, MetricWords(r.Metric), less)
 }
 
 // measure fills in a pair's ratio, interval and p.

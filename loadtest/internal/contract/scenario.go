@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -24,15 +25,88 @@ type Scenario struct {
 	Operation string `yaml:"operation"`
 	// Load are the kinds of trial for each process: "rate", "throughput".
 	Load []string `yaml:"load"`
+	// RateRPS is the common rate, requests a second; 0: half of what the weakest arm bore in the pilot.
+	RateRPS float64 `yaml:"rate_rps"`
+	// Delays are what the fault proxy adds to each round trip on a way, of DelayWays.
+	Delays map[string]Delay `yaml:"delays"`
 	// Metric decides. It has its unit in its name.
 	Metric string `yaml:"metric"`
+	// Rule says what is claimed of each pair: "differ", "equal" (within the margin), or "less" (the first has less of the
+	// metric than the second).
+	Rule string `yaml:"rule"`
+	// Pairs are what is compared; none: every two of the arms, in their order, for a rule without direction.
+	Pairs [][]string `yaml:"pairs"`
 	// Alpha is the chance of a false verdict; Margin, a ratio above 1, is the effect below which nobody would care.
 	Alpha  float64 `yaml:"alpha"`
 	Margin float64 `yaml:"margin"`
+	// ChangedBy says in words what would change the verdict.
+	ChangedBy string `yaml:"changed_by"`
+}
+
+// Delay is a time as Go writes it, such as 20ms.
+type Delay time.Duration
+
+// UnmarshalYAML implements yaml.BytesUnmarshaler.
+func (d *Delay) UnmarshalYAML(text []byte) error {
+	v, err := time.ParseDuration(strings.Trim(strings.TrimSpace(string(text)), `"'`))
+	if err != nil || v <= 0 || v > longestDelay {
+		return fmt.Errorf("%q: expected a time with its unit, up to %v, as in 20ms", strings.TrimSpace(string(text)), longestDelay)
+	}
+	*d = Delay(v)
+	return nil
+}
+
+const longestDelay = 10 * time.Second
+
+// DelayWays are the ways on which a scenario may set a delay: to the database (primary and replica) and to the quote
+// service.
+var DelayWays = []string{"database", "upstream"}
+
+// Rules of a scenario.
+const (
+	RuleDiffer = "differ"
+	RuleEqual  = "equal"
+	RuleLess   = "less"
+)
+
+var scenarioRules = []string{RuleDiffer, RuleEqual, RuleLess}
+
+// Compared are the pairs that the rule is about.
+func (s Scenario) Compared() [][2]string {
+	var out [][2]string
+	for _, pair := range s.Pairs {
+		out = append(out, [2]string{pair[0], pair[1]})
+	}
+	if out != nil {
+		return out
+	}
+	for i, a := range s.Arms {
+		for _, b := range s.Arms[i+1:] {
+			out = append(out, [2]string{a, b})
+		}
+	}
+	return out
+}
+
+// Named gives the scenarios of a comma-separated list of ids, in the order of all; an id that is none of them is an error.
+func Named(all []Scenario, list string) ([]Scenario, error) {
+	wanted := map[string]bool{}
+	var ids []string
+	for _, s := range all {
+		ids = append(ids, s.ID)
+	}
+	for id := range strings.SplitSeq(list, ",") {
+		id = strings.TrimSpace(id)
+		if !slices.Contains(ids, id) {
+			return nil, fmt.Errorf("%q: expected of %s", id, strings.Join(ids, ", "))
+		}
+		wanted[id] = true
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(s Scenario) bool { return !wanted[s.ID] }), nil
 }
 
 // scenarioMetrics are those of a trial's record that a scenario may be decided by.
-var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes"}
+var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns"}
 
 var scenarioLoads = []string{"rate", "throughput"}
 
@@ -87,7 +161,11 @@ func parseScenario(text []byte) (Scenario, error) {
 		{"arms", "at least two arms", len(s.Arms) >= 2},
 		{"operation", "the name of an operation", s.Operation != ""},
 		{"load", fmt.Sprintf("some of %q", scenarioLoads), len(s.Load) > 0},
+		{"rate_rps", "a rate above 0, requests a second", s.RateRPS >= 0 && s.RateRPS < 1e6},
 		{"metric", fmt.Sprintf("one of %q", scenarioMetrics), slices.Contains(scenarioMetrics, s.Metric)},
+		{"rule", fmt.Sprintf("one of %q", scenarioRules), slices.Contains(scenarioRules, s.Rule)},
+		{"pairs", "pairs, since the rule says which of two has less", s.Rule != RuleLess || len(s.Pairs) > 0},
+		{"changed_by", "a sentence", s.ChangedBy != ""},
 		{"alpha", "a chance between 0 and 1", s.Alpha > 0 && s.Alpha < 1},
 		{"margin", "a ratio above 1, as in 1.05", s.Margin > 1 && s.Margin < 100},
 	} {
@@ -105,7 +183,28 @@ func parseScenario(text []byte) (Scenario, error) {
 			return s, atKey(text, []string{"load", fmt.Sprint(i)}, fmt.Sprintf("expected some of %q", scenarioLoads))
 		}
 	}
+	for way := range s.Delays {
+		if !slices.Contains(DelayWays, way) {
+			return s, atKey(text, []string{"delays", way}, fmt.Sprintf("expected some of %q", DelayWays))
+		}
+	}
+	for i, pair := range s.Pairs {
+		if len(pair) != 2 || pair[0] == pair[1] || !slices.Contains(s.Arms, pair[0]) || !slices.Contains(s.Arms, pair[1]) {
+			return s, atKey(text, []string{"pairs", fmt.Sprint(i)}, "expected two of the arms")
+		}
+	}
+	if needs := loadOf(s.Metric); !slices.Contains(s.Load, needs) {
+		return s, atKey(text, []string{"metric"}, fmt.Sprintf("expected one that the load has; %s is measured by trials of load %q", s.Metric, needs))
+	}
 	return s, nil
+}
+
+// loadOf is the kind of trial that a metric is taken from.
+func loadOf(metric string) string {
+	if metric == "achieved_rps" {
+		return "throughput"
+	}
+	return "rate"
 }
 
 // atKey is an error about what stands under a key, or about its absence.

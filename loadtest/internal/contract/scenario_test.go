@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -21,6 +22,11 @@ load: [rate]
 metric: latency_p50_ns
 alpha: 0.05
 margin: 1.05
+rule: equal
+rate_rps: 70
+delays: {database: 20ms, upstream: "1.5s"}
+pairs: [[node, go]]
+changed_by: a slower processor
 `
 
 func TestScenariosOfTheContract(t *testing.T) {
@@ -37,7 +43,14 @@ func TestScenariosOfTheContract(t *testing.T) {
 func TestABadScenarioIsNamed(t *testing.T) {
 	s, err := parseScenario([]byte(scenarioText))
 	require.NoError(t, err)
-	assert.Equal(t, Scenario{"io-bound", "the language makes almost no difference", []string{"go", "node"}, "q2", []string{"rate"}, "latency_p50_ns", 0.05, 1.05}, s)
+	assert.Equal(t, Scenario{
+		ID: "io-bound", Claim: "the language makes almost no difference", Arms: []string{"go", "node"}, Operation: "q2", Load: []string{"rate"}, RateRPS: 70,
+		Delays: map[string]Delay{"database": Delay(20 * time.Millisecond), "upstream": Delay(1500 * time.Millisecond)},
+		Metric: "latency_p50_ns", Rule: RuleEqual, Pairs: [][]string{{"node", "go"}}, Alpha: 0.05, Margin: 1.05, ChangedBy: "a slower processor",
+	}, s)
+	assert.Equal(t, [][2]string{{"node", "go"}}, s.Compared())
+	s.Pairs, s.Arms = nil, []string{"a", "b", "c"}
+	assert.Equal(t, [][2]string{{"a", "b"}, {"a", "c"}, {"b", "c"}}, s.Compared())
 	for name, c := range map[string]struct {
 		old, with string
 		says      []string
@@ -53,6 +66,17 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		"an unknown load":        {"[rate]", "[rate, burst]", []string{`line 6: key "load[1]" is burst`, `"throughput"`}},
 		"an arm twice":           {"[go, node]", "[go, go]", []string{`line 4: key "arms[1]" is go`}},
 		"one arm alone":          {"[go, node]", "[go]", []string{`line 4: key "arms"`, "at least two"}},
+		"an unknown rule":        {"rule: equal", "rule: alike", []string{`line 10: key "rule" is alike`, `"equal"`}},
+		"a direction of none":    {"rule: equal\nrate_rps: 70\ndelays: {database: 20ms, upstream: \"1.5s\"}\npairs: [[node, go]]", "rule: less", []string{`key "pairs" is missing`}},
+		"a negative rate":        {"rate_rps: 70", "rate_rps: -70", []string{`line 11: key "rate_rps" is -70`}},
+		"a delay without unit":   {"database: 20ms", "database: 20", []string{`"20": expected a time with its unit`}},
+		"a negative delay":       {"database: 20ms", "database: -20ms", []string{`"-20ms": expected a time`}},
+		"a delay of nothing":     {"database:", "redis:", []string{`line 12: key "delays.redis" is 20ms`, `"database"`}},
+		"a pair of itself":       {"[[node, go]]", "[[go, go]]", []string{`line 13: key "pairs[0]"`, "two of the arms"}},
+		"a pair of another":      {"[[node, go]]", "[[go, rust]]", []string{`line 13: key "pairs[0]"`}},
+		"half a pair":            {"[[node, go]]", "[[go]]", []string{`line 13: key "pairs[0]"`}},
+		"a metric not measured":  {"metric: latency_p50_ns", "metric: achieved_rps", []string{`line 7: key "metric" is achieved_rps`, `"throughput"`}},
+		"nothing changes it":     {"changed_by: a slower processor\n", "", []string{`key "changed_by" is missing`}},
 		"no metric at all":       {"metric: latency_p50_ns\n", "", []string{`key "metric" is missing`, "cpu_us_per_request"}},
 		"something else than it": {scenarioText, "- a\n- b\n", []string{"[1:"}},
 	} {
@@ -109,6 +133,14 @@ func FuzzScenario(f *testing.F) {
 		assert.True(t, s.Alpha > 0 && s.Alpha < 1 && s.Margin > 1 && s.Margin < 100, "%+v", s)
 		assert.GreaterOrEqual(t, len(s.Arms), 2)
 		assert.Contains(t, scenarioMetrics, s.Metric)
+		assert.Contains(t, scenarioRules, s.Rule)
+		for _, d := range s.Delays {
+			assert.Positive(t, d)
+		}
+		for _, pair := range s.Compared() {
+			assert.NotEqual(t, pair[0], pair[1])
+			assert.Subset(t, s.Arms, pair[:])
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // check says where plan and verdicts contradict the trials beside them, and names the field. Whether a verdict follows
@@ -32,34 +33,21 @@ func (r *Run) check() error {
 	return nil
 }
 
-// checkPlan holds trials to the plan. A run that was interrupted has fewer trials than planned, and one that ended
+// checkPlan holds trials to their plans. A run that was interrupted has fewer trials than planned, and one that ended
 // before its plan was made has none.
 func (r *Run) checkPlan() error {
-	p := r.Plan
-	planned := map[string]bool{}
-	for _, block := range p.Order {
-		for _, arm := range block {
-			planned[arm] = true
-		}
-	}
-	switch {
-	case p.Blocks < 0:
-		return fmt.Errorf("plan: blocks is %d", p.Blocks)
-	case p.FloorBlocks < 0 || p.FloorBlocks > p.Blocks:
-		return fmt.Errorf("plan: floor_blocks is %d of %d blocks", p.FloorBlocks, p.Blocks)
-	case p.RateRPS < 0:
-		return fmt.Errorf("plan: rate_rps is %g", p.RateRPS)
-	case p.Repeats < 0:
-		return fmt.Errorf("plan: repeats is %d", p.Repeats)
-	case len(p.Order) != p.Blocks:
-		return fmt.Errorf("plan: blocks is %d, but order has %d", p.Blocks, len(p.Order))
-	}
-	if err := p.checkPower(); err != nil {
+	if err := r.Plan.check(); err != nil {
 		return fmt.Errorf("plan: %w", err)
 	}
-	for _, pilot := range p.Pilot {
-		if len(p.Order) > 0 && !planned[pilot.Arm] {
-			return fmt.Errorf("plan: pilot has arm %q, which order has not", pilot.Arm)
+	seen := map[string]bool{}
+	for i := range r.Scenarios {
+		s := &r.Scenarios[i]
+		if seen[s.ID] {
+			return fmt.Errorf("scenarios: id %q is there twice", s.ID)
+		}
+		seen[s.ID] = true
+		if err := s.check(); err != nil {
+			return fmt.Errorf("scenario %s: %w", s.ID, err)
 		}
 	}
 	for i := range r.Trials {
@@ -67,6 +55,7 @@ func (r *Run) checkPlan() error {
 		if !t.Load.Blocked() {
 			continue
 		}
+		p := r.PlanOf(t.Scenario)
 		if t.Block < 1 || t.Block > len(p.Order) {
 			return fmt.Errorf("trial %s: block %d is none of the plan's %d", t.ID, t.Block, len(p.Order))
 		}
@@ -76,6 +65,66 @@ func (r *Run) checkPlan() error {
 		}
 		if planned := order[t.Position-1]; t.Arm != planned {
 			return fmt.Errorf("trial %s: arm is %q, but plan.order has %q there", t.ID, t.Arm, planned)
+		}
+	}
+	return nil
+}
+
+// check holds a scenario to itself.
+func (s *Scenario) check() error {
+	if err := s.Plan.check(); err != nil {
+		return fmt.Errorf("plan: %w", err)
+	}
+	for _, pair := range s.Pairs {
+		for _, arm := range pair {
+			if !slices.Contains(s.Arms, arm) {
+				return fmt.Errorf("pairs has %q, which arms has not", arm)
+			}
+		}
+		if pair[0] == pair[1] {
+			return fmt.Errorf("pairs has %q with itself", pair[0])
+		}
+	}
+	for way, ns := range s.DelaysNS {
+		if ns <= 0 {
+			return fmt.Errorf("delays_ns: %s is %d", way, ns)
+		}
+	}
+	switch {
+	case !(s.Margin > 1):
+		return fmt.Errorf("margin is %g; a ratio above 1 is expected", s.Margin)
+	case !(s.Alpha > 0 && s.Alpha < 1):
+		return fmt.Errorf("alpha is %g; a chance between 0 and 1 is expected", s.Alpha)
+	}
+	return nil
+}
+
+// check holds a plan to itself.
+func (p *Plan) check() error {
+	planned := map[string]bool{}
+	for _, block := range p.Order {
+		for _, arm := range block {
+			planned[arm] = true
+		}
+	}
+	switch {
+	case p.Blocks < 0:
+		return fmt.Errorf("blocks is %d", p.Blocks)
+	case p.FloorBlocks < 0 || p.FloorBlocks > p.Blocks:
+		return fmt.Errorf("floor_blocks is %d of %d blocks", p.FloorBlocks, p.Blocks)
+	case p.RateRPS < 0:
+		return fmt.Errorf("rate_rps is %g", p.RateRPS)
+	case p.Repeats < 0:
+		return fmt.Errorf("repeats is %d", p.Repeats)
+	case len(p.Order) != p.Blocks:
+		return fmt.Errorf("blocks is %d, but order has %d", p.Blocks, len(p.Order))
+	}
+	if err := p.checkPower(); err != nil {
+		return err
+	}
+	for _, pilot := range p.Pilot {
+		if len(p.Order) > 0 && !planned[pilot.Arm] {
+			return fmt.Errorf("pilot has arm %q, which order has not", pilot.Arm)
 		}
 	}
 	return nil

@@ -48,7 +48,10 @@ type Run struct {
 	// Environment is what the engine said of the machine, the versions of the programs, and why some figures are null.
 	Environment Environment  `json:"environment"`
 	Conformance []Conformity `json:"conformance"`
-	Plan        Plan         `json:"plan"`
+	// Plan is that of the scenario library, of a benchmark or of an attack.
+	Plan Plan `json:"plan"`
+	// Scenarios are the others that were measured, in their order, each with its own plan.
+	Scenarios   []Scenario   `json:"scenarios,omitempty"`
 	Trials      []Trial      `json:"trials"`
 	Verdicts    []Verdict    `json:"verdicts"`
 	Warnings    []string     `json:"warnings"`
@@ -105,6 +108,44 @@ type Conformity struct {
 	// Deviations are what the contender's manifest lists as its library's departures from the contract, each with where
 	// the library's makers say so.
 	Deviations []string `json:"deviations,omitempty"`
+}
+
+// Scenario is what a file of contract/scenarios said when the run began, and what was planned by it.
+type Scenario struct {
+	ID        string   `json:"id"`
+	Claim     string   `json:"claim"`
+	Operation string   `json:"operation"`
+	Arms      []string `json:"arms"`
+	Loads     []Load   `json:"loads"`
+	// DelaysNS has what the fault proxy added to each round trip on a way: "database", "upstream".
+	DelaysNS map[string]int64 `json:"delays_ns,omitempty"`
+	// Metric decides, by the rule "differ", "equal" or "less", for each of the pairs.
+	Metric string      `json:"metric"`
+	Rule   string      `json:"rule"`
+	Pairs  [][2]string `json:"pairs"`
+	Alpha  float64     `json:"alpha"`
+	Margin float64     `json:"margin"`
+	// ChangedBy says in words what would change the verdict.
+	ChangedBy string `json:"changed_by"`
+	Plan      Plan   `json:"plan"`
+}
+
+// ScenarioNamed is one of those that have a plan of their own, or nil.
+func (r *Run) ScenarioNamed(id string) *Scenario {
+	for i := range r.Scenarios {
+		if r.Scenarios[i].ID == id {
+			return &r.Scenarios[i]
+		}
+	}
+	return nil
+}
+
+// PlanOf is the plan of a scenario's trials.
+func (r *Run) PlanOf(scenario string) *Plan {
+	if s := r.ScenarioNamed(scenario); s != nil {
+		return &s.Plan
+	}
+	return &r.Plan
 }
 
 // Plan is what was decided before the first trial.

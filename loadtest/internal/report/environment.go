@@ -194,5 +194,10 @@ func (b *build) order() table {
 	for i, arms := range b.run.Plan.Order {
 		t.Rows = append(t.Rows, []string{fmt.Sprint(i + 1), strings.Join(arms, ", ")})
 	}
+	for _, s := range b.run.Scenarios {
+		for i, arms := range s.Plan.Order {
+			t.Rows = append(t.Rows, []string{fmt.Sprintf("%s %d", s.ID, i+1), strings.Join(arms, ", ")})
+		}
+	}
 	return t
 }

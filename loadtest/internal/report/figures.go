@@ -218,7 +218,8 @@ func tierWords(g summary.Group, a summary.Arm) string {
 
 // pairs is the ratio of each pair that a verdict is about.
 func (b *build) pairs() *section {
-	if len(b.run.Verdicts) == 0 {
+	verdicts := b.headlineVerdicts()
+	if len(verdicts) == 0 {
 		return nil
 	}
 	var rows []chart.Row
@@ -226,7 +227,7 @@ func (b *build) pairs() *section {
 	var compared summary.Group
 	panel := chart.Panel{Axis: "ratio of CPU per request", Format: "ratio", Log: true, Line: 1}
 	t := table{Caption: "Verdicts", Heads: []string{"pair", "verdict", "ratio", "95 %", "blocks", "p", "p (Holm)", "identical arms differ by up to", "why"}}
-	for _, v := range b.run.Verdicts {
+	for _, v := range verdicts {
 		v = upright(v)
 		first, second, ok := b.armsOf(v)
 		c := chart.Cell{Mid: math.NaN(), Low: math.NaN(), High: math.NaN(), Text: "–"}
@@ -260,6 +261,11 @@ func (b *build) pairs() *section {
 		Finding: sentences(finding), Panels: []chart.Panel{panel}, Rows: rows,
 	}.Figure()
 	return &section{"pairs", "Do these two differ?", "A pair differs where the exact sign-flip test over the blocks, corrected by Holm, is below 0.05 and the ratio is beyond what identical arms differ by. Line: no difference. Whisker: the 95 % interval that inverts the test. Marks below: single blocks.", &f, t}
+}
+
+// headlineVerdicts are those of no claim.
+func (b *build) headlineVerdicts() []record.Verdict {
+	return slices.DeleteFunc(slices.Clone(b.run.Verdicts), func(v record.Verdict) bool { return b.run.ScenarioNamed(v.Scenario) != nil })
 }
 
 func shortVerdict(verdict string) string {
@@ -406,7 +412,7 @@ func (b *build) latencyTrials(g summary.Group) section {
 		}
 	}
 	f := chart.Rows{
-		ID: b.id(g, "latency-trials"), Title: fmt.Sprintf("Latency at %s requests a second, %s", whole(b.run.Plan.RateRPS), operation(g)),
+		ID: b.id(g, "latency-trials"), Title: fmt.Sprintf("Latency at %s requests a second, %s", whole(b.rate(g)), operation(g)),
 		Subtitle: "From the intended send, milliseconds, logarithmic. Further left is faster. Line: median of the trials' percentiles. " + b.count(g, func(a summary.Arm) summary.Quantity { return a.Latency(summary.Percentiles()[0]) }),
 		Finding:  "Medians of the trials: " + list(finding) + ".", Panels: panels,
 		Rows: b.rows(g, func(a summary.Arm) []chart.Cell {
@@ -418,7 +424,7 @@ func (b *build) latencyTrials(g summary.Group) section {
 		}, func(a summary.Arm) string { return chart.Clean(a.Tier, labelRunes) }),
 	}.Figure()
 	return section{b.id(g, "latency-trials"), "Latency, trial by trial", "Each mark is one trial's percentile; the line is their median, the whisker its 95 % interval. Percentiles are never averaged, and one that a trial's requests cannot carry is left out: p99 needs 459 requests.", &f,
-		quantityTable(fmt.Sprintf("Latency from the intended send, at %s requests a second, %s", whole(b.run.Plan.RateRPS), operation(g)), g, columns)}
+		quantityTable(fmt.Sprintf("Latency from the intended send, at %s requests a second, %s", whole(b.rate(g)), operation(g)), g, columns)}
 }
 
 // hdrFrom is the percentile that the plot begins at: below it, lines drop to the fastest request of all, which is of no
@@ -481,7 +487,7 @@ func (b *build) latencyPercentiles(g summary.Group) *section {
 		return nil
 	}
 	f := chart.Curves{
-		ID: b.id(g, "latency-percentiles"), Title: fmt.Sprintf("Latency by percentile at %s requests a second, %s", whole(b.run.Plan.RateRPS), operation(g)),
+		ID: b.id(g, "latency-percentiles"), Title: fmt.Sprintf("Latency by percentile at %s requests a second, %s", whole(b.rate(g)), operation(g)),
 		Subtitle: "From the intended send, both axes logarithmic. Lower is faster. All trials of an arm together. " + b.count(g, atRate),
 		Finding:  "All trials together: " + list(finding) + ".", Percentile: true, Axis: "percentile", Height: 330, Panels: []chart.CurvePanel{{Axis: "latency", Lines: lines}},
 	}.Figure()
@@ -555,7 +561,7 @@ func (b *build) latencyTime(g summary.Group) *section {
 		panels = append(panels, p99)
 	}
 	f := chart.Curves{
-		ID: b.id(g, "latency-time"), Title: fmt.Sprintf("Latency over time at %s requests a second, %s", whole(b.run.Plan.RateRPS), operation(g)),
+		ID: b.id(g, "latency-time"), Title: fmt.Sprintf("Latency over time at %s requests a second, %s", whole(b.rate(g)), operation(g)),
 		Subtitle: "By the second of the intended send, the trials of an arm together; small marks: single trials. Lower is faster. " + b.count(g, atRate),
 		Finding:  fmt.Sprintf("Latency in each of %s of a trial at the common rate, by arm; the numbers are in the table.", summary.Plural(longest, "second")), Axis: "time in the trial", Height: 300, Panels: panels,
 	}.Figure()
@@ -720,7 +726,7 @@ func (b *build) bench() []section {
 
 // id keeps figures of several operations apart.
 func (b *build) id(g summary.Group, name string) string {
-	if len(b.groups) < 2 {
+	if headlines, _ := b.headlines(); len(b.groups) < 2 || len(headlines) < 2 && b.scenario(g) == nil {
 		return name
 	}
 	return b.prefixes[groupKey(g)] + "-" + name

@@ -110,6 +110,9 @@ func open(s record.Saved) (*build, error) {
 	b.prefixes = map[string]string{}
 	for i, g := range b.groups {
 		prefix := fileName(g.Operation)
+		if b.scenario(g) != nil {
+			prefix = fileName(g.Scenario)
+		}
 		if slices.ContainsFunc(b.groups[:i], func(other summary.Group) bool { return fileName(other.Operation) == prefix }) {
 			prefix = fmt.Sprintf("%s-%d", prefix, i+1) // another scenario, or names that differ in what files cannot carry
 		}
@@ -186,14 +189,25 @@ func (b *build) sections() []section {
 		}
 		return b.named(out)
 	}
-	for i, g := range b.groups {
+	headlines, claimed := b.headlines()
+	for _, g := range claimed {
+		if len(b.groups) == 1 {
+			headlines = claimed // a scenario alone has the usual charts too
+		}
+		out = append(out, b.claim(g, b.scenario(g))...)
+	}
+	claim := out
+	out = nil
+	for i, g := range headlines {
 		out = append(out, b.cpu(g))
 		if i == 0 {
 			if p := b.pairs(); p != nil {
 				out = append(out, *p)
 			}
 		}
-		out = append(out, b.throughput(g))
+		if slices.ContainsFunc(g.Arms, func(a summary.Arm) bool { return len(a.Throughput) > 0 }) {
+			out = append(out, b.throughput(g))
+		}
 		if l := b.latencyPercentiles(g); l != nil {
 			out = append(out, *l, b.latencyTrials(g))
 		}
@@ -207,16 +221,21 @@ func (b *build) sections() []section {
 			out = append(out, *p)
 		}
 	}
-	return append(b.named(out), b.capacitySections()...)
+	out = append(b.named(out), b.capacitySections()...)
+	if len(headlines) == 0 || len(claimed) == len(b.groups) {
+		return append(claim, out...)
+	}
+	return append(out, claim...)
 }
 
 // named tells sections of several operations apart.
 func (b *build) named(sections []section) []section {
-	if len(b.groups) < 2 {
+	headlines, _ := b.headlines()
+	if len(headlines) < 2 {
 		return sections
 	}
 	for i, s := range sections {
-		for _, g := range b.groups {
+		for _, g := range headlines {
 			if strings.HasPrefix(s.ID, b.id(g, "")) {
 				sections[i].Title += ", " + operation(g)
 			}

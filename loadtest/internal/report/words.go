@@ -190,19 +190,31 @@ func (b *build) headline() string {
 	if b.isAttack() {
 		return chart.Clean(b.attackHeadline(), 120)
 	}
+	headlines, claimed := b.headlines()
+	switch {
+	case len(headlines) > 0:
+	case len(claimed) == 1:
+		return chart.Clean(fmt.Sprintf("Put to the test: “%s”", b.scenario(claimed[0]).Claim), 160)
+	default:
+		return fmt.Sprintf("%s put to the test", summary.Plural(len(claimed), "claim"))
+	}
 	var names, operations []string
-	for _, a := range b.groups[0].Mainstream() {
+	for _, a := range headlines[0].Mainstream() {
 		names = append(names, chart.Clean(a.Name, labelRunes))
 	}
 	if len(names) == 0 {
-		for _, a := range b.groups[0].Arms {
+		for _, a := range headlines[0].Arms {
 			names = append(names, chart.Clean(a.Name, labelRunes))
 		}
 	}
-	for _, g := range b.groups {
+	for _, g := range headlines {
 		operations = append(operations, operation(g))
 	}
-	return fmt.Sprintf("What answering %s costs: %s", list(operations), list(names))
+	words := fmt.Sprintf("What answering %s costs: %s", list(operations), list(names))
+	if len(claimed) > 0 {
+		words += fmt.Sprintf("; and %s put to the test", summary.Plural(len(claimed), "claim"))
+	}
+	return words
 }
 
 // answer is what was found, in sentences.
@@ -226,7 +238,8 @@ func (b *build) answer() []string {
 		return out
 	}
 	untested := map[string][]string{} // reason → pairs, so that one reason is said once
-	for _, v := range b.run.Verdicts {
+	headlines, claimed := b.headlines()
+	for _, v := range b.headlineVerdicts() {
 		if v.Verdict == "cannot be tested here" {
 			untested[v.Reason] = append(untested[v.Reason], v.Arms[0]+" and "+v.Arms[1])
 			continue
@@ -236,7 +249,7 @@ func (b *build) answer() []string {
 	for _, reason := range sortedKeys(untested) {
 		out = append(out, fmt.Sprintf("Whether these differ in CPU per request cannot be tested here (%s): %s.", reason, strings.Join(untested[reason], "; ")))
 	}
-	for _, g := range b.groups {
+	for _, g := range headlines {
 		if m := g.Mainstream(); len(m) > 0 && len(m[0].CPU().Values) > 0 {
 			q := m[0].CPU()
 			out = append(out, fmt.Sprintf("Of the mainstream arms %s took the least CPU for %s: %s; %s, %s requests.",
@@ -248,6 +261,11 @@ func (b *build) answer() []string {
 	}
 	if words := b.capacityWords(); words != "" {
 		out = append(out, words)
+	}
+	for _, g := range claimed {
+		if words := b.claimAnswer(b.scenario(g)); words != "" {
+			out = append(out, words)
+		}
 	}
 	return out
 }
@@ -305,6 +323,7 @@ func (b *build) limits() []string {
 	} else if r.Plan.RateRPS > 0 && b.curve() == nil {
 		out = append(out, fmt.Sprintf("Latency elsewhere than at %s requests a second, which all arms bear.", whole(r.Plan.RateRPS)))
 	}
+	out = append(out, b.delayLimits()...)
 	for _, g := range b.groups {
 		var held []string
 		for _, a := range g.Arms {

@@ -2,12 +2,16 @@
 package summary
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
+	"lab/loadtest/internal/claims"
 	"lab/loadtest/internal/record"
 )
 
@@ -76,15 +80,34 @@ func What(r record.Run, g Group) string {
 	if r.Profile == record.ProfileAttack {
 		return attackWords(r, g)
 	}
+	p := r.PlanOf(g.Scenario)
 	if g.Closed {
-		return fmt.Sprintf("%s, closed loop, each arm always busy; %s in random order, seed %d; data %s.", strings.ToUpper(g.Operation), Plural(r.Plan.Blocks, "round"), r.Seed, r.Environment.DataSize)
+		return fmt.Sprintf("%s, closed loop, each arm always busy; %s in random order, seed %d; data %s.", strings.ToUpper(g.Operation), Plural(p.Blocks, "round"), r.Seed, r.Environment.DataSize)
 	}
 	floors := ""
-	if slices.ContainsFunc(g.Arms, func(a Arm) bool { return a.Tier == "floor" }) {
-		floors = fmt.Sprintf(" (floors %d)", r.Plan.FloorBlocks)
+	if p.FloorBlocks > 0 && slices.ContainsFunc(g.Arms, func(a Arm) bool { return a.Tier == "floor" }) {
+		floors = fmt.Sprintf(" (floors %d)", p.FloorBlocks)
 	}
-	return fmt.Sprintf("%s, open loop with Poisson arrivals at %.0f requests a second; %s in random order%s, seed %d; data %s.",
-		strings.ToUpper(g.Operation), r.Plan.RateRPS, Plural(r.Plan.Blocks, "block"), floors, r.Seed, r.Environment.DataSize)
+	of := ""
+	if s := r.ScenarioNamed(g.Scenario); s != nil {
+		of = "Scenario " + s.ID + ": "
+	}
+	return fmt.Sprintf("%s%s, open loop with Poisson arrivals at %.0f requests a second%s; %s in random order%s, seed %d; data %s.",
+		of, strings.ToUpper(g.Operation), p.RateRPS, DelayWords(r, g.Scenario), Plural(p.Blocks, "block"), floors, r.Seed, r.Environment.DataSize)
+}
+
+// DelayWords say what was added to the ways of a scenario's contenders, or nothing.
+func DelayWords(r record.Run, scenario string) string {
+	s := r.ScenarioNamed(scenario)
+	if s == nil || len(s.DelaysNS) == 0 {
+		return ""
+	}
+	var words []string
+	for _, way := range slices.Sorted(maps.Keys(s.DelaysNS)) {
+		to := map[string]string{"database": "the database", "upstream": "the quote service"}[way]
+		words = append(words, fmt.Sprintf("%v added to each round trip to %s", time.Duration(s.DelaysNS[way]), cmp.Or(to, way)))
+	}
+	return ", " + strings.Join(words, ", ")
 }
 
 // Plural is a number of things.
@@ -110,7 +133,7 @@ func Caution(r record.Run) string {
 	}
 	if !r.Complete {
 		b.WriteString("This run was interrupted: what follows is what was measured until then.")
-		if len(r.Plan.Pilot) > 0 { // a comparison's plan
+		if len(r.Plan.Pilot) > 0 || len(r.Scenarios) > 0 { // a comparison's plan
 			b.WriteString(" loadtest compare --resume, with its folder, measures the rest.")
 		}
 		b.WriteString("\n")
@@ -137,19 +160,58 @@ func Text(r record.Run) string {
 		fmt.Fprintln(&b)
 	}
 	fmt.Fprintf(&b, "%s\n", legend)
-	if len(r.Verdicts) > 0 {
-		b.WriteString("\nDo these two differ in CPU per request?\n")
-		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		for _, v := range r.Verdicts {
-			fmt.Fprintf(w, "  %s against %s\t%s\t%s\t%s\n", v.Arms[0], v.Arms[1], v.Verdict, ratio(v), v.Reason)
-		}
-		_ = w.Flush()
-	}
+	verdictText(&b, r)
 	capacityText(&b, r)
 	for _, line := range r.Warnings {
 		fmt.Fprintf(&b, "Note: %s\n", line)
 	}
 	return b.String()
+}
+
+// verdictText tells the verdicts, those of a scenario under its claim and what they say of it together.
+func verdictText(b *strings.Builder, r record.Run) {
+	if len(r.Verdicts) == 0 {
+		return
+	}
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	scenario := ""
+	for i, v := range r.Verdicts {
+		if i == 0 || v.Scenario != scenario {
+			scenario = v.Scenario
+			_ = w.Flush()
+			if s := r.ScenarioNamed(v.Scenario); s != nil {
+				fmt.Fprintf(b, "\n%s: “%s”: %s. %s\n", s.ID, s.Claim, claims.Overall(VerdictsOf(r, s.ID)), upper(RuleWords(*s)))
+			} else {
+				b.WriteString("\nDo these two differ in CPU per request?\n")
+			}
+		}
+		fmt.Fprintf(w, "  %s against %s\t%s\t%s\t%s\n", v.Arms[0], v.Arms[1], v.Verdict, ratio(v), v.Reason)
+	}
+	_ = w.Flush()
+}
+
+func upper(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// VerdictsOf are a scenario's.
+func VerdictsOf(r record.Run, scenario string) []record.Verdict {
+	return slices.DeleteFunc(slices.Clone(r.Verdicts), func(v record.Verdict) bool { return v.Scenario != scenario })
+}
+
+// RuleWords says what decides a scenario.
+func RuleWords(s record.Scenario) string {
+	metric := claims.MetricWords(s.Metric)
+	switch s.Rule {
+	case string(claims.Equal):
+		return fmt.Sprintf("decided by %s: equal within %.0f %%.", metric, 100*(s.Margin-1))
+	case string(claims.Less):
+		return fmt.Sprintf("decided by %s: the first of a pair has less.", metric)
+	}
+	return fmt.Sprintf("decided by %s: the two of a pair differ.", metric)
 }
 
 func ratio(v record.Verdict) string {

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ import (
 	"lab/loadtest/internal/agent"
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/record"
 )
 
 // cpuPerRequest is what a played contender says that an answer cost it.
@@ -57,6 +59,10 @@ type Engine struct {
 	ended    chan struct{} // the database's
 	ending   sync.Once
 	closed   atomic.Int64
+	proxies  atomic.Int64
+
+	mu      sync.Mutex
+	started []engine.ContenderSpec
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -85,6 +91,13 @@ func (e *Engine) EndDatabase() { e.ending.Do(func() { close(e.ended) }) }
 func (e *Engine) End() {
 	err := fmt.Errorf("%w: EOF", engine.ErrGone)
 	e.gone.Store(&err)
+}
+
+// Started are the contenders that were started, in order.
+func (e *Engine) Started() []engine.ContenderSpec {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.started)
 }
 
 // Attacks is how many load generators have been run.
@@ -128,9 +141,48 @@ func (e *Engine) Redis(context.Context) (engine.Service, error) {
 	return nil, errors.New("no Redis is played")
 }
 
-// Faults cannot be played.
+// Faults makes a proxy whose links lead to their targets themselves, and that keeps what was set.
 func (e *Engine) Faults(context.Context) (engine.FaultProxy, error) {
-	return nil, errors.New("no fault is played")
+	e.proxies.Add(1)
+	return &proxy{service: service{meter: meter{e, make(chan struct{})}, exited: make(chan struct{}), stop: func() { e.proxies.Add(-1) }}}, nil
+}
+
+// Proxies is how many fault proxies run.
+func (e *Engine) Proxies() int { return int(e.proxies.Load()) }
+
+type proxy struct{ service }
+
+// Link lays a way that is the direct one, under an address that shows it.
+func (p *proxy) Link(_ context.Context, name, url string) (engine.FaultLink, error) {
+	return &link{name: name, target: url}, nil
+}
+
+// Overhead is what was set, to the nanosecond.
+func (p *proxy) Overhead(_ context.Context, l engine.FaultLink, roundTrips int) (record.FaultOverhead, error) {
+	out := record.FaultOverhead{Link: l.Name(), RoundTrips: roundTrips}
+	for _, f := range l.Faults() {
+		out.DelayNS += int64(f.Delay)
+	}
+	out.ProxiedP50NS, out.ProxiedP99NS, out.AddedP50NS, out.AddedP99NS = out.DelayNS, out.DelayNS, out.DelayNS, out.DelayNS
+	return out, nil
+}
+
+type link struct {
+	name, target string
+	faults       []engine.Fault
+}
+
+func (l *link) Name() string           { return l.name }
+func (l *link) Target() string         { return l.target }
+func (l *link) Faults() []engine.Fault { return l.faults }
+
+// URL is the target's, with the link's name behind #.
+func (l *link) URL() string { return l.target + "#" + l.name }
+
+// Set keeps the faults.
+func (l *link) Set(_ context.Context, faults ...engine.Fault) error {
+	l.faults = faults
+	return engine.CheckFaults(faults)
 }
 
 // Contender starts a server of the test.
@@ -138,6 +190,9 @@ func (e *Engine) Contender(_ context.Context, spec engine.ContenderSpec) (engine
 	if err := e.Alive(context.Background()); err != nil {
 		return nil, err
 	}
+	e.mu.Lock()
+	e.started = append(e.started, spec)
+	e.mu.Unlock()
 	started := time.Now()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

@@ -1,0 +1,207 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"lab/loadtest/internal/chart"
+	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/summary"
+)
+
+// A scenario beside the library is a claim: the sentence, what was done, the chart that decides, the verdict with its
+// uncertainty, and what would change it.
+
+// scenario is what the record says of a group's scenario; nil for the library, benchmarks and attacks.
+func (b *build) scenario(g summary.Group) *record.Scenario { return b.run.ScenarioNamed(g.Scenario) }
+
+// headlines are the groups that are no claims, claimed those that are.
+func (b *build) headlines() (headlines, claimed []summary.Group) {
+	for _, g := range b.groups {
+		if b.scenario(g) == nil {
+			headlines = append(headlines, g)
+		} else {
+			claimed = append(claimed, g)
+		}
+	}
+	return headlines, claimed
+}
+
+// rate is the common rate of a group's trials, requests a second.
+func (b *build) rate(g summary.Group) float64 { return b.run.PlanOf(g.Scenario).RateRPS }
+
+// quantity is how a metric of the rules is shown.
+type quantity struct {
+	head, axis, unit string
+	of               func(summary.Arm) summary.Quantity
+	format           func(float64) string
+}
+
+func quantityOf(metric string) quantity {
+	latency := func(i int) quantity {
+		p := summary.Percentiles()[i]
+		return quantity{p.Name + " ms", p.Name + " of response time, ms", "ms", func(a summary.Arm) summary.Quantity { return a.Latency(p) }, milli}
+	}
+	switch metric {
+	case "latency_p50_ns":
+		return latency(0)
+	case "latency_p90_ns":
+		return latency(1)
+	case "latency_p99_ns":
+		return latency(2)
+	case "achieved_rps":
+		return quantity{"answers /s", "right answers a second", "answers a second", summary.Arm.Answers, whole}
+	case "statements_per_request":
+		return quantity{"SQL/request", "SQL statements per request", "statements", summary.Arm.Statements, one}
+	case "memory_pss_peak_bytes":
+		return quantity{"PSS MB", "memory, PSS, MB", "MB", func(a summary.Arm) summary.Quantity {
+			return a.Memory(func(t record.Trial) *int64 { return t.MemoryPSSPeakBytes })
+		}, whole}
+	case "cold_start_ns":
+		return quantity{"first answer ms", "start to first right answer, ms", "ms", summary.Arm.ColdStart, whole}
+	}
+	return quantity{"µs", "CPU per request, µs", "µs", summary.Arm.CPU, whole}
+}
+
+// claim are the sections of a scenario.
+func (b *build) claim(g summary.Group, s *record.Scenario) []section {
+	out := []section{b.decides(g, s)}
+	if pairs := b.claimPairs(g, s); pairs != nil {
+		out = append([]section{*pairs}, out...)
+	}
+	return out
+}
+
+// doneWords say what was done.
+func (b *build) doneWords(g summary.Group, s *record.Scenario) string {
+	words := fmt.Sprintf("%s at %s requests a second%s", operation(g), whole(b.rate(g)), chart.Clean(summary.DelayWords(b.run, s.ID), 200))
+	for _, load := range s.Loads {
+		if load == record.LoadThroughput {
+			words += ", and with more than the arm bears"
+		}
+	}
+	return fmt.Sprintf("%s; %s in random order.", words, summary.Plural(s.Plan.Blocks, "block"))
+}
+
+// claimPairs is the chart that decides: the ratio of each pair.
+func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
+	verdicts := summary.VerdictsOf(b.run, s.ID)
+	if len(verdicts) == 0 {
+		return nil
+	}
+	metric := claims.MetricWords(s.Metric)
+	overall := claims.Overall(verdicts)
+	panel := chart.Panel{Axis: "ratio of " + metric, Format: "ratio", Log: true, Line: 1}
+	if s.Rule == string(claims.Equal) {
+		panel.Band, panel.BandLabel = [2]float64{1 / s.Margin, s.Margin}, fmt.Sprintf("shaded: equal, within %s %%", one(100*(s.Margin-1)))
+	}
+	t := table{Caption: "Verdicts", Heads: []string{"pair", "verdict", "ratio", "95 %", "blocks", "p", "p (Holm)", "identical arms differ by up to", "why"}}
+	var rows []chart.Row
+	var finding []string
+	for _, v := range verdicts {
+		first, _, ok := b.armsOf(v)
+		c := chart.Cell{Mid: math.NaN(), Low: math.NaN(), High: math.NaN(), Text: "–"}
+		style := chart.Style{Color: "fg", Symbol: "circle"}
+		if ok {
+			style = b.styles[first.Contender]
+		}
+		if s.Rule != string(claims.Equal) && v.NoiseFloor != nil && *v.NoiseFloor > 1 {
+			panel.Band, panel.BandLabel = [2]float64{1 / *v.NoiseFloor, *v.NoiseFloor}, "shaded: what identical arms (A/A) differ by"
+		}
+		if v.Ratio != nil {
+			c.Mid, c.Text = *v.Ratio, two(*v.Ratio)+"×"
+			c.Tip = []string{pairLabel(v), "ratio " + ratioText(v), v.Verdict}
+			if v.RatioLow != nil && v.RatioHigh != nil {
+				c.Low, c.High = *v.RatioLow, *v.RatioHigh
+				c.Small = two(c.Low) + "–" + two(c.High)
+			}
+		}
+		rows = append(rows, chart.Row{Label: pairLabel(v), Note: chart.Clean(shortVerdict(v.Verdict), labelRunes), Style: style, Tier: "mainstream", Cells: []chart.Cell{c}})
+		finding = append(finding, claimedWords(v, s))
+		t.Rows = append(t.Rows, []string{v.Arms[0] + " ÷ " + v.Arms[1], v.Verdict, optional(v.Ratio, two), intervalText(v), fmt.Sprint(v.Blocks), optional(v.P, three), optional(v.PHolm, three), percentOver(v.NoiseFloor), v.Reason})
+	}
+	f := chart.Rows{
+		ID: b.id(g, "claim"), Title: "Ratio of " + metric, Subtitle: "Geometric mean of the blocks' ratios, 95 % interval (exact sign-flip test). " + b.count(g, quantityOf(s.Metric).of),
+		Finding: sentences(finding), Panels: []chart.Panel{panel}, Rows: rows,
+	}.Figure()
+	lead := fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s %s What would change it: %s.",
+		strings.TrimSuffix(s.Claim, "."), overall, b.doneWords(g, s), upper(summary.RuleWords(*s)), strings.TrimSuffix(s.ChangedBy, "."))
+	return &section{b.id(g, "claim"), chart.Clean(fmt.Sprintf("%s: %s", s.ID, overall), 80), lead, &f, t}
+}
+
+// decides has the deciding figure of each arm, and the others beside it.
+func (b *build) decides(g summary.Group, s *record.Scenario) section {
+	q := quantityOf(s.Metric)
+	var finding []string
+	for _, a := range told(g) {
+		finding = append(finding, a.Name+" "+quantityWords(q.of(a), q.format, q.unit))
+	}
+	f := chart.Rows{
+		ID: b.id(g, "figure"), Title: upper(q.axis) + ", " + operation(g), Subtitle: b.doneWords(g, s) + " " + b.count(g, q.of),
+		Finding: upper(q.axis) + ": " + list(finding) + ".",
+		Panels:  []chart.Panel{{Axis: q.axis, Format: "number"}},
+		Rows: b.rows(g, func(a summary.Arm) []chart.Cell {
+			return []chart.Cell{cell(a, q.of(a), q.format, q.unit)}
+		}, func(a summary.Arm) string { return chart.Clean(a.Tier, labelRunes) }),
+	}.Figure()
+	columns := []column{{q.head, q.of, q.format}}
+	for _, metric := range []string{"cpu_us_per_request", "latency_p50_ns", "latency_p99_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes"} {
+		if other := quantityOf(metric); other.head != q.head {
+			columns = append(columns, column{other.head, other.of, other.format})
+		}
+	}
+	return section{b.id(g, "figure"), chart.Clean(fmt.Sprintf("%s: %s of each arm", s.ID, claims.MetricWords(s.Metric)), 80), readRows, &f, quantityTable(upper(q.axis)+" and what stands beside it", g, columns)}
+}
+
+// claimedWords is a verdict of a scenario as a sentence.
+func claimedWords(v record.Verdict, s *record.Scenario) string {
+	metric := claims.MetricWords(s.Metric)
+	ratio := func() string { return fmt.Sprintf("%s has %s times the %s of %s", v.Arms[0], ratioText(v), metric, v.Arms[1]) }
+	switch {
+	case v.Verdict == claims.Untested:
+		return fmt.Sprintf("of %s and %s it cannot be tested here: %s", v.Arms[0], v.Arms[1], v.Reason)
+	case v.Verdict == claims.TooClose:
+		return fmt.Sprintf("%s against %s is too close to call: ratio %s; %s", v.Arms[0], v.Arms[1], ratioText(v), v.Reason)
+	case s.Rule == string(claims.Equal) && v.Verdict == claims.Holds:
+		return fmt.Sprintf("%s and %s are equal within %s %%: ratio %s", v.Arms[0], v.Arms[1], one(100*(s.Margin-1)), ratioText(v))
+	case s.Rule == string(claims.Equal):
+		return fmt.Sprintf("%s and %s are not equal: %s", v.Arms[0], v.Arms[1], ratio())
+	}
+	return ratio()
+}
+
+// claimAnswer is what a scenario came to, in one line.
+func (b *build) claimAnswer(s *record.Scenario) string {
+	verdicts := summary.VerdictsOf(b.run, s.ID)
+	if len(verdicts) == 0 {
+		return ""
+	}
+	untested := map[string][]string{} // one reason is said once
+	var words []string
+	for _, v := range verdicts {
+		if v.Verdict == claims.Untested {
+			untested[v.Reason] = append(untested[v.Reason], v.Arms[0]+" and "+v.Arms[1])
+			continue
+		}
+		words = append(words, claimedWords(v, s))
+	}
+	for _, reason := range sortedKeys(untested) {
+		words = append(words, fmt.Sprintf("not testable here (%s): %s", reason, strings.Join(untested[reason], "; ")))
+	}
+	return fmt.Sprintf("“%s”: %s. %s", strings.TrimSuffix(s.Claim, "."), claims.Overall(verdicts), sentences(words))
+}
+
+// delayLimits say how exact the delays were.
+func (b *build) delayLimits() []string {
+	var out []string
+	for _, o := range b.run.Environment.FaultOverhead {
+		if o.DelayNS > 0 {
+			out = append(out, fmt.Sprintf("A network of exactly %v on %s: the fault proxy added %s ms to a round trip (median; p99 %s ms), its own time included.",
+				time.Duration(o.DelayNS), chart.Clean(o.Link, labelRunes), two(float64(o.AddedP50NS)/1e6), two(float64(o.AddedP99NS)/1e6)))
+		}
+	}
+	return out
+}

@@ -1,0 +1,361 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/stats"
+	"lab/loadtest/internal/summary"
+	"lab/loadtest/internal/trial"
+)
+
+// study is a scenario as one run measures it.
+type study struct {
+	contract.Scenario
+	arms []contender.Arm
+	// profile is the run's, with the number of blocks that this scenario gets.
+	profile profile
+	// budget is how long it may take, from its pilot on; 0: no bound.
+	budget time.Duration
+}
+
+// library is the scenario library over other arms.
+func (l *lab) library(arms []contender.Arm, p profile) (*study, error) {
+	scenarios, err := contract.Named(l.scenarios, libraryScenario)
+	if err != nil {
+		return nil, err
+	}
+	return &study{Scenario: scenarios[0], arms: arms, profile: p}, nil
+}
+
+// headline tells the scenario library, whose plan is the run's own and whose arms' capacities are searched, from the others.
+func (st *study) headline() bool { return st.ID == libraryScenario }
+
+// loads are what one process is asked, one trial after the other.
+func (st *study) loads() []record.Load {
+	var out []record.Load
+	for _, load := range st.Load {
+		out = append(out, record.Load(load))
+	}
+	return out
+}
+
+// plan is the study's plan in a run's record.
+func (st *study) plan(r *record.Run) *record.Plan { return r.PlanOf(st.ID) }
+
+// planned tells whether a run's record has the study's plan.
+func (st *study) planned(r *record.Run) bool {
+	return (st.headline() || r.ScenarioNamed(st.ID) != nil) && len(st.plan(r).Order) > 0
+}
+
+// enter puts what the scenario's file says into the record, without a plan yet.
+func (st *study) enter(r *record.Run) {
+	if st.headline() || r.ScenarioNamed(st.ID) != nil {
+		return
+	}
+	s := record.Scenario{
+		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Loads: st.loads(), Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy,
+	}
+	for _, arm := range st.arms {
+		s.Arms = append(s.Arms, arm.Name)
+	}
+	for _, pair := range st.Compared() {
+		if slices.Contains(s.Arms, pair[0]) && slices.Contains(s.Arms, pair[1]) {
+			s.Pairs = append(s.Pairs, pair)
+		}
+	}
+	for way, d := range st.Delays {
+		if s.DelaysNS == nil {
+			s.DelaysNS = map[string]int64{}
+		}
+		s.DelaysNS[way] = int64(d)
+	}
+	s.Plan.Pilot = []record.PilotOutcome{}
+	r.Scenarios = append(r.Scenarios, s)
+}
+
+// leave takes a scenario out of the record that has no plan and so no trials.
+func (st *study) leave(r *record.Run) {
+	r.Scenarios = slices.DeleteFunc(r.Scenarios, func(s record.Scenario) bool { return s.ID == st.ID && len(s.Plan.Order) == 0 })
+}
+
+// design is how the study's rule will decide with so many blocks.
+func (st *study) design(blocks int) stats.Design {
+	if st.headline() {
+		return claims.LibraryDesign(mainstream(st.arms), blocks)
+	}
+	pairs := 0
+	for _, pair := range st.Compared() {
+		has := func(name string) bool { return slices.ContainsFunc(st.arms, func(a contender.Arm) bool { return a.Name == name }) }
+		if has(pair[0]) && has(pair[1]) {
+			pairs++
+		}
+	}
+	return stats.Design{Blocks: blocks, Family: pairs, Alpha: claims.Alpha}
+}
+
+// processes is how many a plan of so many blocks starts, repeats apart.
+func (st *study) processes(blocks, floorBlocks int) int {
+	n, doubled := 0, false
+	for _, arm := range st.arms {
+		if st.few(arm) {
+			n += floorBlocks
+		} else {
+			n, doubled = n+blocks, true
+		}
+	}
+	if doubled {
+		n += blocks // the A/A arm's
+	}
+	return n
+}
+
+// few tells whether an arm takes part in fewer blocks and is no A/A arm: the floors of the library, which stand beside what
+// is judged.
+func (st *study) few(arm contender.Arm) bool { return st.headline() && arm.Tier == contender.TierFloor }
+
+// fit fixes the number of blocks by the time that the scenario has: as many of the profile's as fit, each process taking
+// what its pilot took around its trials, and no fewer than can decide anything.
+func (st *study) fit(spent, around time.Duration) {
+	p := &st.profile
+	if st.budget == 0 || st.headline() {
+		return
+	}
+	least := min(p.blocks, stats.MinPairs(claims.Alpha, max(1, st.design(0).Family)))
+	for p.blocks > least && spent+st.takes(around) > st.budget {
+		p.blocks--
+	}
+	p.floorBlocks = min(p.floorBlocks, p.blocks)
+}
+
+// takes is how long the blocks take if each arm is warm as soon as can be.
+func (st *study) takes(around time.Duration) time.Duration {
+	p := st.profile
+	each := around + min(p.warm.Most, trial.WarmWindows*p.warm.Window)
+	for _, load := range st.loads() {
+		each += p.duration(load)
+	}
+	return time.Duration(st.processes(p.blocks, p.floorBlocks)) * each
+}
+
+// duration is that of a trial.
+func (p profile) duration(load record.Load) time.Duration {
+	if load == record.LoadThroughput {
+		return p.throughput
+	}
+	return p.rate
+}
+
+func mainstream(arms []contender.Arm) int {
+	n := 0
+	for _, arm := range arms {
+		if arm.Tier == contender.TierMainstream {
+			n++
+		}
+	}
+	return n
+}
+
+// choose settles the scenarios that a run is asked for: those of --scenario; else all for the profile nightly, and for others
+// the library alone.
+func (c *comparison) choose() error {
+	chosen := c.options.scenario
+	if chosen == "" && !c.profile.all {
+		chosen = libraryScenario
+	}
+	scenarios := c.lab.scenarios
+	if chosen != "" {
+		var err error
+		if scenarios, err = contract.Named(c.lab.scenarios, chosen); err != nil {
+			return fmt.Errorf("--scenario %w", err)
+		}
+	}
+	// The library first: who interrupts has the headline.
+	slices.SortStableFunc(scenarios, func(a, b contract.Scenario) int {
+		switch {
+		case (a.ID == libraryScenario) == (b.ID == libraryScenario):
+			return 0
+		case a.ID == libraryScenario:
+			return -1
+		}
+		return 1
+	})
+	c.studies = nil
+	for _, s := range scenarios {
+		arms, err := c.lab.arms(c.options.contenders, s.Arms)
+		if err != nil {
+			return err
+		}
+		st := &study{Scenario: s, arms: arms, profile: c.profile, budget: c.profile.scenario}
+		if !st.headline() && st.design(0).Family == 0 {
+			return fmt.Errorf("--contender %q: scenario %s compares %s, and no two of these are among them", c.options.contenders, s.ID, pairWords(s.Compared()))
+		}
+		c.studies = append(c.studies, st)
+	}
+	c.arms = c.union()
+	return nil
+}
+
+// union are the arms of all studies, each once.
+func (c *comparison) union() []contender.Arm {
+	var all []contender.Arm
+	for _, st := range c.studies {
+		for _, arm := range st.arms {
+			if !slices.ContainsFunc(all, func(a contender.Arm) bool { return a.Name == arm.Name }) {
+				all = append(all, arm)
+			}
+		}
+	}
+	return all
+}
+
+func pairWords(pairs [][2]string) string {
+	var words []string
+	for _, pair := range pairs {
+		words = append(words, pair[0]+" with "+pair[1])
+	}
+	return strings.Join(words, ", ")
+}
+
+// ways are links through the fault proxy that all arms of a study have in their way.
+type ways struct {
+	proxy                      engine.FaultProxy
+	primary, replica, upstream engine.FaultLink
+}
+
+// overheadRoundTrips are made on each way to measure what the proxy adds.
+const overheadRoundTrips = 50
+
+// lay sets the study's delays, measures how exact they are, and puts the links into the way of whatever contender starts
+// from now on. take ends the proxy.
+func (s *session) lay(ctx context.Context, st *study) (take func(), err error) {
+	if len(st.Delays) == 0 {
+		return func() {}, nil
+	}
+	proxy, err := s.engine.Faults(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("fault proxy: %w", err)
+	}
+	take = func() {
+		s.ways = nil
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer cancel()
+		if err := proxy.Stop(stop); err != nil {
+			s.warn("the fault proxy did not end as it should: %v", err)
+		}
+	}
+	w := &ways{proxy: proxy}
+	for _, way := range slices.Sorted(maps.Keys(st.Delays)) {
+		delay := engine.Fault{Kind: engine.FaultLatency, Delay: time.Duration(st.Delays[way])}
+		for _, l := range []struct {
+			name, url string
+			link      *engine.FaultLink
+		}{
+			{"database_primary", s.database.PrimaryURL(), &w.primary},
+			{"database_replica", s.database.ReplicaURL(), &w.replica},
+			{"upstream", s.upstream.URL(), &w.upstream},
+		} {
+			if !strings.HasPrefix(l.name, way) {
+				continue
+			}
+			if *l.link, err = proxy.Link(ctx, l.name, l.url); err != nil {
+				break
+			}
+			if err = (*l.link).Set(ctx, delay); err != nil {
+				break
+			}
+			if l.name == "database_primary" {
+				continue // the replica's way is the same, and is the one that queries take
+			}
+			overhead, measureErr := proxy.Overhead(ctx, *l.link, overheadRoundTrips)
+			if measureErr != nil {
+				err = measureErr
+				break
+			}
+			s.progress.say("delay of %v on %s: %v added to a round trip (median)", delay.Delay, l.name, time.Duration(overhead.AddedP50NS).Round(10*time.Microsecond))
+			s.run.Environment.FaultOverhead = append(s.run.Environment.FaultOverhead, overhead)
+		}
+		if err != nil {
+			take()
+			return nil, fmt.Errorf("fault proxy: %s: %w", way, err)
+		}
+	}
+	s.ways = w
+	return take, nil
+}
+
+// through gives the addresses that a contender is started with.
+func (w *ways) through(spec *engine.ContenderSpec) {
+	if w == nil {
+		return
+	}
+	for _, l := range []struct {
+		link engine.FaultLink
+		url  *string
+	}{{w.primary, &spec.PrimaryURL}, {w.replica, &spec.ReplicaURL}, {w.upstream, &spec.UpstreamURL}} {
+		if l.link != nil {
+			*l.url = l.link.URL()
+		}
+	}
+}
+
+// faults is the proxy that stands in the way, or nil.
+func (w *ways) faults() engine.FaultProxy {
+	if w == nil {
+		return nil
+	}
+	return w.proxy
+}
+
+// study measures one scenario: pilot, plan, blocks; or what a run has left of it.
+func (s *session) study(ctx context.Context, c *comparison, st *study, todo *schedule) error {
+	q, err := c.question(ctx, s.database, st.Operation)
+	if err != nil {
+		return err
+	}
+	take, err := s.lay(ctx, st)
+	if err != nil {
+		return s.because(ctx, err)
+	}
+	defer take()
+	if todo == nil {
+		if todo, err = s.plan(ctx, c, st, q); err != nil {
+			st.leave(&s.run)
+			return err
+		}
+	} else {
+		todo.question = q
+	}
+	if err := s.begin(); err != nil {
+		return err
+	}
+	defer s.interrupts.patient(s.progress.say)()
+	if err := s.carryOut(ctx, todo); err != nil {
+		return err
+	}
+	if st.headline() {
+		return s.searchCapacities(ctx, todo)
+	}
+	return nil
+}
+
+var errNothingChosen = errors.New("no scenario to measure")
+
+// scenarioWords says before a scenario what is measured.
+func scenarioWords(st *study) string {
+	var names []string
+	for _, arm := range st.arms {
+		names = append(names, arm.Name)
+	}
+	return fmt.Sprintf("scenario %s (%s): “%s”", st.ID, summary.Plural(len(names), "arm"), st.Claim)
+}
