@@ -20,7 +20,7 @@ func records(r *rand.Rand, blocks int, noise float64, cost map[string]float64) [
 		weather := math.Exp(r.NormFloat64() * 0.3) // what the machine did to the whole block
 		add := func(arm string, duplicate bool) {
 			v := 500 * cost[arm] * weather * math.Exp(r.NormFloat64()*noise)
-			trials = append(trials, record.Trial{Arm: arm, Tier: "mainstream", Load: record.LoadRate, Block: block, Duplicate: duplicate, CPUUsPerRequest: &v})
+			trials = append(trials, record.Trial{Scenario: scenarioLibrary, Arm: arm, Tier: "mainstream", Load: record.LoadRate, Block: block, Duplicate: duplicate, CPUUsPerRequest: &v})
 		}
 		for _, n := range names {
 			add(n, false)

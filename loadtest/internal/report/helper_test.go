@@ -125,7 +125,7 @@ func (m made) write(t *testing.T) string {
 			require.NoError(t, record.WriteFile(filepath.Join(dir, "trials", x.ID+".json"), b))
 		}
 	}
-	r.Verdicts = append(r.Verdicts, claims.Library(r.Trials)...)
+	r.Verdicts = append(r.Verdicts, claims.Of(r)...)
 	require.NoError(t, folder.WriteRun(r))
 	return dir
 }

@@ -1,0 +1,140 @@
+package report
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/record"
+)
+
+// ofScenario has the blocks beyond the first so many measured for a claim in place of the library.
+func ofScenario(blocks int, s record.Scenario) func(*record.Run) {
+	return func(r *record.Run) {
+		s.Operation, s.Loads, s.Alpha = "q2", []record.Load{record.LoadRate, record.LoadThroughput}, 0.05
+		for _, a := range madeArms {
+			s.Arms = append(s.Arms, a.name)
+		}
+		s.Plan = r.Plan
+		s.Plan.RateRPS, s.Plan.Order, s.Plan.Blocks = r.Plan.RateRPS, r.Plan.Order[blocks:], r.Plan.Blocks-blocks
+		s.Plan.FloorBlocks = max(0, r.Plan.FloorBlocks-blocks)
+		r.Plan.Order, r.Plan.Blocks, r.Plan.FloorBlocks = r.Plan.Order[:blocks], blocks, min(blocks, r.Plan.FloorBlocks)
+		for i := range r.Trials {
+			if x := &r.Trials[i]; x.Block > blocks {
+				x.Scenario, x.Block = s.ID, x.Block-blocks
+			}
+		}
+		r.Scenarios = []record.Scenario{s}
+		r.Environment.FaultOverhead = []record.FaultOverhead{{Link: "database_replica", RoundTrips: 50, DelayNS: 20e6, AddedP50NS: 20.4e6, AddedP99NS: 21.5e6}}
+	}
+}
+
+// reportOf has a report's files by name.
+func reportOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	needsAssets(t)
+	r, err := Make(t.Context(), opened(t, dir), Options{})
+	require.NoError(t, err)
+	out := map[string]string{}
+	for _, f := range r.Files {
+		out[f.Name] = string(f.Content)
+	}
+	return out
+}
+
+var (
+	equalClaim = record.Scenario{
+		ID: "io-bound", Claim: "the language makes <b>no</b> difference", DelaysNS: map[string]int64{"database": 20e6}, Metric: "latency_p50_ns", Rule: "equal", Margin: 1.05,
+		Pairs: [][2]string{{"go", "node"}, {"go", "rust"}}, ChangedBy: "a database that is near",
+	}
+	lessClaim = record.Scenario{
+		ID: "shared-state", Claim: "node answers fewer", Metric: "achieved_rps", Rule: "less", Margin: 1.05,
+		Pairs: [][2]string{{"node", "go"}, {"rust", "go"}}, ChangedBy: "more CPUs",
+	}
+)
+
+// A scenario is told with its sentence, what was done, the verdict with its uncertainty, and what would change it.
+func TestAClaimIsToldWhole(t *testing.T) {
+	r := reportOf(t, made{profile: "quick", blocks: 8, seconds: 2, rps: 300, change: ofScenario(0, lessClaim)}.write(t))
+	for _, text := range []string{r["report.html"], r["README.md"]} {
+		for _, words := range []string{
+			"Put to the test: “node answers fewer”", "“node answers fewer”: contradicted.",
+			"The claim: “node answers fewer”. Verdict: contradicted. What was done: Q2 at 300 requests a second, and with more than the arm bears; 8 blocks in random order.",
+			"Decided by throughput: the first of a pair has less. What would change it: more CPUs.",
+			"times the throughput of go", "SQL/request",
+		} {
+			assert.Contains(t, text, words)
+		}
+	}
+	assert.Contains(t, r, "charts/claim-light.svg")
+	assert.Contains(t, r, "charts/figure-dark.png")
+	assert.Contains(t, r, "charts/throughput-light.svg", "a scenario alone has the usual charts too")
+	assert.Less(t, strings.Index(r["README.md"], "charts/claim"), strings.Index(r["README.md"], "charts/cpu"), "the chart that decides comes first")
+	assert.Contains(t, r["report.html"], "shared-state 8", "its order")
+}
+
+// A claim of equality shows its margin, and its delays with how exact they were; text of a record stays text.
+func TestAClaimBesideTheHeadline(t *testing.T) {
+	dir := made{profile: "quick", blocks: 16, seconds: 2, rps: 300, change: ofScenario(8, equalClaim)}.write(t)
+	r := reportOf(t, dir)
+	page, readme := r["report.html"], r["README.md"]
+	assert.NotContains(t, page, "<b>no</b>")
+	assert.Contains(t, page, "makes &lt;b&gt;no&lt;/b&gt; difference”: contradicted.")
+	for _, text := range []string{page, readme} {
+		assert.Contains(t, text, "and 1 claim put to the test")
+		assert.Contains(t, text, "20ms added to each round trip to the database")
+		assert.Contains(t, text, "go and node are not equal")
+		assert.Contains(t, text, "the fault proxy added 20.40 ms to a round trip (median; p99 21.50 ms)")
+		assert.Contains(t, text, "costs", "the headline is there")
+	}
+	svg := r["charts/io-bound-claim-light.svg"]
+	assert.Contains(t, svg, "shaded: equal, within 5.0 %")
+	assert.Contains(t, r, "charts/cpu-light.svg", "as without the claim")
+	assert.NotContains(t, r, "charts/io-bound-throughput-light.svg")
+	saved, err := record.Open(dir)
+	require.NoError(t, err)
+	for _, v := range saved.Run.Verdicts {
+		if v.Scenario == "io-bound" {
+			assert.Equal(t, claims.Contradicted, v.Verdict, "%+v", v)
+		}
+	}
+}
+
+// Every metric that a rule may have is shown in its unit.
+func TestMetricsOfClaimsHaveTheirUnits(t *testing.T) {
+	dir := made{profile: "smoke", blocks: 8, seconds: 2, rps: 300, change: ofScenario(0, lessClaim)}.write(t)
+	saved, err := record.Open(dir)
+	require.NoError(t, err)
+	x := saved.Run.Trials[0]
+	for metric, want := range map[string]struct {
+		head  string
+		value float64
+	}{
+		"cpu_us_per_request": {"µs", *x.CPUUsPerRequest}, "latency_p50_ns": {"p50 ms", float64(x.LatencyP50NS) / 1e6}, "latency_p90_ns": {"p90 ms", float64(x.LatencyP90NS) / 1e6},
+		"latency_p99_ns": {"p99 ms", float64(x.LatencyP99NS) / 1e6}, "statements_per_request": {"SQL/request", *x.StatementsPerRequest},
+		"memory_pss_peak_bytes": {"PSS MB", float64(*x.MemoryPSSPeakBytes) / 1e6}, "cold_start_ns": {"first answer ms", float64(time.Duration(x.ColdStartNS).Microseconds()) / 1e3},
+	} {
+		require.Equal(t, record.LoadRate, x.Load)
+		b, err := open(saved)
+		require.NoError(t, err)
+		q := quantityOf(metric)
+		assert.Equal(t, want.head, q.head)
+		for _, a := range b.groups[0].Arms {
+			if a.Name == x.Arm {
+				assert.Contains(t, roundedTo(q.of(a).Values), three(want.value), metric)
+			}
+		}
+	}
+}
+
+func roundedTo(values []float64) []string {
+	var out []string
+	for _, v := range values {
+		out = append(out, three(v))
+	}
+	return out
+}
