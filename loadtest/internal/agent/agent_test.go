@@ -271,3 +271,30 @@ func TestVegetaReadsCorrectedHits(t *testing.T) {
 	assert.Greater(t, metrics.Latencies.P90, 200*time.Millisecond)
 	assert.WithinDuration(t, r.Began.Add(time.Second-5*time.Millisecond), last, 2*time.Millisecond, "the timestamp is the intended send")
 }
+
+// The generator wakes no more often than its rest allows, sends all that is due, and nothing early.
+func TestTheGeneratorRestsBetweenWakeUps(t *testing.T) {
+	for rps, want := range map[float64]time.Duration{80: 5 * time.Microsecond, 800: 50 * time.Microsecond, 8000: 500 * time.Microsecond, 50_000: 500 * time.Microsecond} {
+		assert.Equal(t, want, restOf(rps), "%v", rps)
+	}
+	schedule, err := NewSchedule(Constant, 20_000, 1)
+	require.NoError(t, err)
+	alarm, err := newAlarm()
+	require.NoError(t, err)
+	defer alarm.close()
+	p := &pacer{schedule: schedule, duration: 100 * time.Millisecond, alarm: alarm, intended: map[uint64]time.Duration{}, rest: 500 * time.Microsecond}
+	began, hits := time.Now(), uint64(0)
+	for {
+		_, stop := p.Pace(time.Since(began), hits)
+		if stop {
+			break
+		}
+		require.GreaterOrEqual(t, time.Since(p.began), p.intended[hits], "early")
+		hits++
+	}
+	if hits != 2000 { // nor is anything sent long after the end
+		assert.Greater(t, time.Since(p.began), p.duration+grace)
+	}
+	assert.LessOrEqual(t, p.wakes, 1+int(time.Since(p.began)/p.rest))
+	assert.Positive(t, p.wakes)
+}

@@ -31,9 +31,26 @@ type pacer struct {
 	alarm    *alarm
 	once     sync.Once
 	began    time.Time
+	// rest is the least time between two wake-ups, woke the last one, from the beginning; wakes counts them.
+	rest, woke time.Duration
+	wakes      int
 
 	mu       sync.Mutex
 	intended map[uint64]time.Duration // by sequence number, until the result comes
+}
+
+// Waking is most of what a request costs the generator where it has to wake for each. So it rests between two wake-ups, and
+// sends what has become due meanwhile together: a little late, never early, and every send lag is in the record. The rest
+// is in proportion to the rate, so that the share of requests that wait for it falls with the square of the rate: at 8,000
+// requests a second four are sent at a time, at 500 it is 31 µs and one request in 64 waits for it.
+const (
+	longestRest = 500 * time.Microsecond
+	restAtRPS   = 8000
+)
+
+// restOf is the rest of a schedule of that rate.
+func restOf(rps float64) time.Duration {
+	return time.Duration(min(1, rps/restAtRPS) * float64(longestRest))
 }
 
 // grace is how long after the end a request intended before it may still be sent. Beyond, it counts as unsent: a queue
@@ -53,7 +70,11 @@ func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
 	p.mu.Lock()
 	p.intended[hits] = at
 	p.mu.Unlock()
-	p.alarm.sleepUntil(p.began, at)
+	if at > elapsed {
+		p.alarm.sleepUntil(p.began, max(at, p.woke+p.rest))
+		p.woke = time.Since(p.began)
+		p.wakes++
+	}
 	return 0, false
 }
 
@@ -200,6 +221,7 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 		if p.schedule, err = NewSchedule(job.Arrival, job.RPS, job.Seed); err != nil {
 			return nil, err
 		}
+		p.rest = restOf(job.RPS)
 	}
 	client, target, err := newClient(job, m)
 	if err != nil {
