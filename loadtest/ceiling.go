@@ -23,9 +23,9 @@ func nullContenderMain(ctx context.Context, args []string, s streams) int {
 	if code, ok := parse(f, args, s); !ok {
 		return code
 	}
-	answer := os.Getenv(engine.NullAnswer)
-	if answer == "" {
-		return fail(ctx, s, engine.NullCommand, fmt.Errorf("%s is empty: it has the answer", engine.NullAnswer))
+	answer, err := engine.UnpackAnswer(os.Getenv(engine.NullAnswer))
+	if err != nil {
+		return fail(ctx, s, engine.NullCommand, fmt.Errorf("%s: it has the answer, packed: %w", engine.NullAnswer, err))
 	}
 	if err := null.Serve(ctx, net.JoinHostPort(*host, strconv.FormatUint(uint64(*port), 10)), answer, s.Out); err != nil {
 		return fail(ctx, s, engine.NullCommand, err)
@@ -45,11 +45,12 @@ const (
 
 // findCeiling measures up to which rate the load generator keeps its schedule against a server that gives the right answer
 // at once, on a contender's CPUs and with the database idle.
-func (s *session) findCeiling(ctx context.Context, q question, step time.Duration) error {
+// Larger answers cost it more, so the ceiling is of one question. nil: it kept no rate.
+func (s *session) findCeiling(ctx context.Context, q question, step time.Duration) (rps *float64, err error) {
 	s.progress.say("a null server shows the load generator's ceiling …")
 	server, err := s.engine.Null(ctx, engine.NullSpec{Answer: q.expected})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
@@ -77,22 +78,22 @@ func (s *session) findCeiling(ctx context.Context, q question, step time.Duratio
 		return capacity.Failed, nil
 	}, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if result.LowRPS == 0 {
 		s.warn("The load generator did not even keep %.0f requests a second against a server that answers at once; this machine is too busy to measure on.", ceilingLeast)
-		return nil
+		return nil, nil
 	}
-	s.run.GeneratorCeilingRPS = &result.LowRPS
 	s.progress.say("the load generator keeps its schedule up to %.0f requests a second", result.LowRPS)
-	return nil
+	return &result.LowRPS, nil
 }
 
 // nearCeiling says whether a trial asked of the generator nearly what it can give at most.
 func (s *session) nearCeiling(t record.Trial) bool {
-	if s.run.GeneratorCeilingRPS == nil {
+	ceiling := s.run.CeilingOf(t.Scenario)
+	if ceiling == nil {
 		return false
 	}
 	sent := float64(t.Sent) / max(time.Duration(t.DurationNS), time.Duration(t.ElapsedNS)).Seconds()
-	return sent >= record.NearCeiling**s.run.GeneratorCeilingRPS
+	return sent >= record.NearCeiling**ceiling
 }

@@ -391,12 +391,11 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 func (s *session) plan(ctx context.Context, c *comparison, st *study, q question) (*schedule, error) {
 	p := st.profile
 	began := time.Now()
-	if s.run.GeneratorCeilingRPS == nil {
-		if err := s.findCeiling(ctx, q, p.capacity.ceiling); err != nil {
-			return nil, err
-		}
+	ceiling, err := s.findCeiling(ctx, q, p.capacity.ceiling)
+	if err != nil {
+		return nil, err
 	}
-	st.enter(&s.run)
+	st.enter(&s.run, ceiling)
 	plan := st.plan(&s.run)
 	pilots := time.Now()
 	s.progress.start(len(st.arms))

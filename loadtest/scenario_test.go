@@ -44,7 +44,7 @@ func TestTheScenarioFileIsWhatIsMeasured(t *testing.T) {
 				return
 			}
 			var r record.Run
-			st.enter(&r)
+			st.enter(&r, nil)
 			require.Len(t, r.Scenarios, 1)
 			is := r.Scenarios[0]
 			assert.Equal(t, s.Arms, is.Arms)

@@ -24,10 +24,10 @@ type session struct {
 	database    engine.Database
 	upstream    engine.Service
 	// ways are those through the fault proxy, for the scenario under way; nil: nothing is in anybody's way.
-	ways   *ways
-	folder      record.Folder
-	run         record.Run
-	progress    *progress
+	ways     *ways
+	folder   record.Folder
+	run      record.Run
+	progress *progress
 	// nonconformant arms are measured only because it was asked for.
 	nonconformant map[string]bool
 	// interrupts say whether the run is to end after the trial under way; nil: nobody asks.

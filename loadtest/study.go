@@ -58,13 +58,14 @@ func (st *study) planned(r *record.Run) bool {
 	return (st.headline() || r.ScenarioNamed(st.ID) != nil) && len(st.plan(r).Order) > 0
 }
 
-// enter puts what the scenario's file says into the record, without a plan yet.
-func (st *study) enter(r *record.Run) {
-	if st.headline() || r.ScenarioNamed(st.ID) != nil {
+// enter puts what the scenario's file says into the record, without a plan yet, and the load generator's ceiling.
+func (st *study) enter(r *record.Run, ceiling *float64) {
+	if st.headline() {
+		r.GeneratorCeilingRPS = ceiling
 		return
 	}
 	s := record.Scenario{
-		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Loads: st.loads(), Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy,
+		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Loads: st.loads(), Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling,
 	}
 	for _, arm := range st.arms {
 		s.Arms = append(s.Arms, arm.Name)
@@ -96,7 +97,9 @@ func (st *study) design(blocks int) stats.Design {
 	}
 	pairs := 0
 	for _, pair := range st.Compared() {
-		has := func(name string) bool { return slices.ContainsFunc(st.arms, func(a contender.Arm) bool { return a.Name == name }) }
+		has := func(name string) bool {
+			return slices.ContainsFunc(st.arms, func(a contender.Arm) bool { return a.Name == name })
+		}
 		if has(pair[0]) && has(pair[1]) {
 			pairs++
 		}

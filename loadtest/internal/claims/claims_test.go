@@ -99,17 +99,17 @@ func TestAnAlteredVerdictIsNamed(t *testing.T) {
 	require.NoError(t, Check(record.Run{Trials: trials, Verdicts: Library(trials)}))
 	require.NoError(t, Check(record.Run{Trials: trials}), "an interrupted run judges nothing")
 	for field, change := range map[string]func(v *record.Verdict){
-		"ratio is":        func(v *record.Verdict) { v.Ratio = pointer(*v.Ratio * 1.001) },
-		"ratio_low is":    func(v *record.Verdict) { v.RatioLow = pointer(*v.RatioLow * 0.9) },
-		"ratio_high is":   func(v *record.Verdict) { v.RatioHigh = nil },
-		"margin is":       func(v *record.Verdict) { v.Margin = 1.5 },
-		"p is":            func(v *record.Verdict) { v.P = pointer(0) },
-		"p_holm is":       func(v *record.Verdict) { v.PHolm = pointer(1) },
-		"noise_floor is":  func(v *record.Verdict) { v.NoiseFloor = pointer(2) },
-		"blocks is":       func(v *record.Verdict) { v.Blocks-- },
-		"verdict is":      func(v *record.Verdict) { v.Verdict = TooClose },
-		"arms is":         func(v *record.Verdict) { v.Arms = [2]string{"node", "go"} },
-		"verdicts has 2 ": func(v *record.Verdict) { v.Metric = "another" },
+		"ratio is":         func(v *record.Verdict) { v.Ratio = pointer(*v.Ratio * 1.001) },
+		"ratio_low is":     func(v *record.Verdict) { v.RatioLow = pointer(*v.RatioLow * 0.9) },
+		"ratio_high is":    func(v *record.Verdict) { v.RatioHigh = nil },
+		"margin is":        func(v *record.Verdict) { v.Margin = 1.5 },
+		"p is":             func(v *record.Verdict) { v.P = pointer(0) },
+		"p_holm is":        func(v *record.Verdict) { v.PHolm = pointer(1) },
+		"noise_floor is":   func(v *record.Verdict) { v.NoiseFloor = pointer(2) },
+		"blocks is":        func(v *record.Verdict) { v.Blocks-- },
+		"verdict is":       func(v *record.Verdict) { v.Verdict = TooClose },
+		"arms is":          func(v *record.Verdict) { v.Arms = [2]string{"node", "go"} },
+		"verdicts has 2, ": func(v *record.Verdict) { v.Metric = "another" },
 	} {
 		run := record.Run{Trials: trials, Verdicts: Library(trials)}
 		change(&run.Verdicts[0])

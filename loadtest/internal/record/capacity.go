@@ -52,7 +52,7 @@ func (r *Run) checkCapacities() error {
 		if !t.Load.Blocked() && t.RateRPS <= 0 {
 			return fmt.Errorf("trial %s: load is %q, but rate_rps is %g", t.ID, t.Load, t.RateRPS)
 		}
-		if t.NearGeneratorCeiling && r.GeneratorCeilingRPS == nil {
+		if t.NearGeneratorCeiling && r.CeilingOf(t.Scenario) == nil {
 			return fmt.Errorf("trial %s: near_generator_ceiling is true, but the run has no generator_ceiling_rps", t.ID)
 		}
 	}

@@ -91,6 +91,8 @@ func (s *Scenario) check() error {
 		}
 	}
 	switch {
+	case s.GeneratorCeilingRPS != nil && *s.GeneratorCeilingRPS <= 0:
+		return fmt.Errorf("generator_ceiling_rps is %g", *s.GeneratorCeilingRPS)
 	case !(s.Margin > 1):
 		return fmt.Errorf("margin is %g; a ratio above 1 is expected", s.Margin)
 	case !(s.Alpha > 0 && s.Alpha < 1):

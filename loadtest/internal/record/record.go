@@ -51,10 +51,10 @@ type Run struct {
 	// Plan is that of the scenario library, of a benchmark or of an attack.
 	Plan Plan `json:"plan"`
 	// Scenarios are the others that were measured, in their order, each with its own plan.
-	Scenarios   []Scenario   `json:"scenarios,omitempty"`
-	Trials      []Trial      `json:"trials"`
-	Verdicts    []Verdict    `json:"verdicts"`
-	Warnings    []string     `json:"warnings"`
+	Scenarios []Scenario `json:"scenarios,omitempty"`
+	Trials    []Trial    `json:"trials"`
+	Verdicts  []Verdict  `json:"verdicts"`
+	Warnings  []string   `json:"warnings"`
 	// GeneratorCeilingRPS is the rate up to which the load generator keeps its schedule against a server that answers at
 	// once (see Capacity); nil where it was not measured.
 	GeneratorCeilingRPS *float64   `json:"generator_ceiling_rps,omitempty"`
@@ -127,7 +127,17 @@ type Scenario struct {
 	Margin float64     `json:"margin"`
 	// ChangedBy says in words what would change the verdict.
 	ChangedBy string `json:"changed_by"`
-	Plan      Plan   `json:"plan"`
+	// GeneratorCeilingRPS is as that of the run, with this scenario's question.
+	GeneratorCeilingRPS *float64 `json:"generator_ceiling_rps,omitempty"`
+	Plan                Plan     `json:"plan"`
+}
+
+// CeilingOf is the load generator's ceiling with a scenario's question, or nil.
+func (r *Run) CeilingOf(scenario string) *float64 {
+	if s := r.ScenarioNamed(scenario); s != nil {
+		return s.GeneratorCeilingRPS
+	}
+	return r.GeneratorCeilingRPS
 }
 
 // ScenarioNamed is one of those that have a plan of their own, or nil.

@@ -216,21 +216,23 @@ func holdsWords(c record.Capacity) string {
 
 // ceilingLimits says of whom throughput is told that may be the generator's.
 func (b *build) ceilingLimits() []string {
-	if b.run.GeneratorCeilingRPS == nil {
-		return nil
-	}
-	var near []string
+	var out []string
 	for _, g := range b.groups {
+		ceiling := b.run.CeilingOf(g.Scenario)
+		if ceiling == nil {
+			continue
+		}
+		var near []string
 		for _, a := range g.Arms {
 			if n := summary.NearCeiling(a.Throughput); n > 0 {
 				near = append(near, fmt.Sprintf("%s (%d of %d)", a.Name, n, len(a.Throughput)))
 			}
 		}
+		if len(near) > 0 {
+			out = append(out, fmt.Sprintf("What these could do at most: throughput trials within 20 %% of the load generator's own ceiling, %s requests a second: %s.", summary.RateText(*ceiling), list(near)))
+		}
 	}
-	if len(near) == 0 {
-		return nil
-	}
-	return []string{fmt.Sprintf("What these could do at most: throughput trials within 20 %% of the load generator's own ceiling, %s requests a second: %s.", summary.RateText(*b.run.GeneratorCeilingRPS), list(near))}
+	return out
 }
 
 // extraParts says whether there is anything for the columns of the parts' table that only newer records have.

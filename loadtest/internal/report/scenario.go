@@ -128,7 +128,7 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 		Finding: sentences(finding), Panels: []chart.Panel{panel}, Rows: rows,
 	}.Figure()
 	lead := fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s %s What would change it: %s.",
-		strings.TrimSuffix(s.Claim, "."), overall, b.doneWords(g, s), upper(summary.RuleWords(*s)), strings.TrimSuffix(s.ChangedBy, "."))
+		strings.TrimSuffix(s.Claim, "."), overall, b.doneWords(g, s), summary.RuleWords(*s), strings.TrimSuffix(s.ChangedBy, "."))
 	return &section{b.id(g, "claim"), chart.Clean(fmt.Sprintf("%s: %s", s.ID, overall), 80), lead, &f, t}
 }
 
@@ -140,8 +140,8 @@ func (b *build) decides(g summary.Group, s *record.Scenario) section {
 		finding = append(finding, a.Name+" "+quantityWords(q.of(a), q.format, q.unit))
 	}
 	f := chart.Rows{
-		ID: b.id(g, "figure"), Title: upper(q.axis) + ", " + operation(g), Subtitle: b.doneWords(g, s) + " " + b.count(g, q.of),
-		Finding: upper(q.axis) + ": " + list(finding) + ".",
+		ID: b.id(g, "figure"), Title: capital(q.axis) + ", " + operation(g), Subtitle: b.doneWords(g, s) + " " + b.count(g, q.of),
+		Finding: capital(q.axis) + ": " + list(finding) + ".",
 		Panels:  []chart.Panel{{Axis: q.axis, Format: "number"}},
 		Rows: b.rows(g, func(a summary.Arm) []chart.Cell {
 			return []chart.Cell{cell(a, q.of(a), q.format, q.unit)}
@@ -153,13 +153,15 @@ func (b *build) decides(g summary.Group, s *record.Scenario) section {
 			columns = append(columns, column{other.head, other.of, other.format})
 		}
 	}
-	return section{b.id(g, "figure"), chart.Clean(fmt.Sprintf("%s: %s of each arm", s.ID, claims.MetricWords(s.Metric)), 80), readRows, &f, quantityTable(upper(q.axis)+" and what stands beside it", g, columns)}
+	return section{b.id(g, "figure"), chart.Clean(fmt.Sprintf("%s: %s of each arm", s.ID, claims.MetricWords(s.Metric)), 80), readRows, &f, quantityTable(capital(q.axis)+" and what stands beside it", g, columns)}
 }
 
 // claimedWords is a verdict of a scenario as a sentence.
 func claimedWords(v record.Verdict, s *record.Scenario) string {
 	metric := claims.MetricWords(s.Metric)
-	ratio := func() string { return fmt.Sprintf("%s has %s times the %s of %s", v.Arms[0], ratioText(v), metric, v.Arms[1]) }
+	ratio := func() string {
+		return fmt.Sprintf("%s has %s times the %s of %s", v.Arms[0], ratioText(v), metric, v.Arms[1])
+	}
 	switch {
 	case v.Verdict == claims.Untested:
 		return fmt.Sprintf("of %s and %s it cannot be tested here: %s", v.Arms[0], v.Arms[1], v.Reason)
@@ -192,6 +194,13 @@ func (b *build) claimAnswer(s *record.Scenario) string {
 		words = append(words, fmt.Sprintf("not testable here (%s): %s", reason, strings.Join(untested[reason], "; ")))
 	}
 	return fmt.Sprintf("“%s”: %s. %s", strings.TrimSuffix(s.Claim, "."), claims.Overall(verdicts), sentences(words))
+}
+
+func capital(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
 }
 
 // delayLimits say how exact the delays were.

@@ -89,7 +89,7 @@ func NearCeiling(trials []record.Trial) int {
 func capacityText(b *strings.Builder, r record.Run) {
 	if r.GeneratorCeilingRPS != nil {
 		fmt.Fprintf(b, "\nThe load generator keeps its schedule up to %s requests a second.", RateText(*r.GeneratorCeilingRPS))
-		if n := NearCeiling(r.Trials); n > 0 {
+		if n := NearCeiling(slices.DeleteFunc(slices.Clone(r.Trials), func(t record.Trial) bool { return r.ScenarioNamed(t.Scenario) != nil })); n > 0 {
 			fmt.Fprintf(b, " Within 20 %% of that: %s.", Plural(n, "trial"))
 		}
 		b.WriteString("\n")

@@ -180,7 +180,7 @@ func verdictText(b *strings.Builder, r record.Run) {
 			scenario = v.Scenario
 			_ = w.Flush()
 			if s := r.ScenarioNamed(v.Scenario); s != nil {
-				fmt.Fprintf(b, "\n%s: “%s”: %s. %s\n", s.ID, s.Claim, claims.Overall(VerdictsOf(r, s.ID)), upper(RuleWords(*s)))
+				fmt.Fprintf(b, "\n%s: “%s”: %s. %s\n", s.ID, s.Claim, claims.Overall(VerdictsOf(r, s.ID)), RuleWords(*s))
 			} else {
 				b.WriteString("\nDo these two differ in CPU per request?\n")
 			}
@@ -188,13 +188,6 @@ func verdictText(b *strings.Builder, r record.Run) {
 		fmt.Fprintf(w, "  %s against %s\t%s\t%s\t%s\n", v.Arms[0], v.Arms[1], v.Verdict, ratio(v), v.Reason)
 	}
 	_ = w.Flush()
-}
-
-func upper(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToUpper(s[:1]) + s[1:]
 }
 
 // VerdictsOf are a scenario's.
@@ -207,11 +200,11 @@ func RuleWords(s record.Scenario) string {
 	metric := claims.MetricWords(s.Metric)
 	switch s.Rule {
 	case string(claims.Equal):
-		return fmt.Sprintf("decided by %s: equal within %.0f %%.", metric, 100*(s.Margin-1))
+		return fmt.Sprintf("Decided by %s: equal within %.0f %%.", metric, 100*(s.Margin-1))
 	case string(claims.Less):
-		return fmt.Sprintf("decided by %s: the first of a pair has less.", metric)
+		return fmt.Sprintf("Decided by %s: the first of a pair has less.", metric)
 	}
-	return fmt.Sprintf("decided by %s: the two of a pair differ.", metric)
+	return fmt.Sprintf("Decided by %s: the two of a pair differ.", metric)
 }
 
 func ratio(v record.Verdict) string {

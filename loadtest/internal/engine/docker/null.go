@@ -13,6 +13,10 @@ import (
 // Null starts this program's hidden command of that name on a contender's CPUs; load generators join its network as they
 // do a contender's.
 func (e *Engine) Null(ctx context.Context, ns engine.NullSpec) (engine.Contender, error) {
+	answer, err := engine.PackAnswer(ns.Answer)
+	if err != nil {
+		return nil, err
+	}
 	image, err := e.images.of(ctx, toolFolder, nil)
 	if err != nil {
 		return nil, err
@@ -20,7 +24,7 @@ func (e *Engine) Null(ctx context.Context, ns engine.NullSpec) (engine.Contender
 	s, readyAfter, err := e.startService(ctx, spec{
 		role: "null", alias: e.alias("null"), image: image.reference,
 		command:     []string{engine.NullCommand, "--host", "0.0.0.0", "--port", strconv.Itoa(servicePort)},
-		environment: map[string]string{engine.NullAnswer: ns.Answer},
+		environment: map[string]string{engine.NullAnswer: answer},
 		cpus:        e.placement.Contender, memoryBytes: toolMemoryBytes,
 	}, time.Minute, 5*time.Second)
 	if err != nil {

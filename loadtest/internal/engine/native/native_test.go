@@ -47,7 +47,11 @@ func TestMain(m *testing.M) {
 		case engine.NullCommand:
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 			defer stop()
-			if err := null.Serve(ctx, "127.0.0.1:0", os.Getenv(engine.NullAnswer), os.Stdout); err != nil {
+			answer, err := engine.UnpackAnswer(os.Getenv(engine.NullAnswer))
+			if err != nil {
+				os.Exit(2)
+			}
+			if err := null.Serve(ctx, "127.0.0.1:0", answer, os.Stdout); err != nil {
 				os.Exit(2)
 			}
 			os.Exit(0)
