@@ -23,19 +23,21 @@ LOADTEST := bin/loadtest
 comma := ,
 # What is to be built besides `make build` for the arms that CONTENDER names.
 arms_named = $(foreach arm,rust-system-malloc rust-jemalloc,$(if $(findstring $(arm),$(CONTENDER)),build-$(arm)))
+# The scenario allocator has all of them, and so has the profile nightly.
+scenario_arms = $(if $(filter allocator all,$(subst $(comma), ,$(SCENARIO)))$(filter nightly,$(PROFILE)),build-arms)
 flag = $(if $(strip $(2)),--$(1) '$(2)')
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 	@echo
-	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO= CONTENDER= ENGINE= SEED= OUT= MARGIN= POWER= CAPACITY=true|false SLO=p99=100ms RESUME='
+	@echo '  Settings of compare: PROFILE=smoke|quick|standard|nightly SCENARIO=all|ID,… CONTENDER= ENGINE= SEED= OUT= MARGIN= POWER= CAPACITY=true|false SLO=p99=100ms RESUME='
 	@echo '  Settings of bench-agent: ROUNDS= DURATION= SEED='
 	@echo '  Settings of bench-faults: ENGINE= ROUNDS= SEED='
 	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
-compare: build $(if $(filter nightly,$(PROFILE)),build-arms,$(arms_named)) ## Prove the servers equal, measure them, print what they cost
+compare: build $(or $(scenario_arms),$(arms_named)) ## Prove the servers equal, measure them, print what they cost
 	$(LOADTEST) compare $(if $(strip $(RESUME)),--resume '$(RESUME)',$(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,margin,$(MARGIN)) $(call flag,power,$(POWER)) $(if $(strip $(CAPACITY)),--capacity='$(CAPACITY)') $(call flag,slo,$(SLO)))
 
 .PHONY: conformance

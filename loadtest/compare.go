@@ -62,9 +62,9 @@ var profiles = []profile{
 	{"standard", "to be published", true, "standard", conformance.Full, 14, 6, 48, 0,
 		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 6 * time.Second}, 10 * time.Second, 4 * time.Second,
 		capacityTimes{true, time.Second, 6 * time.Second, 40 * time.Minute, 15 * time.Minute}, 0, false},
-	{"nightly", "as standard, for a machine that has the night", true, "standard", conformance.Full, 16, 8, 64, 0,
-		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 10 * time.Second}, 15 * time.Second, 5 * time.Second,
-		capacityTimes{true, time.Second, 10 * time.Second, 80 * time.Minute, 30 * time.Minute}, 0, true},
+	{"nightly", "every scenario, in at most 90 minutes", true, "standard", conformance.Full, 10, 5, 40, 15 * time.Minute,
+		1500 * time.Millisecond, time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 2500 * time.Millisecond}, 3500 * time.Millisecond, 2 * time.Second,
+		capacityTimes{false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute}, 9 * time.Minute, true},
 }
 
 func profileNamed(name string) (profile, error) {
@@ -95,7 +95,7 @@ type compareOptions struct {
 func compareFlags() (*flag.FlagSet, *compareOptions) {
 	f, o := newFlags("compare", "[--profile smoke|quick|standard|nightly] [flags]"), &compareOptions{}
 	f.StringVar(&o.profile, "profile", "quick", "`NAME`: smoke, quick, standard or nightly")
-	f.StringVar(&o.scenario, "scenario", "", "`ID,…` of contract/scenarios (default: library; profile nightly: all)")
+	f.StringVar(&o.scenario, "scenario", "", "`ID,…` of contract/scenarios, or all (default: library; profile nightly: all)")
 	f.StringVar(&o.contenders, "contender", "", "`ARM,…` instead of the scenario's arms")
 	f.StringVar(&o.engine, "engine", "auto", "`NAME`: auto, docker or native")
 	f.Uint64Var(&o.seed, "seed", 0, "`N` for the order and the arrivals (default: a new one, printed)")

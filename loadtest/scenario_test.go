@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -189,11 +191,88 @@ func TestSeveralScenariosGoOn(t *testing.T) {
 func TestAScenarioThatIsNoneIsRefused(t *testing.T) {
 	code, _, errs := runCommand(t, "compare", "--scenario", "library,io-bond", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
-	assert.Contains(t, errs, `--scenario "io-bond": expected of allocator, io-bound, library`)
+	assert.Contains(t, errs, `--scenario "io-bond": expected all, or of allocator, concurrent-start, io-bound, library`)
 	code, _, errs = runCommand(t, "compare", "--scenario", "allocator", "--contender", "go,node", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
 	assert.Contains(t, errs, "scenario allocator compares rust with rust-system-malloc")
 	code, _, errs = runCommand(t, "compare", "--scenario", "io-bound", "--margin", "5", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
 	assert.Contains(t, errs, "--margin 5: is of the scenario library")
+}
+
+// madeTrials are a claim's trials of so many blocks, in which an arm's figure is its level times a little noise; the rest of
+// a trial is alike in all.
+func madeTrials(s record.Scenario, blocks int, level map[string]float64) []record.Trial {
+	random := rand.New(rand.NewPCG(1, 1))
+	var out []record.Trial
+	for block := 1; block <= blocks; block++ {
+		for k := range len(s.Arms) + 1 {
+			arm := s.Arms[(k+block)%len(s.Arms)] // the last is the first again: the A/A pair
+			for _, load := range s.Loads {
+				x := record.Trial{Scenario: s.ID, Arm: arm, Tier: "mainstream", Load: load, Block: block, Duplicate: k == len(s.Arms), Sent: 10_000}
+				v := level[arm] * math.Exp(0.004*random.NormFloat64())
+				cpu, sql, pss := 500*v, 5*level[arm], int64(1e8*v)
+				x.CPUUsPerRequest, x.StatementsPerRequest, x.MemoryPSSPeakBytes = &cpu, &sql, &pss
+				x.LatencyP50NS, x.LatencyP90NS, x.LatencyP99NS, x.ColdStartNS, x.AchievedRPS = int64(5e6*v), int64(7e6*v), int64(9e6*v), int64(1e8*v), 400*v
+				out = append(out, x)
+			}
+		}
+	}
+	return out
+}
+
+// Every scenario's verdict follows the truth, made so and made otherwise by a factor of two, with the blocks of quick.
+func TestEveryClaimCanHoldAndCanFail(t *testing.T) {
+	l, err := openLab()
+	require.NoError(t, err)
+	for _, file := range l.scenarios {
+		t.Run(file.ID, func(t *testing.T) {
+			c, err := newComparison(l, compareOptions{profile: "quick", scenario: file.ID})
+			require.NoError(t, err)
+			require.NoError(t, c.choose())
+			st := c.studies[0]
+			var r record.Run
+			if st.headline() { // only these are judged
+				st.arms = slices.DeleteFunc(st.arms, func(a contender.Arm) bool { return a.Tier != contender.TierMainstream })
+			}
+			st.Scenario.ID = "as a claim, the library too"
+			st.enter(&r, nil)
+			s := r.Scenarios[0]
+			decide := func(level func(arm string) float64) []record.Verdict {
+				levels := map[string]float64{}
+				for _, arm := range s.Arms {
+					levels[arm] = level(arm)
+				}
+				return claims.RuleOf(s).Decide(madeTrials(s, st.profile.blocks, levels))
+			}
+			alike := func(string) float64 { return 1 }
+			spread := func(arm string) float64 { return math.Pow(2, float64(slices.Index(s.Arms, arm))) }
+			first := map[string]bool{}
+			for _, pair := range s.Pairs {
+				first[pair[0]] = true
+			}
+			halved := func(arm string) float64 {
+				if first[arm] {
+					return 0.5
+				}
+				return 1
+			}
+			doubled := func(arm string) float64 { return 1 / halved(arm) }
+			overall := func(level func(string) float64) string { return claims.Overall(decide(level)) }
+			switch file.Rule {
+			case contract.RuleEqual:
+				assert.Equal(t, claims.Holds, overall(alike))
+				assert.Equal(t, claims.Contradicted, overall(spread))
+			case contract.RuleLess:
+				assert.Equal(t, claims.Holds, overall(halved))
+				assert.Equal(t, claims.Contradicted, overall(doubled))
+				assert.NotEqual(t, claims.Holds, overall(alike))
+			case contract.RuleDiffer:
+				for _, v := range decide(spread) {
+					assert.Equal(t, claims.Holds, v.Verdict, v.ID)
+				}
+				assert.NotEqual(t, claims.Holds, overall(alike))
+			}
+		})
+	}
 }

@@ -173,15 +173,16 @@ func mainstream(arms []contender.Arm) int {
 // the library alone.
 func (c *comparison) choose() error {
 	chosen := c.options.scenario
-	if chosen == "" && !c.profile.all {
+	switch {
+	case chosen != "":
+	case c.profile.all:
+		chosen = contract.AllScenarios
+	default:
 		chosen = libraryScenario
 	}
-	scenarios := c.lab.scenarios
-	if chosen != "" {
-		var err error
-		if scenarios, err = contract.Named(c.lab.scenarios, chosen); err != nil {
-			return fmt.Errorf("--scenario %w", err)
-		}
+	scenarios, err := contract.Named(c.lab.scenarios, chosen)
+	if err != nil {
+		return fmt.Errorf("--scenario %w", err)
 	}
 	// The library first: who interrupts has the headline.
 	slices.SortStableFunc(scenarios, func(a, b contract.Scenario) int {

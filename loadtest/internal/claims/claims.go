@@ -203,6 +203,13 @@ func blocksText(n int) string {
 	return fmt.Sprintf("%d blocks", n)
 }
 
+func pairsText(n int) string {
+	if n == 1 {
+		return "1 pair"
+	}
+	return fmt.Sprintf("%d pairs", n)
+}
+
 func order(arms [2]string, ratio float64) (cheaper, dearer string, by float64) {
 	if ratio >= 1 {
 		return arms[1], arms[0], ratio
@@ -221,7 +228,28 @@ func pairs(x, y map[int]float64) ([]float64, error) {
 	return stats.LogRatios(xs, ys)
 }
 
-// SameArm gives the log-ratios of the A/A pairs of one operation: CPU per request of the second over that of the first.
-func SameArm(trials []record.Trial) []float64 { return sameArm(trials, CPUAtRate) }
+// SameArm gives the log-ratios of the A/A pairs: CPU per request of the second over that of the first, within a scenario.
+func SameArm(trials []record.Trial) []float64 {
+	var out []float64
+	for _, own := range ByScenario(trials) {
+		out = append(out, sameArm(own, CPUAtRate)...)
+	}
+	return out
+}
+
+// ByScenario sorts trials by their scenarios, in the order in which these come first.
+func ByScenario(trials []record.Trial) [][]record.Trial {
+	var ids []string
+	for i := range trials {
+		if !slices.Contains(ids, trials[i].Scenario) {
+			ids = append(ids, trials[i].Scenario)
+		}
+	}
+	out := make([][]record.Trial, len(ids))
+	for i, id := range ids {
+		out[i] = ofScenario(trials, id)
+	}
+	return out
+}
 
 func pointer(x float64) *float64 { return &x }

@@ -224,3 +224,14 @@ func TestMetricsAreTakenFromTheirTrials(t *testing.T) {
 	_, ok = valueOf("something")(&x)
 	assert.False(t, ok)
 }
+
+// Identical arms are compared within their scenario, not with the same block of another.
+func TestIdenticalArmsAreOfOneScenario(t *testing.T) {
+	cheap := ofScenarioCosting("a", 4, 0, map[string]float64{"go": 1, "node": 1, "rust": 1})
+	dear := ofScenarioCosting("b", 4, 0, map[string]float64{"go": 9, "node": 9, "rust": 9})
+	d := SameArm(append(cheap, dear...))
+	require.Len(t, d, 8)
+	for _, x := range d {
+		assert.InDelta(t, 0, x, 1e-12)
+	}
+}

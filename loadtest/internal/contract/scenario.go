@@ -88,8 +88,14 @@ func (s Scenario) Compared() [][2]string {
 	return out
 }
 
+// AllScenarios is the name of every scenario.
+const AllScenarios = "all"
+
 // Named gives the scenarios of a comma-separated list of ids, in the order of all; an id that is none of them is an error.
 func Named(all []Scenario, list string) ([]Scenario, error) {
+	if list == AllScenarios {
+		return slices.Clone(all), nil
+	}
 	wanted := map[string]bool{}
 	var ids []string
 	for _, s := range all {
@@ -98,7 +104,7 @@ func Named(all []Scenario, list string) ([]Scenario, error) {
 	for id := range strings.SplitSeq(list, ",") {
 		id = strings.TrimSpace(id)
 		if !slices.Contains(ids, id) {
-			return nil, fmt.Errorf("%q: expected of %s", id, strings.Join(ids, ", "))
+			return nil, fmt.Errorf("%q: expected all, or of %s", id, strings.Join(ids, ", "))
 		}
 		wanted[id] = true
 	}

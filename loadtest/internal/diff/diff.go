@@ -237,20 +237,22 @@ func swapped(old, new summary.Group) []string {
 	return out
 }
 
-// noiseFloor is the larger noise floor of two runs.
+// noiseFloor is the largest noise floor of two runs and their scenarios.
 func noiseFloor(runs ...record.Run) *float64 {
 	var largest *float64
 	for _, r := range runs {
-		aa := claims.SameArm(r.Trials)
-		if len(aa) == 0 || len(aa) > stats.MaxPairs {
-			continue
-		}
-		floor, err := stats.NoiseFloor(aa)
-		if err != nil || math.IsInf(floor, 0) {
-			continue
-		}
-		if ratio := math.Exp(floor); largest == nil || ratio > *largest {
-			largest = &ratio
+		for _, trials := range claims.ByScenario(r.Trials) {
+			aa := claims.SameArm(trials)
+			if len(aa) == 0 || len(aa) > stats.MaxPairs {
+				continue
+			}
+			floor, err := stats.NoiseFloor(aa)
+			if err != nil || math.IsInf(floor, 0) {
+				continue
+			}
+			if ratio := math.Exp(floor); largest == nil || ratio > *largest {
+				largest = &ratio
+			}
 		}
 	}
 	return largest

@@ -69,6 +69,11 @@ func (b *build) environment() []fact {
 	if c := b.run.GeneratorCeilingRPS; c != nil {
 		out = append(out, fact{"the load generator's ceiling", summary.RateText(*c) + " requests a second against a server that answers at once"})
 	}
+	for i := range b.run.Scenarios {
+		if x := &b.run.Scenarios[i]; x.GeneratorCeilingRPS != nil {
+			out = append(out, fact{"the load generator's ceiling with the question of " + x.ID, summary.RateText(*x.GeneratorCeilingRPS) + " requests a second"})
+		}
+	}
 	for _, o := range e.FaultOverhead {
 		set := "without a delay"
 		if o.DelayNS > 0 {

@@ -164,7 +164,7 @@ func claimedWords(v record.Verdict, s *record.Scenario) string {
 	}
 	switch {
 	case v.Verdict == claims.Untested:
-		return fmt.Sprintf("of %s and %s it cannot be tested here: %s", v.Arms[0], v.Arms[1], v.Reason)
+		return fmt.Sprintf("%s against %s cannot be tested here: %s", v.Arms[0], v.Arms[1], v.Reason)
 	case v.Verdict == claims.TooClose:
 		return fmt.Sprintf("%s against %s is too close to call: ratio %s; %s", v.Arms[0], v.Arms[1], ratioText(v), v.Reason)
 	case s.Rule == string(claims.Equal) && v.Verdict == claims.Holds:
@@ -190,10 +190,14 @@ func (b *build) claimAnswer(s *record.Scenario) string {
 		}
 		words = append(words, claimedWords(v, s))
 	}
+	said := fmt.Sprintf("“%s”: %s", strings.TrimSuffix(s.Claim, "."), claims.Overall(verdicts))
+	if len(words) == 0 {
+		return fmt.Sprintf("%s (%s).", said, strings.Join(sortedKeys(untested), "; "))
+	}
 	for _, reason := range sortedKeys(untested) {
 		words = append(words, fmt.Sprintf("not testable here (%s): %s", reason, strings.Join(untested[reason], "; ")))
 	}
-	return fmt.Sprintf("“%s”: %s. %s", strings.TrimSuffix(s.Claim, "."), claims.Overall(verdicts), sentences(words))
+	return said + ". " + sentences(words)
 }
 
 func capital(s string) string {
