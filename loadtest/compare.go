@@ -380,7 +380,12 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 			s.progress.end()
 			s.progress.say("%s", scenarioWords(st))
 		}
-		if err := s.study(ctx, c, st, todos[st.ID]); err != nil {
+		err := s.study(ctx, c, st, todos[st.ID])
+		if errors.Is(err, errRefused) && len(c.studies) > 1 { // the others can be measured
+			s.warn("%s.", capital(err.Error()))
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -388,7 +393,7 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 }
 
 // plan finds what each arm bears and fixes what will be measured.
-func (s *session) plan(ctx context.Context, c *comparison, st *study, q question) (*schedule, error) {
+func (s *session) plan(ctx context.Context, c *comparison, st *study, q question, mixed []weighted) (*schedule, error) {
 	p := st.profile
 	began := time.Now()
 	ceiling, err := s.findCeiling(ctx, q, p.capacity.ceiling)
@@ -402,7 +407,7 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 	weakest := record.PilotOutcome{CapacityRPS: math.Inf(1)}
 	for _, arm := range st.arms {
 		s.progress.step("pilot of %s", arm.Name)
-		bears, err := s.pilot(ctx, arm, q, p.pilotWarm, p.pilot)
+		bears, err := s.pilot(ctx, arm, q, mixed, p.pilotWarm, p.pilot)
 		if err != nil {
 			return nil, err
 		}
@@ -431,11 +436,13 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 	if err != nil {
 		return nil, err
 	}
-	todo.began = began
+	todo.began, todo.mixed = began, mixed
 	plan.Order = todo.order()
 	s.progress.say("seed %d, %d blocks, %.0f requests a second for all, %s over the wire", s.run.Seed, p.blocks, plan.RateRPS, strings.ToUpper(q.name))
 	return todo, s.foretell(c, st)
 }
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // roundDown keeps two significant digits, so that a rate is a number one can say.
 func roundDown(x float64) float64 {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -190,8 +191,37 @@ func (s *session) foretell(c *comparison, st *study) error {
 	if !slices.Contains(st.loads(), record.LoadRate) {
 		return nil
 	}
-	p.Percentiles = plannedPercentiles(p.RateRPS, time.Duration(p.RateDurationNS))
+	p.Percentiles = plannedPercentiles(st.share()*p.RateRPS, time.Duration(p.RateDurationNS))
 	s.progress.say("%s", percentileWords(p.Percentiles))
+	return st.refuse(p.Percentiles)
+}
+
+// share is that of the requests whose latencies decide.
+func (st *study) share() float64 {
+	if len(st.Mix) == 0 {
+		return 1
+	}
+	total := 0.0
+	for _, name := range slices.Sorted(maps.Keys(st.Mix)) {
+		total += st.Mix[name]
+	}
+	return st.Mix[st.Operation] / total
+}
+
+// errRefused says that a scenario was not measured, since its trials could not carry what decides it.
+var errRefused = errors.New("was not measured")
+
+// refuse says why the requests planned for a trial cannot decide, before the first of them. A run that is no evidence
+// decides nothing anyway.
+func (st *study) refuse(planned []record.PlannedPercentile) error {
+	if !st.profile.evidence {
+		return nil
+	}
+	for _, q := range planned {
+		if st.Metric == "latency_"+strings.ReplaceAll(q.Name, ".", "")+"_ns" && !q.Carried {
+			return fmt.Errorf("scenario %s %w: it is decided by %s, which needs %d requests of %s in a trial, and %d are planned", st.ID, errRefused, q.Name, q.RequestsRequired, strings.ToUpper(st.Operation), q.RequestsPlanned)
+		}
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"lab/loadtest/internal/agent"
 	"lab/loadtest/internal/claims"
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
@@ -188,10 +190,59 @@ func TestSeveralScenariosGoOn(t *testing.T) {
 	assert.Len(t, plans, 3, "kills within each of the three")
 }
 
+// A mix is sent as its file says, by its weights, and what decides is one operation's.
+func TestAMixIsSentToAll(t *testing.T) {
+	inNoTime(t)
+	s := newScenarioStage(t, compareOptions{seed: 7, scenario: "head-of-line"})
+	jobs, mixed := 0, 0
+	s.engine.BeforeAttack = func(_ context.Context, _ int, job agent.Job) error {
+		jobs++
+		if len(job.Operations) == 2 && job.Body == "" && job.Operations[0].Name == "q1" && job.Operations[0].Weight == 9 && job.Operations[1].Name == "q3" && job.Operations[1].Weight == 1 {
+			mixed++
+		}
+		return nil
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	assert.Equal(t, jobs, mixed, "pilots, warm-ups and trials")
+	r := whole(t, dir)
+	require.Len(t, r.Scenarios, 1)
+	assert.Equal(t, map[string]float64{"q1": 9, "q3": 1}, r.Scenarios[0].Mix)
+	for _, x := range r.Trials {
+		require.Len(t, x.Operations, 2)
+		assert.Equal(t, "q1", x.Operation)
+		assert.Equal(t, x.Sent, x.Operations[0].Sent+x.Operations[1].Sent)
+	}
+	assert.Contains(t, s.out.String(), "Scenario head-of-line: Q1 (90 %) and Q3 (10 %), open loop")
+}
+
+// Trials that cannot carry the percentile that decides are refused before the first of them, with the number it would need.
+func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
+	inNoTime(t)
+	profiles[0].evidence = true
+	profiles[0].rate = 40 * time.Millisecond
+	s := newScenarioStage(t, compareOptions{seed: 7, scenario: "head-of-line"})
+	require.NoError(t, s.anew())
+	s.studies[0].profile.rate = 40 * time.Millisecond // not the file's
+	dir := filepath.Join(t.TempDir(), "run")
+	folder, err := record.Create(dir)
+	require.NoError(t, err)
+	assert.Equal(t, exitCannot, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}))
+	assert.Contains(t, s.errs.String(), "scenario head-of-line was not measured: it is decided by p99, which needs 459 requests of Q1 in a trial, and ")
+	for _, c := range s.engine.Started() {
+		assert.NotEmpty(t, c.Arm.Name)
+	}
+	assert.Len(t, s.engine.Started(), 3, "its pilots, and no trial")
+
+	st := s.studies[0]
+	require.NoError(t, st.refuse(plannedPercentiles(st.share()*200, 6*time.Second)))
+	assert.InDelta(t, 0.9, st.share(), 1e-12)
+}
+
 func TestAScenarioThatIsNoneIsRefused(t *testing.T) {
 	code, _, errs := runCommand(t, "compare", "--scenario", "library,io-bond", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
-	assert.Contains(t, errs, `--scenario "io-bond": expected all, or of allocator, concurrent-start, io-bound, library`)
+	assert.Contains(t, errs, `--scenario "io-bond": expected all, or of allocator, concurrent-start, head-of-line, io-bound, library`)
 	code, _, errs = runCommand(t, "compare", "--scenario", "allocator", "--contender", "go,node", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
 	assert.Contains(t, errs, "scenario allocator compares rust with rust-system-malloc")

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"lab/loadtest/internal/agent"
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/plan"
@@ -24,6 +25,7 @@ type schedule struct {
 	seed     uint64
 	arms     map[string]contender.Arm
 	question question
+	mixed    []weighted         // what is sent in place of the question alone, it among them
 	rate     float64            // requests a second, for all
 	capacity map[string]float64 // arm → requests a second, by the pilot
 	blocks   [][]plan.Slot
@@ -93,10 +95,26 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, load record.Load) t
 		Load: load, Block: block + 1, Position: place + 1, Duplicate: slot.Duplicate, Seed: plan.Seeds(todo.study.seed(todo.seed), block, place), Timeout: requestTimeout,
 		RPS: todo.rate, Duration: todo.profile.rate, MaxInFlight: rateMaxInFlight,
 	}
+	spec.Operations = operations(todo.mixed, arm, todo.seed)
 	if load == record.LoadThroughput {
 		spec.RPS, spec.Duration, spec.MaxInFlight = overload*todo.capacity[arm.Name], todo.profile.throughput, throughputMaxInFlight
 	}
 	return spec
+}
+
+// weighted is one question of a mix.
+type weighted struct {
+	question
+	weight float64
+}
+
+// operations are a mix as an arm is sent it, or none.
+func operations(mixed []weighted, arm contender.Arm, seed uint64) []agent.Operation {
+	var out []agent.Operation
+	for _, q := range mixed {
+		out = append(out, agent.Operation{Name: q.name, Weight: q.weight, Body: q.body(arm.Tier, seed), Expected: q.expected})
+	}
+	return out
 }
 
 // missing are the trials of a slot under these loads that are not on disk.

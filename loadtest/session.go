@@ -143,10 +143,10 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 }
 
 // pilot finds about how much an arm bears: a closed loop after a warm-up. It plans; its figures are in no verdict.
-func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, warm, d time.Duration) (float64, error) {
+func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, mixed []weighted, warm, d time.Duration) (float64, error) {
 	var rps float64
 	err := s.with(ctx, arm, q, func(subject trial.Subject) error {
-		spec := trial.Spec{Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected, MaxInFlight: pilotConnections, Timeout: requestTimeout}
+		spec := trial.Spec{Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected, MaxInFlight: pilotConnections, Timeout: requestTimeout, Operations: operations(mixed, arm, s.run.Seed)}
 		if _, err := trial.WarmUp(ctx, subject, spec, warm); err != nil {
 			return err
 		}

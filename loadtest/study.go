@@ -65,7 +65,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 		return
 	}
 	s := record.Scenario{
-		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Loads: st.loads(), Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling,
+		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Mix: st.Mix, Loads: st.loads(), Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling,
 	}
 	for _, arm := range st.arms {
 		s.Arms = append(s.Arms, arm.Name)
@@ -85,9 +85,9 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 	r.Scenarios = append(r.Scenarios, s)
 }
 
-// leave takes a scenario out of the record that has no plan and so no trials.
+// leave takes a scenario out of the record that was not begun, and so has no trials.
 func (st *study) leave(r *record.Run) {
-	r.Scenarios = slices.DeleteFunc(r.Scenarios, func(s record.Scenario) bool { return s.ID == st.ID && len(s.Plan.Order) == 0 })
+	r.Scenarios = slices.DeleteFunc(r.Scenarios, func(s record.Scenario) bool { return s.ID == st.ID })
 }
 
 // design is how the study's rule will decide with so many blocks.
@@ -201,6 +201,9 @@ func (c *comparison) choose() error {
 			return err
 		}
 		st := &study{Scenario: s, arms: arms, profile: c.profile, budget: c.profile.scenario}
+		if c.profile.evidence {
+			st.profile.rate = max(st.profile.rate, time.Duration(s.Duration))
+		}
 		if !st.headline() && st.design(0).Family == 0 {
 			return fmt.Errorf("--contender %q: scenario %s compares %s, and no two of these are among them", c.options.contenders, s.ID, pairWords(s.Compared()))
 		}
@@ -327,18 +330,26 @@ func (s *session) study(ctx context.Context, c *comparison, st *study, todo *sch
 	if err != nil {
 		return err
 	}
+	var mixed []weighted
+	for _, name := range slices.Sorted(maps.Keys(st.Mix)) {
+		also, err := c.question(ctx, s.database, name)
+		if err != nil {
+			return err
+		}
+		mixed = append(mixed, weighted{also, st.Mix[name]})
+	}
 	take, err := s.lay(ctx, st)
 	if err != nil {
 		return s.because(ctx, err)
 	}
 	defer take()
 	if todo == nil {
-		if todo, err = s.plan(ctx, c, st, q); err != nil {
+		if todo, err = s.plan(ctx, c, st, q, mixed); err != nil {
 			st.leave(&s.run)
 			return err
 		}
 	} else {
-		todo.question = q
+		todo.question, todo.mixed = q, mixed
 	}
 	if err := s.begin(); err != nil {
 		return err

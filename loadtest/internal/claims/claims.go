@@ -64,7 +64,12 @@ func valueOf(metric string) func(*record.Trial) (float64, bool) {
 		}
 	}
 	percentile := func(q float64, of func(*record.Trial) int64) func(*record.Trial) (float64, bool) {
-		return at(record.LoadRate, func(t *record.Trial) (float64, bool) { return float64(of(t)), stats.Carries(q, t.Sent) })
+		return at(record.LoadRate, func(t *record.Trial) (float64, bool) {
+			if o := t.OperationNamed(t.Operation); o != nil { // of a mix
+				t = &record.Trial{Sent: o.Sent, LatencyP50NS: o.LatencyP50NS, LatencyP90NS: o.LatencyP90NS, LatencyP99NS: o.LatencyP99NS}
+			}
+			return float64(of(t)), stats.Carries(q, t.Sent)
+		})
 	}
 	switch metric {
 	case metricCPU:

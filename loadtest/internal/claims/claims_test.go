@@ -218,8 +218,16 @@ func TestMetricsAreTakenFromTheirTrials(t *testing.T) {
 		assert.False(t, ok, metric)
 		assert.NotEqual(t, metric, MetricWords(metric))
 	}
-	x.Load, x.Sent = record.LoadRate, 20
-	_, ok := valueOf("latency_p99_ns")(&x)
+	x.Load, x.Operation, x.Operations = record.LoadRate, "q1", []record.OperationFigures{{Operation: "q3", Sent: 900, LatencyP99NS: 99}, {Operation: "q1", Sent: 9000, LatencyP99NS: 3}}
+	got, ok := valueOf("latency_p99_ns")(&x)
+	assert.True(t, ok)
+	assert.InDelta(t, 3, got, 0, "of a mix, the operation's own")
+	x.Operations[1].Sent = 20
+	_, ok = valueOf("latency_p99_ns")(&x)
+	assert.False(t, ok, "however many others there were")
+	x.Operations = nil
+	x.Sent = 20
+	_, ok = valueOf("latency_p99_ns")(&x)
 	assert.False(t, ok, "twenty requests carry no p99")
 	_, ok = valueOf("something")(&x)
 	assert.False(t, ok)

@@ -23,10 +23,16 @@ type Scenario struct {
 	Arms []string `yaml:"arms"`
 	// Operation is a name in operations/.
 	Operation string `yaml:"operation"`
+	// Mix, where there is one, has the weight of each operation that is sent, Operation among them; latencies that decide are
+	// those of Operation.
+	Mix map[string]float64 `yaml:"mix"`
 	// Load are the kinds of trial for each process: "rate", "throughput".
 	Load []string `yaml:"load"`
 	// RateRPS is the common rate, requests a second; 0: half of what the weakest arm bore in the pilot.
 	RateRPS float64 `yaml:"rate_rps"`
+	// Duration is the least time of a trial at the common rate, for a percentile that needs more requests than a profile's
+	// trials have; 0: the profile's.
+	Duration Delay `yaml:"duration"`
 	// Delays are what the fault proxy adds to each round trip on a way, of DelayWays.
 	Delays map[string]Delay `yaml:"delays"`
 	// Metric decides. It has its unit in its name.
@@ -143,6 +149,11 @@ func LoadScenarios(c *Contract) ([]Scenario, error) {
 			if _, unknown := c.Operation(s.Operation); unknown != nil {
 				err = atKey(text, []string{"operation"}, "expected the name of a folder in operations/")
 			}
+			for name := range s.Mix {
+				if _, unknown := c.Operation(name); unknown != nil {
+					err = atKey(text, []string{"mix", name}, "expected the name of a folder in operations/")
+				}
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
@@ -187,6 +198,14 @@ func parseScenario(text []byte) (Scenario, error) {
 	for i, load := range s.Load {
 		if !slices.Contains(scenarioLoads, load) {
 			return s, atKey(text, []string{"load", fmt.Sprint(i)}, fmt.Sprintf("expected some of %q", scenarioLoads))
+		}
+	}
+	if len(s.Mix) > 0 && s.Mix[s.Operation] == 0 {
+		return s, atKey(text, []string{"operation"}, "expected one of the mix")
+	}
+	for name, weight := range s.Mix {
+		if !(weight > 0 && weight <= 1e6) {
+			return s, atKey(text, []string{"mix", name}, "expected a weight above 0")
 		}
 	}
 	for way := range s.Delays {

@@ -25,6 +25,8 @@ margin: 1.05
 rule: equal
 rate_rps: 70
 delays: {database: 20ms, upstream: "1.5s"}
+duration: 6s
+mix: {q2: 9, q3: 1}
 pairs: [[node, go]]
 changed_by: a slower processor
 `
@@ -44,7 +46,7 @@ func TestABadScenarioIsNamed(t *testing.T) {
 	s, err := parseScenario([]byte(scenarioText))
 	require.NoError(t, err)
 	assert.Equal(t, Scenario{
-		ID: "io-bound", Claim: "the language makes almost no difference", Arms: []string{"go", "node"}, Operation: "q2", Load: []string{"rate"}, RateRPS: 70,
+		ID: "io-bound", Claim: "the language makes almost no difference", Arms: []string{"go", "node"}, Operation: "q2", Load: []string{"rate"}, RateRPS: 70, Mix: map[string]float64{"q2": 9, "q3": 1}, Duration: Delay(6 * time.Second),
 		Delays: map[string]Delay{"database": Delay(20 * time.Millisecond), "upstream": Delay(1500 * time.Millisecond)},
 		Metric: "latency_p50_ns", Rule: RuleEqual, Pairs: [][]string{{"node", "go"}}, Alpha: 0.05, Margin: 1.05, ChangedBy: "a slower processor",
 	}, s)
@@ -67,14 +69,16 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		"an arm twice":           {"[go, node]", "[go, go]", []string{`line 4: key "arms[1]" is go`}},
 		"one arm alone":          {"[go, node]", "[go]", []string{`line 4: key "arms"`, "at least two"}},
 		"an unknown rule":        {"rule: equal", "rule: alike", []string{`line 10: key "rule" is alike`, `"equal"`}},
-		"a direction of none":    {"rule: equal\nrate_rps: 70\ndelays: {database: 20ms, upstream: \"1.5s\"}\npairs: [[node, go]]", "rule: less", []string{`key "pairs" is missing`}},
+		"a direction of none":    {"rule: equal\nrate_rps: 70\ndelays: {database: 20ms, upstream: \"1.5s\"}\nduration: 6s\nmix: {q2: 9, q3: 1}\npairs: [[node, go]]", "rule: less", []string{`key "pairs" is missing`}},
 		"a negative rate":        {"rate_rps: 70", "rate_rps: -70", []string{`line 11: key "rate_rps" is -70`}},
 		"a delay without unit":   {"database: 20ms", "database: 20", []string{`"20": expected a time with its unit`}},
 		"a negative delay":       {"database: 20ms", "database: -20ms", []string{`"-20ms": expected a time`}},
 		"a delay of nothing":     {"database:", "redis:", []string{`line 12: key "delays.redis" is 20ms`, `"database"`}},
-		"a pair of itself":       {"[[node, go]]", "[[go, go]]", []string{`line 13: key "pairs[0]"`, "two of the arms"}},
-		"a pair of another":      {"[[node, go]]", "[[go, rust]]", []string{`line 13: key "pairs[0]"`}},
-		"half a pair":            {"[[node, go]]", "[[go]]", []string{`line 13: key "pairs[0]"`}},
+		"a mix without it":       {"mix: {q2: 9", "mix: {q1: 9", []string{`line 5: key "operation" is q2`, "one of the mix"}},
+		"a negative weight":      {"q3: 1}", "q3: -1}", []string{`line 14: key "mix.q3" is -1`, "above 0"}},
+		"a pair of itself":       {"[[node, go]]", "[[go, go]]", []string{`line 15: key "pairs[0]"`, "two of the arms"}},
+		"a pair of another":      {"[[node, go]]", "[[go, rust]]", []string{`line 15: key "pairs[0]"`}},
+		"half a pair":            {"[[node, go]]", "[[go]]", []string{`line 15: key "pairs[0]"`}},
 		"a metric not measured":  {"metric: latency_p50_ns", "metric: achieved_rps", []string{`line 7: key "metric" is achieved_rps`, `"throughput"`}},
 		"nothing changes it":     {"changed_by: a slower processor\n", "", []string{`key "changed_by" is missing`}},
 		"no metric at all":       {"metric: latency_p50_ns\n", "", []string{`key "metric" is missing`, "cpu_us_per_request"}},
@@ -94,7 +98,7 @@ func TestABadScenarioIsNamed(t *testing.T) {
 }
 
 func TestScenarioFilesAreNamedAfterTheirIDs(t *testing.T) {
-	c := &Contract{Dir: t.TempDir(), Operations: []*Operation{{Name: "q2"}}}
+	c := &Contract{Dir: t.TempDir(), Operations: []*Operation{{Name: "q2"}, {Name: "q3"}}}
 	dir := filepath.Join(c.Dir, "scenarios")
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	file := filepath.Join(dir, "io-bound.yaml")
@@ -109,9 +113,12 @@ func TestScenarioFilesAreNamedAfterTheirIDs(t *testing.T) {
 	_, err = LoadScenarios(c)
 	require.ErrorContains(t, err, file)
 	require.ErrorContains(t, err, `line 2: key "id" is other: expected "io-bound"`)
-	write(strings.Replace(scenarioText, "q2", "q9", 1))
+	write(strings.Replace(strings.Replace(scenarioText, "mix: {q2: 9, q3: 1}\n", "", 1), "q2", "q9", 1))
 	_, err = LoadScenarios(c)
 	require.ErrorContains(t, err, `line 5: key "operation" is q9`)
+	write(strings.ReplaceAll(scenarioText, "q3", "q9"))
+	_, err = LoadScenarios(c)
+	require.ErrorContains(t, err, `line 14: key "mix.q9" is 1`)
 	write(scenarioText)
 	stray := filepath.Join(dir, "notes.txt")
 	require.NoError(t, os.WriteFile(stray, nil, 0o600))

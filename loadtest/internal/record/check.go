@@ -85,6 +85,9 @@ func (s *Scenario) check() error {
 			return fmt.Errorf("pairs has %q with itself", pair[0])
 		}
 	}
+	if len(s.Mix) > 0 && s.Mix[s.Operation] == 0 {
+		return fmt.Errorf("mix has no %q, which is the operation", s.Operation)
+	}
 	for way, ns := range s.DelaysNS {
 		if ns <= 0 {
 			return fmt.Errorf("delays_ns: %s is %d", way, ns)

@@ -112,11 +112,13 @@ type Conformity struct {
 
 // Scenario is what a file of contract/scenarios said when the run began, and what was planned by it.
 type Scenario struct {
-	ID        string   `json:"id"`
-	Claim     string   `json:"claim"`
-	Operation string   `json:"operation"`
-	Arms      []string `json:"arms"`
-	Loads     []Load   `json:"loads"`
+	ID        string `json:"id"`
+	Claim     string `json:"claim"`
+	Operation string `json:"operation"`
+	// Mix has the weights of what is sent, where that is not Operation alone; latencies that decide are those of Operation.
+	Mix   map[string]float64 `json:"mix,omitempty"`
+	Arms  []string           `json:"arms"`
+	Loads []Load             `json:"loads"`
 	// DelaysNS has what the fault proxy added to each round trip on a way: "database", "upstream".
 	DelaysNS map[string]int64 `json:"delays_ns,omitempty"`
 	// Metric decides, by the rule "differ", "equal" or "less", for each of the pairs.
@@ -300,6 +302,16 @@ type Trial struct {
 	Operations []OperationFigures `json:"operations,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
 	HDRLog string `json:"hdr_log"`
+}
+
+// OperationNamed is an operation of the trial's mix, or nil.
+func (t *Trial) OperationNamed(name string) *OperationFigures {
+	for i := range t.Operations {
+		if t.Operations[i].Operation == name {
+			return &t.Operations[i]
+		}
+	}
+	return nil
 }
 
 // OperationFigures is what became of one operation of a mix.

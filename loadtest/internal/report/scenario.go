@@ -40,10 +40,11 @@ type quantity struct {
 	format           func(float64) string
 }
 
-func quantityOf(metric string) quantity {
+// quantityOf shows a metric; of a mix, latencies are those of the operation.
+func quantityOf(metric, operation string) quantity {
 	latency := func(i int) quantity {
 		p := summary.Percentiles()[i]
-		return quantity{p.Name + " ms", p.Name + " of response time, ms", "ms", func(a summary.Arm) summary.Quantity { return a.Latency(p) }, milli}
+		return quantity{p.Name + " ms", p.Name + " of response time, ms", "ms", func(a summary.Arm) summary.Quantity { return a.LatencyOf(p, operation) }, milli}
 	}
 	switch metric {
 	case "latency_p50_ns":
@@ -77,7 +78,11 @@ func (b *build) claim(g summary.Group, s *record.Scenario) []section {
 
 // doneWords say what was done.
 func (b *build) doneWords(g summary.Group, s *record.Scenario) string {
-	words := fmt.Sprintf("%s at %s requests a second%s", operation(g), whole(b.rate(g)), chart.Clean(summary.DelayWords(b.run, s.ID), 200))
+	asked := operation(g)
+	if len(s.Mix) > 0 {
+		asked = fmt.Sprintf("%s, latencies of %s,", chart.Clean(summary.OperationWords(b.run, g), 200), operation(g))
+	}
+	words := fmt.Sprintf("%s at %s requests a second%s", asked, whole(b.rate(g)), chart.Clean(summary.DelayWords(b.run, s.ID), 200))
 	for _, load := range s.Loads {
 		if load == record.LoadThroughput {
 			words += ", and with more than the arm bears"
@@ -124,7 +129,7 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 		t.Rows = append(t.Rows, []string{v.Arms[0] + " ÷ " + v.Arms[1], v.Verdict, optional(v.Ratio, two), intervalText(v), fmt.Sprint(v.Blocks), optional(v.P, three), optional(v.PHolm, three), percentOver(v.NoiseFloor), v.Reason})
 	}
 	f := chart.Rows{
-		ID: b.id(g, "claim"), Title: "Ratio of " + metric, Subtitle: "Geometric mean of the blocks' ratios, 95 % interval (exact sign-flip test). " + b.count(g, quantityOf(s.Metric).of),
+		ID: b.id(g, "claim"), Title: "Ratio of " + metric, Subtitle: "Geometric mean of the blocks' ratios, 95 % interval (exact sign-flip test). " + b.count(g, quantityOf(s.Metric, s.Operation).of),
 		Finding: sentences(finding), Panels: []chart.Panel{panel}, Rows: rows,
 	}.Figure()
 	lead := fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s %s What would change it: %s.",
@@ -134,7 +139,7 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 
 // decides has the deciding figure of each arm, and the others beside it.
 func (b *build) decides(g summary.Group, s *record.Scenario) section {
-	q := quantityOf(s.Metric)
+	q := quantityOf(s.Metric, s.Operation)
 	var finding []string
 	for _, a := range told(g) {
 		finding = append(finding, a.Name+" "+quantityWords(q.of(a), q.format, q.unit))
@@ -149,7 +154,7 @@ func (b *build) decides(g summary.Group, s *record.Scenario) section {
 	}.Figure()
 	columns := []column{{q.head, q.of, q.format}}
 	for _, metric := range []string{"cpu_us_per_request", "latency_p50_ns", "latency_p99_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes"} {
-		if other := quantityOf(metric); other.head != q.head {
+		if other := quantityOf(metric, s.Operation); other.head != q.head {
 			columns = append(columns, column{other.head, other.of, other.format})
 		}
 	}

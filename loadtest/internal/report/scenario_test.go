@@ -131,7 +131,7 @@ func TestMetricsOfClaimsHaveTheirUnits(t *testing.T) {
 		require.Equal(t, record.LoadRate, x.Load)
 		b, err := open(saved)
 		require.NoError(t, err)
-		q := quantityOf(metric)
+		q := quantityOf(metric, "q2")
 		assert.Equal(t, want.head, q.head)
 		for _, a := range b.groups[0].Arms {
 			if a.Name == x.Arm {

@@ -112,6 +112,16 @@ func (a Arm) Latency(p Percentile) Quantity {
 	})
 }
 
+// LatencyOf is Latency of one operation of a mix, or of all requests where the trials are of no mix.
+func (a Arm) LatencyOf(p Percentile, operation string) Quantity {
+	return Of(a.Rate, func(t record.Trial) (float64, bool) {
+		if o := t.OperationNamed(operation); o != nil {
+			return float64(p.OfOperation(*o)) / 1e6, stats.Carries(p.Quantile, o.Sent)
+		}
+		return float64(p.Of(t)) / 1e6, stats.Carries(p.Quantile, t.Sent)
+	})
+}
+
 // Percentile is one that records have.
 type Percentile struct {
 	Name     string

@@ -93,7 +93,24 @@ func What(r record.Run, g Group) string {
 		of = "Scenario " + s.ID + ": "
 	}
 	return fmt.Sprintf("%s%s, open loop with Poisson arrivals at %.0f requests a second%s; %s in random order%s, seed %d; data %s.",
-		of, strings.ToUpper(g.Operation), p.RateRPS, DelayWords(r, g.Scenario), Plural(p.Blocks, "block"), floors, r.Seed, r.Environment.DataSize)
+		of, OperationWords(r, g), p.RateRPS, DelayWords(r, g.Scenario), Plural(p.Blocks, "block"), floors, r.Seed, r.Environment.DataSize)
+}
+
+// OperationWords are what a group's requests ask, with their shares where they are a mix.
+func OperationWords(r record.Run, g Group) string {
+	s := r.ScenarioNamed(g.Scenario)
+	if s == nil || len(s.Mix) == 0 {
+		return strings.ToUpper(g.Operation)
+	}
+	total := 0.0
+	for _, name := range slices.Sorted(maps.Keys(s.Mix)) { // a sum in another order is another number
+		total += s.Mix[name]
+	}
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(s.Mix)) {
+		words = append(words, fmt.Sprintf("%s (%.3g %%)", strings.ToUpper(name), 100*s.Mix[name]/total))
+	}
+	return strings.Join(words, " and ")
 }
 
 // DelayWords say what was added to the ways of a scenario's contenders, or nothing.

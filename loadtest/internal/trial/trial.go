@@ -57,11 +57,13 @@ type Spec struct {
 	Operation string // its name in contract/operations
 	Body      string // the request's body
 	Expected  string // the answer each body is compared with
-	Load      record.Load
-	Block     int
-	Position  int
-	Duplicate bool
-	Seed      uint64
+	// Operations, where there are any, are sent in place of Body; Operation is one of them.
+	Operations []agent.Operation
+	Load       record.Load
+	Block      int
+	Position   int
+	Duplicate  bool
+	Seed       uint64
 
 	RPS         float64
 	Duration    time.Duration
@@ -88,11 +90,15 @@ func WarmUp(ctx context.Context, s Subject, spec Spec, d time.Duration) (*agent.
 }
 
 func (spec Spec) job(s Subject) agent.Job {
-	return agent.Job{
-		URL: s.Contender.LoadURL(), Body: spec.Body, Expected: spec.Expected,
+	job := agent.Job{
+		URL: s.Contender.LoadURL(), Body: spec.Body, Expected: spec.Expected, Operations: spec.Operations,
 		RPS: spec.RPS, Duration: spec.Duration, Arrival: agent.Poisson, Seed: spec.Seed,
 		MaxInFlight: spec.MaxInFlight, Closed: spec.Closed, Timeout: spec.Timeout,
 	}
+	if len(job.Operations) > 0 {
+		job.Body, job.Expected = "", ""
+	}
+	return job
 }
 
 func attack(ctx context.Context, s Subject, job agent.Job) (*agent.Result, engine.AgentResult, error) {
