@@ -64,7 +64,7 @@ var profiles = []profile{
 		capacityTimes{true, time.Second, 6 * time.Second, 40 * time.Minute, 15 * time.Minute}, 0, false},
 	{"nightly", "every scenario, in at most 90 minutes", true, "standard", conformance.Full, 10, 5, 40, 15 * time.Minute,
 		1500 * time.Millisecond, time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 2500 * time.Millisecond}, 3500 * time.Millisecond, 2 * time.Second,
-		capacityTimes{false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute}, 9 * time.Minute, true},
+		capacityTimes{false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute}, 7 * time.Minute, true},
 }
 
 func profileNamed(name string) (profile, error) {
