@@ -264,6 +264,7 @@ func madeTrials(s record.Scenario, blocks int, level map[string]float64) []recor
 				v := level[arm] * math.Exp(0.004*random.NormFloat64())
 				cpu, sql, pss := 500*v, 5*level[arm], int64(1e8*v)
 				x.CPUUsPerRequest, x.StatementsPerRequest, x.MemoryPSSPeakBytes = &cpu, &sql, &pss
+				x.Parts = map[string]record.Part{"database_primary": {CPUSeconds: 0.5 * v}}
 				x.LatencyP50NS, x.LatencyP90NS, x.LatencyP99NS, x.ColdStartNS, x.AchievedRPS = int64(5e6*v), int64(7e6*v), int64(9e6*v), int64(1e8*v), 400*v
 				out = append(out, x)
 			}

@@ -84,6 +84,8 @@ func valueOf(metric string) func(*record.Trial) (float64, bool) {
 		return at(record.LoadThroughput, func(t *record.Trial) (float64, bool) { return t.AchievedRPS, t.AchievedRPS > 0 })
 	case "statements_per_request":
 		return at(record.LoadRate, func(t *record.Trial) (float64, bool) { return known(t.StatementsPerRequest) })
+	case "database_primary_cpu_us_per_request":
+		return at(record.LoadRate, func(t *record.Trial) (float64, bool) { return known(t.PrimaryCPUUsPerRequest()) })
 	case "memory_pss_peak_bytes":
 		return at(record.LoadRate, func(t *record.Trial) (float64, bool) {
 			if t.MemoryPSSPeakBytes == nil {
@@ -109,7 +111,7 @@ func known(x *float64) (float64, bool) {
 func MetricWords(metric string) string {
 	words := map[string]string{
 		metricCPU: "CPU per request", "latency_p50_ns": "median response time", "latency_p90_ns": "p90 of response time", "latency_p99_ns": "p99 of response time",
-		"achieved_rps": "throughput", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "cold_start_ns": "time from start to first answer",
+		"achieved_rps": "throughput", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "database_primary_cpu_us_per_request": "the primary database's CPU per request", "cold_start_ns": "time from start to first answer",
 	}
 	if w, ok := words[metric]; ok {
 		return w

@@ -332,7 +332,7 @@ func (s *subject) checkCounts(t *tally, q *question, got counted, n int, detail 
 		maps.Copy(ranges, q.operation.Statements[s.setting])
 	}
 	right, wrong, rightName, wrongName := got.replica, got.primary, "replica", "primary"
-	if q.mutates {
+	if q.mutates || !s.arm.ReadsReplica() {
 		right, wrong, rightName, wrongName = wrong, right, wrongName, rightName
 	}
 	find := func(stem, expected, got string) {

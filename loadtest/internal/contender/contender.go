@@ -120,7 +120,14 @@ var (
 var engineSets = []string{"HOST", "PORT", "CONTRACT_DIR", "DATABASE_URL", "DATABASE_REPLICA_URL", "UPSTREAM_URL", "REDIS_URL"}
 
 // settings lists what the contract lets one set on a server beyond that.
-var settings = []string{"CONCURRENCY_MODEL", "GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", "POOL_SIZE", "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
+var settings = []string{"CONCURRENCY_MODEL", "GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", "POOL_SIZE", Replica, "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
+
+// Replica is the one setting that is the engine's to carry out: off starts a contender without DATABASE_REPLICA_URL, so that
+// it reads from the primary too. No contender is told of it.
+const Replica = "REPLICA"
+
+// ReadsReplica tells whether the arm is given a replica to read from.
+func (a Arm) ReadsReplica() bool { return a.Environment[Replica] != "off" }
 
 // runtimePrefixes begin the names of settings that belong to a language's runtime or allocator.
 var runtimePrefixes = []string{"GO", "NODE_", "UV_", "TOKIO_", "RUST_", "MALLOC_", "MIMALLOC_"}
@@ -327,6 +334,9 @@ func parseSettings(text string) (map[string]string, error) {
 		isRuntime := slices.ContainsFunc(runtimePrefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
 		if !slices.Contains(settings, key) && !(isRuntime && environmentName.MatchString(key)) {
 			return nil, fmt.Errorf("%s is no setting; there are: %s, and those of a runtime (%s…)", key, strings.Join(settings, ", "), strings.Join(runtimePrefixes, "…, "))
+		}
+		if key == Replica && value != "on" && value != "off" {
+			return nil, fmt.Errorf("%s is %q: expected on or off", key, value)
 		}
 		if _, twice := changed[key]; twice {
 			return nil, fmt.Errorf("%s is set twice", key)

@@ -149,6 +149,7 @@ func TestResolve(t *testing.T) {
 		{"nothing after the plus", "go+", "KEY=VALUE"},
 		{"the same setting twice", "go+LOADER=on+LOADER=off", "twice"},
 		{"a tier is an arm", "go+TIER=floor", "go-floor"},
+		{"half a replica", "go+REPLICA=half", "expected on or off"},
 		{"what the engine sets", "go+DATABASE_URL=x", "engine"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

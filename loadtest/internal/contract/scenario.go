@@ -118,7 +118,7 @@ func Named(all []Scenario, list string) ([]Scenario, error) {
 }
 
 // scenarioMetrics are those of a trial's record that a scenario may be decided by.
-var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns"}
+var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns", "database_primary_cpu_us_per_request"}
 
 var scenarioLoads = []string{"rate", "throughput"}
 

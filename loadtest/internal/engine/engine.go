@@ -10,6 +10,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"lab/loadtest/internal/contender"
@@ -78,6 +79,23 @@ type ContenderSpec struct {
 	Environment map[string]string
 	// ReadyTimeout is how long it may take to become ready; zero means a minute.
 	ReadyTimeout time.Duration
+}
+
+// Join adds to a contender's environment what joins it to this run, the arm's settings and the caller's, each replacing those
+// before. An arm that reads no replica is given none.
+func (s ContenderSpec) Join(environment map[string]string) {
+	replica := s.ReplicaURL
+	if !s.Arm.ReadsReplica() {
+		replica = ""
+	}
+	for name, value := range map[string]string{"DATABASE_URL": s.PrimaryURL, "DATABASE_REPLICA_URL": replica, "UPSTREAM_URL": s.UpstreamURL} {
+		if value != "" {
+			environment[name] = value
+		}
+	}
+	maps.Copy(environment, s.Arm.Environment)
+	maps.Copy(environment, s.Environment)
+	delete(environment, contender.Replica)
 }
 
 // Service is something that was started and answers at a URL.

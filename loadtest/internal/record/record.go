@@ -304,6 +304,16 @@ type Trial struct {
 	HDRLog string `json:"hdr_log"`
 }
 
+// PrimaryCPUUsPerRequest is the primary database's user and system time for each request sent, in µs; nil where it is not known.
+func (t *Trial) PrimaryCPUUsPerRequest() *float64 {
+	part, ok := t.Parts["database_primary"]
+	if !ok || t.Sent == 0 {
+		return nil
+	}
+	v := part.CPUSeconds * 1e6 / float64(t.Sent)
+	return &v
+}
+
 // OperationNamed is an operation of the trial's mix, or nil.
 func (t *Trial) OperationNamed(name string) *OperationFigures {
 	for i := range t.Operations {

@@ -61,6 +61,15 @@ func quantityOf(metric, operation string) quantity {
 		return quantity{"PSS MB", "memory, PSS, MB", "MB", func(a summary.Arm) summary.Quantity {
 			return a.Memory(func(t record.Trial) *int64 { return t.MemoryPSSPeakBytes })
 		}, whole}
+	case "database_primary_cpu_us_per_request":
+		return quantity{"primary's µs", "CPU of the primary database per request, µs", "µs", func(a summary.Arm) summary.Quantity {
+			return summary.Of(a.Costed(), func(t record.Trial) (float64, bool) {
+				if v := t.PrimaryCPUUsPerRequest(); v != nil {
+					return *v, true
+				}
+				return 0, false
+			})
+		}, whole}
 	case "cold_start_ns":
 		return quantity{"first answer ms", "start to first right answer, ms", "ms", summary.Arm.ColdStart, whole}
 	}

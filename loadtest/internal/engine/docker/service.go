@@ -146,18 +146,7 @@ func (e *Engine) contenderEnvironment(spec engine.ContenderSpec) (map[string]str
 		// The line that says where it listens is of level info; no line is written per request.
 		"LOG_LEVEL": "info",
 	}
-	for name, value := range map[string]string{
-		"DATABASE_URL": spec.PrimaryURL, "DATABASE_REPLICA_URL": spec.ReplicaURL, "UPSTREAM_URL": spec.UpstreamURL,
-	} {
-		if value != "" {
-			merged[name] = value
-		}
-	}
-	for _, settings := range []map[string]string{spec.Arm.Environment, spec.Environment} {
-		for name, value := range settings {
-			merged[name] = value
-		}
-	}
+	spec.Join(merged)
 	for _, name := range addresses {
 		if merged[name] == "" {
 			continue

@@ -105,23 +105,10 @@ func (e *Engine) contenderEnvironment(spec engine.ContenderSpec) []string {
 		name, value, _ := strings.Cut(pair, "=")
 		merged[name] = value
 	}
-	for name, value := range map[string]string{
-		"HOST": "127.0.0.1", "PORT": "0",
-		"CONTRACT_DIR": filepath.Join(e.options.Root, "contract"),
-		"DATABASE_URL": spec.PrimaryURL, "DATABASE_REPLICA_URL": spec.ReplicaURL,
-		"UPSTREAM_URL": spec.UpstreamURL,
-		// The line that says where it listens is of level info; no line is written per request.
-		"LOG_LEVEL": "info",
-	} {
-		if value != "" {
-			merged[name] = value
-		}
-	}
-	for _, settings := range []map[string]string{spec.Arm.Environment, spec.Environment} {
-		for name, value := range settings {
-			merged[name] = value
-		}
-	}
+	merged["HOST"], merged["PORT"], merged["CONTRACT_DIR"] = "127.0.0.1", "0", filepath.Join(e.options.Root, "contract")
+	// The line that says where it listens is of level info; no line is written per request.
+	merged["LOG_LEVEL"] = "info"
+	spec.Join(merged)
 	environment := make([]string, 0, len(merged))
 	for name, value := range merged {
 		environment = append(environment, name+"="+value)
