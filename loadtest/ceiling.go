@@ -45,7 +45,7 @@ const (
 
 // findCeiling measures up to which rate the load generator keeps its schedule against a server that gives the right answer
 // at once, on a contender's CPUs and with the database idle.
-// Larger answers cost it more, so the ceiling is of one question. nil: it kept no rate.
+// Larger answers cost it more, so the ceiling is of one question: of a mix, of that with the largest answer. nil: it kept no rate.
 func (s *session) findCeiling(ctx context.Context, q question, step time.Duration) (rps *float64, err error) {
 	s.progress.say("a null server shows the load generator's ceiling …")
 	server, err := s.engine.Null(ctx, engine.NullSpec{Answer: q.expected})

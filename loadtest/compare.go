@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,7 +102,7 @@ func compareFlags() (*flag.FlagSet, *compareOptions) {
 	f.Uint64Var(&o.seed, "seed", 0, "`N` for the order and the arrivals (default: a new one, printed)")
 	f.Float64Var(&o.margin, "margin", 0, "`PERCENT` of difference that the blocks are to find, as many as that takes (default: the profile's blocks)")
 	f.Float64Var(&o.power, "power", 100*defaultPower, "`PERCENT` of comparisons in which they are to find it")
-	f.Var(&o.capacity, "capacity", "after the blocks, search the highest rate at which each mainstream arm keeps the objective, and measure latency against rate (standard and nightly do; --capacity=false: not)")
+	f.Var(&o.capacity, "capacity", "after the blocks, search the highest rate at which each mainstream arm keeps the objective, and measure latency against rate (standard does; --capacity=false: not)")
 	f.StringVar(&o.slo, "slo", capacity.Default.String(), "`PERCENTILE=DURATION`: the objective of --capacity, beside that no request fails; "+strings.Join(capacity.Percentiles(), ", "))
 	f.StringVar(&o.out, "out", "", "`DIR` for the run's records (default results/local/DATE-PROFILE)")
 	f.StringVar(&o.resume, "resume", "", "`DIR` of a run that was killed or interrupted: measure what it lacks, by its own plan")
@@ -211,8 +212,13 @@ func (c *comparison) anew() (err error) {
 	if err = c.choose(); err != nil {
 		return err
 	}
-	if c.options.margin > 0 && !c.studies[0].headline() {
-		return fmt.Errorf("--margin %g: is of the scenario %s, which is not measured", c.options.margin, libraryScenario)
+	if !c.studies[0].headline() {
+		switch {
+		case c.options.margin > 0:
+			return fmt.Errorf("--margin %g: is of the scenario %s, which is not measured", c.options.margin, libraryScenario)
+		case c.options.capacity.yes || c.options.slo != "" && c.options.slo != capacity.Default.String():
+			return fmt.Errorf("--capacity, --slo: capacities are searched of the arms of the scenario %s, which is not measured", libraryScenario)
+		}
 	}
 	if c.options.seed == 0 {
 		c.options.seed = 1 + rand.Uint64N(1<<32)
@@ -243,8 +249,7 @@ func (c *comparison) run(ctx context.Context, folder record.Folder, began time.T
 	// What auto took is named, so that the command repeats the run on a machine where it would take another.
 	session.run.Command = c.repeat(session.engine.Name())
 
-	if c.earlier == nil {
-		c.noise = publishedNoise(c.lab.root, session.engine.Name(), tell)
+	if c.noise = publishedNoise(c.lab.root, session.engine.Name(), libraryScenario, tell); c.earlier == nil {
 		if c.options.margin > 0 {
 			if err := c.blocksForMargin(c.noise); err != nil {
 				return fail(ctx, s, "compare", err)
@@ -297,8 +302,8 @@ func (s *session) conclude(ctx context.Context, c *comparison, err error, out st
 func (c *comparison) repeat(engineName string) []string {
 	o := c.options
 	words := []string{"loadtest", "compare", "--profile", c.profile.name, "--engine", engineName, "--seed", fmt.Sprint(o.seed)}
-	if o.scenario != "" {
-		words = append(words, "--scenario", o.scenario)
+	if scenario := c.chosen(); o.scenario != "" || scenario != libraryScenario {
+		words = append(words, "--scenario", scenario)
 	}
 	if o.contenders != "" {
 		words = append(words, "--contender", o.contenders)
@@ -306,7 +311,9 @@ func (c *comparison) repeat(engineName string) []string {
 	if o.margin > 0 {
 		words = append(words, "--margin", fmt.Sprint(o.margin), "--power", fmt.Sprint(o.power))
 	}
-	words = append(words, o.capacityWords(c.profile)...)
+	if len(c.studies) > 0 && c.studies[0].headline() {
+		words = append(words, o.capacityWords(c.profile)...)
+	}
 	if o.allow {
 		words = append(words, "--allow-nonconformant")
 	}
@@ -372,6 +379,7 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 			return err
 		}
 	}
+	var refused []error
 	for i, st := range c.studies {
 		if i > 0 && s.interrupts.wanted() {
 			return errInterrupted
@@ -382,12 +390,18 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 		}
 		err := s.study(ctx, c, st, todos[st.ID])
 		if errors.Is(err, errRefused) && len(c.studies) > 1 { // the others can be measured
+			s.progress.say("%v", err)
 			s.warn("%s.", capital(err.Error()))
+			refused = append(refused, err)
 			continue
 		}
 		if err != nil {
 			return err
 		}
+		s.run.Warnings = slices.DeleteFunc(slices.Clone(s.run.Warnings), func(line string) bool { return strings.HasPrefix(line, capital(st.refusal())) })
+	}
+	if len(refused) == len(c.studies) {
+		return errors.Join(refused...)
 	}
 	return nil
 }
@@ -396,7 +410,13 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 func (s *session) plan(ctx context.Context, c *comparison, st *study, q question, mixed []weighted) (*schedule, error) {
 	p := st.profile
 	began := time.Now()
-	ceiling, err := s.findCeiling(ctx, q, p.capacity.ceiling)
+	largest := q
+	for _, x := range mixed {
+		if len(x.expected) > len(largest.expected) {
+			largest = x.question
+		}
+	}
+	ceiling, err := s.findCeiling(ctx, largest, p.capacity.ceiling)
 	if err != nil {
 		return nil, err
 	}

@@ -32,11 +32,11 @@ type pastNoise struct {
 	asked     string   // the engine of the run that is planned
 }
 
-var errNoNoise = errors.New("no published run in results/ has A/A pairs, so nothing is known of the noise")
+var errNoNoise = errors.New("no published run in results/ has A/A pairs of this scenario, so nothing is known of the noise")
 
-// publishedNoise has the A/A log-ratios of the runs in results/: those of this engine, or, where they are too few, those
-// of all engines. What cannot be read is told and left out.
-func publishedNoise(root, engineName string, tell func(string)) pastNoise {
+// publishedNoise has the A/A log-ratios of a scenario in the runs in results/: those of this engine, or, where they are too
+// few, those of all engines. What cannot be read is told and left out.
+func publishedNoise(root, engineName, scenario string, tell func(string)) pastNoise {
 	of := map[string]*pastNoise{}
 	files, _ := filepath.Glob(filepath.Join(root, "results", "*", "run.json")) // the pattern is good
 	var engines []string
@@ -50,7 +50,7 @@ func publishedNoise(root, engineName string, tell func(string)) pastNoise {
 			tell(fmt.Sprintf("not taken for the noise: %v", err))
 			continue
 		}
-		d := claims.SameArm(r.Trials)
+		d := claims.SameArm(slices.DeleteFunc(slices.Clone(r.Trials), func(t record.Trial) bool { return t.Scenario != scenario }))
 		if len(d) == 0 || !r.Evidence || !r.Complete {
 			continue
 		}
@@ -174,19 +174,23 @@ func (s *session) foretell(c *comparison, st *study) error {
 	switch d := st.design(p.Blocks); {
 	case d.Family == 0:
 	case st.Metric != claims.LibraryMetric:
-		s.progress.say("power: unknown: no published run says how far identical arms are apart in %s", claims.MetricWords(st.Metric))
-	case c.noise.known():
-		margin, power := st.Margin, defaultPower
-		if c.options.margin > 0 {
+		s.progress.say("power: not reckoned, since it is for CPU per request only")
+	default:
+		noise, margin, power := c.noise, st.Margin, defaultPower
+		if !st.headline() {
+			noise = publishedNoise(c.lab.root, s.engine.Name(), st.ID, func(string) {})
+		} else if c.options.margin > 0 {
 			margin, power = 1+c.options.margin/100, c.options.power/100
 		}
+		if !noise.known() {
+			s.progress.say("power: unknown: %v", errNoNoise)
+			break
+		}
 		var err error
-		if p.Power, err = foresee(c.noise, d, power, margin); err != nil {
+		if p.Power, err = foresee(noise, d, power, margin); err != nil {
 			return err
 		}
-		s.progress.say("%s", powerWords(p.Power, p.Blocks, c.noise))
-	default:
-		s.progress.say("power: unknown: %v", errNoNoise)
+		s.progress.say("%s", powerWords(p.Power, p.Blocks, noise))
 	}
 	if !slices.Contains(st.loads(), record.LoadRate) {
 		return nil
@@ -214,16 +218,24 @@ var errRefused = errors.New("was not measured")
 // refuse says why the requests planned for a trial cannot decide, before the first of them. A run that is no evidence
 // decides nothing anyway.
 func (st *study) refuse(planned []record.PlannedPercentile) error {
-	if !st.profile.evidence {
+	if !st.profile.evidence || st.headline() {
 		return nil
 	}
 	for _, q := range planned {
-		if st.Metric == "latency_"+strings.ReplaceAll(q.Name, ".", "")+"_ns" && !q.Carried {
-			return fmt.Errorf("scenario %s %w: it is decided by %s, which needs %d requests of %s in a trial, and %d are planned", st.ID, errRefused, q.Name, q.RequestsRequired, strings.ToUpper(st.Operation), q.RequestsPlanned)
+		// Some more than it needs, since random arrivals scatter.
+		if need := uint64(math.Ceil(surplus * float64(q.RequestsRequired))); st.Metric == "latency_"+strings.ReplaceAll(q.Name, ".", "")+"_ns" && q.RequestsPlanned < need {
+			return fmt.Errorf("%s %w: it is decided by %s, for which %d requests of %s have to be planned in a trial, and %d are", st.refusal(), errRefused, q.Name, need, strings.ToUpper(st.Operation), q.RequestsPlanned)
 		}
+	}
+	family := st.design(0).Family
+	if need := stats.MinPairs(claims.Alpha, family); st.profile.blocks < need {
+		return fmt.Errorf("%s %w: a family of %s needs at least %d blocks, and %d are planned", st.refusal(), errRefused, summary.Plural(family, "pair"), need, st.profile.blocks)
 	}
 	return nil
 }
+
+// refusal is how a refusal of the scenario begins.
+func (st *study) refusal() string { return "scenario " + st.ID }
 
 // plannedPercentiles says which percentiles the requests of a trial at the common rate will carry.
 func plannedPercentiles(rps float64, d time.Duration) []record.PlannedPercentile {

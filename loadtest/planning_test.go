@@ -155,28 +155,28 @@ func TestNoiseIsTakenFromPublishedRuns(t *testing.T) {
 	}
 	told := []string{}
 	tell := func(line string) { told = append(told, line) }
-	assert.False(t, publishedNoise(root, "native", tell).known())
+	assert.False(t, publishedNoise(root, "native", libraryScenario, tell).known())
 
 	publish("a", "native", 5, nil)
 	publish("smoke", "native", 9, func(r *record.Run) { r.Evidence = false })
 	publish("half", "native", 9, func(r *record.Run) { r.Complete = false })
 	publish("local", "native", 9, nil)
-	n := publishedNoise(root, "native", tell)
+	n := publishedNoise(root, "native", libraryScenario, tell)
 	assert.Equal(t, []string{"a"}, n.runs)
 	assert.Len(t, n.logRatios, 5)
 	assert.InDelta(t, math.Log(1.1), n.logRatios[1], 1e-12)
 
 	publish("b", "docker", 4, nil)
-	n = publishedNoise(root, "docker", tell)
+	n = publishedNoise(root, "docker", libraryScenario, tell)
 	assert.Len(t, n.logRatios, 9, "too few of its own: all")
 	assert.Equal(t, "the noise of 9 A/A pairs of b, a (engine docker, native), since of engine docker fewer than 8 are published", n.String())
 
 	publish("c", "native", 4, nil)
-	n = publishedNoise(root, "native", tell)
+	n = publishedNoise(root, "native", libraryScenario, tell)
 	assert.Equal(t, "the noise of 9 A/A pairs of a, c (engine native)", n.String())
 	assert.Empty(t, told)
 	require.NoError(t, os.WriteFile(filepath.Join(root, "results", "a", "run.json"), []byte("{"), 0o600))
-	assert.Len(t, publishedNoise(root, "native", tell).logRatios, 8, "of both engines")
+	assert.Len(t, publishedNoise(root, "native", libraryScenario, tell).logRatios, 8, "of both engines")
 	require.Len(t, told, 1)
 	assert.Contains(t, told[0], "run.json")
 }

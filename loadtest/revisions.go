@@ -203,7 +203,7 @@ func (o revisions) measure(ctx context.Context, l *lab, arms []contender.Arm, at
 		return run, err
 	}
 	c.profile, c.studies, c.arms = p, []*study{st}, arms
-	c.noise = publishedNoise(l.root, m.engine.Name(), func(line string) { m.progress.say("%s", line) })
+	c.noise = publishedNoise(l.root, m.engine.Name(), libraryScenario, func(line string) { m.progress.say("%s", line) })
 	if err := m.prove(ctx, c); err != nil {
 		return run, err
 	}

@@ -114,8 +114,9 @@ func TestSeveralScenariosInOneRun(t *testing.T) {
 			assert.InDelta(t, 70, x.RateRPS, 0)
 		}
 	}
-	require.Len(t, r.Environment.FaultOverhead, 1)
-	assert.Equal(t, "database_replica", r.Environment.FaultOverhead[0].Link)
+	require.Len(t, bound.FaultOverhead, 1)
+	assert.Equal(t, "database_replica", bound.FaultOverhead[0].Link)
+	assert.Empty(t, plus.FaultOverhead)
 	assert.Zero(t, s.engine.Proxies(), "the proxy has ended")
 	through := 0
 	for _, c := range s.engine.Started() {
@@ -228,14 +229,14 @@ func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
 	folder, err := record.Create(dir)
 	require.NoError(t, err)
 	assert.Equal(t, exitCannot, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}))
-	assert.Contains(t, s.errs.String(), "scenario head-of-line was not measured: it is decided by p99, which needs 459 requests of Q1 in a trial, and ")
-	for _, c := range s.engine.Started() {
-		assert.NotEmpty(t, c.Arm.Name)
-	}
+	assert.Contains(t, s.errs.String(), "scenario head-of-line was not measured: it is decided by p99, for which 551 requests of Q1 have to be planned in a trial, and ")
 	assert.Len(t, s.engine.Started(), 3, "its pilots, and no trial")
 
 	st := s.studies[0]
+	st.profile.blocks = 8
 	require.NoError(t, st.refuse(plannedPercentiles(st.share()*200, 6*time.Second)))
+	st.profile.blocks = 3
+	require.ErrorContains(t, st.refuse(plannedPercentiles(st.share()*200, 6*time.Second)), "needs at least 6 blocks, and 3 are planned")
 	assert.InDelta(t, 0.9, st.share(), 1e-12)
 }
 
@@ -284,7 +285,8 @@ func TestEveryClaimCanHoldAndCanFail(t *testing.T) {
 			require.NoError(t, c.choose())
 			st := c.studies[0]
 			var r record.Run
-			if st.headline() { // only these are judged
+			headline := st.headline()
+			if headline { // only these are judged
 				st.arms = slices.DeleteFunc(st.arms, func(a contender.Arm) bool { return a.Tier != contender.TierMainstream })
 			}
 			st.Scenario.ID = "as a claim, the library too"
@@ -295,7 +297,11 @@ func TestEveryClaimCanHoldAndCanFail(t *testing.T) {
 				for _, arm := range s.Arms {
 					levels[arm] = level(arm)
 				}
-				return claims.RuleOf(s).Decide(madeTrials(s, st.profile.blocks, levels))
+				trials := madeTrials(s, st.profile.blocks, levels)
+				if headline {
+					return claims.LibraryRule(trials).Decide(trials)
+				}
+				return claims.RuleOf(s).Decide(trials)
 			}
 			alike := func(string) float64 { return 1 }
 			spread := func(arm string) float64 { return math.Pow(2, float64(slices.Index(s.Arms, arm))) }
@@ -326,5 +332,38 @@ func TestEveryClaimCanHoldAndCanFail(t *testing.T) {
 				assert.NotEqual(t, claims.Holds, overall(alike))
 			}
 		})
+	}
+}
+
+// A run that is interrupted within a claim, before all its arms have a trial, can be read and gone on with.
+func TestAnInterruptWithinAClaimLeavesAWholeRun(t *testing.T) {
+	inNoTime(t)
+	s := newScenarioStage(t, compareOptions{seed: 7, scenario: "n-plus-one"})
+	dir := filepath.Join(t.TempDir(), "run")
+	ctx, interrupt := context.WithCancel(t.Context())
+	n := 0
+	s.engine.BeforeAttack = beforeTrials(func() {
+		if n++; n == 2 {
+			interrupt()
+		}
+	})
+	assert.NotEqual(t, exitOK, s.begin(ctx, t, dir))
+	saved, err := record.Open(dir)
+	require.NoError(t, err, s.errs)
+	assert.False(t, saved.Run.Complete)
+	assert.NotEmpty(t, saved.Run.Trials)
+	again := newScenarioStage(t, compareOptions{})
+	code, err := again.resume(t.Context(), t, dir)
+	require.NoError(t, err)
+	require.Equal(t, exitOK, code, again.errs)
+	whole(t, dir)
+}
+
+// What a claim has no part in is refused with it.
+func TestCapacitiesAreOfTheLibrary(t *testing.T) {
+	for _, flags := range [][]string{{"--capacity"}, {"--capacity", "--slo", "p99=50ms"}} {
+		code, _, errs := runCommand(t, append([]string{"compare", "--scenario", "io-bound", "--out", filepath.Join(t.TempDir(), "run")}, flags...)...)
+		assert.Equal(t, exitCannot, code)
+		assert.Contains(t, errs, "--capacity, --slo: capacities are searched of the arms of the scenario library")
 	}
 }

@@ -235,15 +235,20 @@ func (s *session) ended(ctx context.Context) error {
 	if err := s.engine.Alive(ctx); err != nil {
 		return err
 	}
-	for _, part := range []struct {
+	type part struct {
 		name  string
 		meter engine.Meter
 		logs  func(int) []string
-	}{
+	}
+	parts := []part{
 		{"the primary database", s.database.Primary(), s.database.Logs},
 		{"the replica", s.database.Replica(), s.database.Logs},
 		{"the quote service", s.upstream, s.upstream.Logs},
-	} {
+	}
+	if proxy := s.ways.faults(); proxy != nil {
+		parts = append(parts, part{"the fault proxy", proxy, proxy.Logs})
+	}
+	for _, part := range parts {
 		if _, err := part.meter.Usage(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("%s %w: %w%s", part.name, errPartGone, err, host.QuoteLog(part.logs(10)))
 		}

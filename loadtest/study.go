@@ -65,7 +65,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 		return
 	}
 	s := record.Scenario{
-		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Mix: st.Mix, Loads: st.loads(), Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling,
+		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Mix: st.Mix, Loads: st.loads(), RateRPS: st.RateRPS, Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling,
 	}
 	for _, arm := range st.arms {
 		s.Arms = append(s.Arms, arm.Name)
@@ -169,18 +169,20 @@ func mainstream(arms []contender.Arm) int {
 	return n
 }
 
-// choose settles the scenarios that a run is asked for: those of --scenario; else all for the profile nightly, and for others
-// the library alone.
-func (c *comparison) choose() error {
-	chosen := c.options.scenario
+// chosen are the scenarios that a run is asked for, by their names.
+func (c *comparison) chosen() string {
 	switch {
-	case chosen != "":
+	case c.options.scenario != "":
+		return c.options.scenario
 	case c.profile.all:
-		chosen = contract.AllScenarios
-	default:
-		chosen = libraryScenario
+		return contract.AllScenarios
 	}
-	scenarios, err := contract.Named(c.lab.scenarios, chosen)
+	return libraryScenario
+}
+
+// choose settles which scenarios are measured, and the arms of each.
+func (c *comparison) choose() error {
+	scenarios, err := contract.Named(c.lab.scenarios, c.chosen())
 	if err != nil {
 		return fmt.Errorf("--scenario %w", err)
 	}
@@ -245,13 +247,13 @@ const overheadRoundTrips = 50
 
 // lay sets the study's delays, measures how exact they are, and puts the links into the way of whatever contender starts
 // from now on. take ends the proxy.
-func (s *session) lay(ctx context.Context, st *study) (take func(), err error) {
+func (s *session) lay(ctx context.Context, st *study) (overheads []record.FaultOverhead, take func(), err error) {
 	if len(st.Delays) == 0 {
-		return func() {}, nil
+		return nil, func() {}, nil
 	}
 	proxy, err := s.engine.Faults(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("fault proxy: %w", err)
+		return nil, nil, fmt.Errorf("fault proxy: %w", err)
 	}
 	take = func() {
 		s.ways = nil
@@ -290,15 +292,15 @@ func (s *session) lay(ctx context.Context, st *study) (take func(), err error) {
 				break
 			}
 			s.progress.say("delay of %v on %s: %v added to a round trip (median)", delay.Delay, l.name, time.Duration(overhead.AddedP50NS).Round(10*time.Microsecond))
-			s.run.Environment.FaultOverhead = append(s.run.Environment.FaultOverhead, overhead)
+			overheads = append(overheads, overhead)
 		}
 		if err != nil {
 			take()
-			return nil, fmt.Errorf("fault proxy: %s: %w", way, err)
+			return nil, nil, fmt.Errorf("fault proxy: %s: %w", way, err)
 		}
 	}
 	s.ways = w
-	return take, nil
+	return overheads, take, nil
 }
 
 // through gives the addresses that a contender is started with.
@@ -338,7 +340,7 @@ func (s *session) study(ctx context.Context, c *comparison, st *study, todo *sch
 		}
 		mixed = append(mixed, weighted{also, st.Mix[name]})
 	}
-	take, err := s.lay(ctx, st)
+	overheads, take, err := s.lay(ctx, st)
 	if err != nil {
 		return s.because(ctx, err)
 	}
@@ -349,7 +351,10 @@ func (s *session) study(ctx context.Context, c *comparison, st *study, todo *sch
 			return err
 		}
 	} else {
-		todo.question, todo.mixed = q, mixed
+		todo.question, todo.mixed, todo.began = q, mixed, time.Now()
+	}
+	if x := s.run.ScenarioNamed(st.ID); x != nil && x.FaultOverhead == nil {
+		x.FaultOverhead = overheads
 	}
 	if err := s.begin(); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/report"
+	"lab/loadtest/internal/summary"
 	"lab/loadtest/internal/trend"
 )
 
@@ -90,7 +91,7 @@ func trendTable(r trend.Result) string {
 		if len(changes) == 0 {
 			changes = []string{"none found"}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%.0f\t%.0f\t%s\n", s.Arm, strings.ToUpper(s.Operation), len(s.Nights), s.Nights[0].CPU, s.Nights[len(s.Nights)-1].CPU, strings.Join(changes, "; "))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%.0f\t%.0f\t%s\n", s.Arm, strings.ToUpper(s.Operation)+summary.OfScenario(s.Scenario), len(s.Nights), s.Nights[0].CPU, s.Nights[len(s.Nights)-1].CPU, strings.Join(changes, "; "))
 	}
 	_ = w.Flush()
 	if len(r.Short) > 0 {

@@ -38,11 +38,18 @@ func Of(r record.Run) []record.Verdict {
 	}
 	verdicts := Library(ofScenario(r.Trials, scenarioLibrary))
 	for _, s := range r.Scenarios {
-		if own := ofScenario(r.Trials, s.ID); len(own) > 0 {
-			verdicts = append(verdicts, RuleOf(s).Decide(own)...)
-		}
+		own := ofScenario(r.Trials, s.ID)
+		rule := RuleOf(s)
+		// Of a run that was cut short some arms may have no trial yet; there is nothing to say of them.
+		rule.Pairs = slices.DeleteFunc(rule.pairs(), func(pair [2]string) bool { return !has(own, pair[0]) || !has(own, pair[1]) })
+		verdicts = append(verdicts, rule.Decide(own)...)
 	}
 	return verdicts
+}
+
+// has tells whether an arm has a trial in a block.
+func has(trials []record.Trial, arm string) bool {
+	return slices.ContainsFunc(trials, func(t record.Trial) bool { return t.Arm == arm && t.Load.Blocked() })
 }
 
 func ofScenario(trials []record.Trial, id string) []record.Trial {

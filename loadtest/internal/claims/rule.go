@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
@@ -114,9 +115,9 @@ func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 
 func (r Rule) pairs() [][2]string {
 	if r.Pairs != nil {
-		return r.Pairs
+		return slices.Clone(r.Pairs)
 	}
-	var out [][2]string
+	out := [][2]string{}
 	for i, a := range r.Arms {
 		for _, b := range r.Arms[i+1:] {
 			out = append(out, [2]string{a, b})

@@ -120,6 +120,9 @@ func Named(all []Scenario, list string) ([]Scenario, error) {
 // scenarioMetrics are those of a trial's record that a scenario may be decided by.
 var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns", "database_primary_cpu_us_per_request"}
 
+// scenarioAlpha is the chance of a false verdict that is accepted, in every scenario.
+const scenarioAlpha = 0.05
+
 var scenarioLoads = []string{"rate", "throughput"}
 
 // LoadScenarios reads every scenario of a contract's folder, in order of their names.
@@ -183,7 +186,7 @@ func parseScenario(text []byte) (Scenario, error) {
 		{"rule", fmt.Sprintf("one of %q", scenarioRules), slices.Contains(scenarioRules, s.Rule)},
 		{"pairs", "pairs, since the rule says which of two has less", s.Rule != RuleLess || len(s.Pairs) > 0},
 		{"changed_by", "a sentence", s.ChangedBy != ""},
-		{"alpha", "a chance between 0 and 1", s.Alpha > 0 && s.Alpha < 1},
+		{"alpha", fmt.Sprintf("%g, which all rules have", scenarioAlpha), s.Alpha == scenarioAlpha},
 		{"margin", "a ratio above 1, as in 1.05", s.Margin > 1 && s.Margin < 100},
 	} {
 		if !check.ok {
@@ -196,8 +199,8 @@ func parseScenario(text []byte) (Scenario, error) {
 		}
 	}
 	for i, load := range s.Load {
-		if !slices.Contains(scenarioLoads, load) {
-			return s, atKey(text, []string{"load", fmt.Sprint(i)}, fmt.Sprintf("expected some of %q", scenarioLoads))
+		if !slices.Contains(scenarioLoads, load) || slices.Index(s.Load, load) != i {
+			return s, atKey(text, []string{"load", fmt.Sprint(i)}, fmt.Sprintf("expected some of %q, each once", scenarioLoads))
 		}
 	}
 	if len(s.Mix) > 0 && s.Mix[s.Operation] == 0 {
@@ -216,6 +219,9 @@ func parseScenario(text []byte) (Scenario, error) {
 	for i, pair := range s.Pairs {
 		if len(pair) != 2 || pair[0] == pair[1] || !slices.Contains(s.Arms, pair[0]) || !slices.Contains(s.Arms, pair[1]) {
 			return s, atKey(text, []string{"pairs", fmt.Sprint(i)}, "expected two of the arms")
+		}
+		if slices.ContainsFunc(s.Pairs[:i], func(other []string) bool { return slices.Contains(other, pair[0]) && slices.Contains(other, pair[1]) }) {
+			return s, atKey(text, []string{"pairs", fmt.Sprint(i)}, "expected two that are not compared already")
 		}
 	}
 	if needs := loadOf(s.Metric); !slices.Contains(s.Load, needs) {

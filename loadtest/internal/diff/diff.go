@@ -74,7 +74,8 @@ type Result struct {
 	NewID string `json:"new"`
 	// Differences between the runs that were allowed, each a sentence.
 	Differences []string `json:"differences"`
-	// NoiseFloor is the larger of the two runs' A/A noise floors, as a ratio; null where neither has one.
+	// NoiseFloor is the largest of the two runs' A/A noise floors, of all scenarios, as a ratio; null where none has one. A
+	// change is held against that of its own scenario.
 	NoiseFloor *float64 `json:"noise_floor"`
 	// Drift is by how much the floors changed, as a ratio of new over old; null where the runs have none in common.
 	Drift   *float64 `json:"drift"`
@@ -131,6 +132,10 @@ func Runs(old, new record.Run, across []string) (Result, error) {
 		if i < 0 {
 			continue
 		}
+		if why := redefined(old, new, g.Scenario); why != "" {
+			r.Differences = append(r.Differences, why)
+			continue
+		}
 		r.Changes = append(r.Changes, changes(g, newGroups[i])...)
 		r.Swapped = append(r.Swapped, swapped(g, newGroups[i])...)
 	}
@@ -138,9 +143,24 @@ func Runs(old, new record.Run, across []string) (Result, error) {
 		return r, fmt.Errorf("%s and %s %w: they have no arm in common that was measured with the same operation", old.ID, new.ID, ErrNotComparable)
 	}
 	r.RanksAlike = len(r.Swapped) == 0
-	r.NoiseFloor, r.Drift = noiseFloor(old, new), drift(r.Changes)
-	decide(&r)
+	floors := noiseFloors(old, new)
+	for _, floor := range floors {
+		if r.NoiseFloor == nil || floor > *r.NoiseFloor {
+			r.NoiseFloor = &floor
+		}
+	}
+	r.Drift = drift(r.Changes)
+	decide(&r, floors)
 	return r, nil
+}
+
+// redefined says where a scenario was measured otherwise in the two runs, so that its figures are not compared.
+func redefined(old, new record.Run, id string) string {
+	a, b := old.ScenarioNamed(id), new.ScenarioNamed(id)
+	if a == nil || b == nil || a.Definition() == b.Definition() {
+		return ""
+	}
+	return fmt.Sprintf("scenario %s was “%s” and is “%s”, so it is left out", id, a.Definition(), b.Definition())
 }
 
 func costs(a summary.Arm) []float64 {
@@ -230,16 +250,16 @@ func swapped(old, new summary.Group) []string {
 			}
 			was, is := summary.Ratio(a, b), summary.Ratio(x, y)
 			if was.High < 1 && is.Low > 1 || was.Low > 1 && is.High < 1 {
-				out = append(out, a.Name+" and "+b.Name)
+				out = append(out, a.Name+" and "+b.Name+summary.OfScenario(old.Scenario))
 			}
 		}
 	}
 	return out
 }
 
-// noiseFloor is the largest noise floor of two runs and their scenarios.
-func noiseFloor(runs ...record.Run) *float64 {
-	var largest *float64
+// noiseFloors has the larger noise floor of two runs, as a ratio, for each scenario that has one.
+func noiseFloors(runs ...record.Run) map[string]float64 {
+	out := map[string]float64{}
 	for _, r := range runs {
 		for _, trials := range claims.ByScenario(r.Trials) {
 			aa := claims.SameArm(trials)
@@ -250,12 +270,11 @@ func noiseFloor(runs ...record.Run) *float64 {
 			if err != nil || math.IsInf(floor, 0) {
 				continue
 			}
-			if ratio := math.Exp(floor); largest == nil || ratio > *largest {
-				largest = &ratio
-			}
+			id := trials[0].Scenario
+			out[id] = max(out[id], math.Exp(floor))
 		}
 	}
-	return largest
+	return out
 }
 
 // drift is by how much the floors changed on average.
@@ -274,7 +293,7 @@ func drift(changes []Change) *float64 {
 
 // decide gives each arm its verdict: the exact test after Holm's correction over all arms, and an effect beyond the
 // noise floor and leastEffect, both as it is and over what the floors changed by.
-func decide(r *Result) {
+func decide(r *Result, floors map[string]float64) {
 	var ps []float64
 	var at []int
 	for i, c := range r.Changes {
@@ -282,12 +301,12 @@ func decide(r *Result) {
 			ps, at = append(ps, *c.P), append(at, i)
 		}
 	}
-	bar, why := leastEffect, fmt.Sprintf("changes under %.0f %% are not looked at", 100*(leastEffect-1))
-	if r.NoiseFloor != nil && *r.NoiseFloor > bar {
-		bar, why = *r.NoiseFloor, fmt.Sprintf("identical arms differ by up to %.1f %%", 100*(*r.NoiseFloor-1))
-	}
 	for k, p := range stats.Holm(ps) {
 		c := &r.Changes[at[k]]
+		bar, why := leastEffect, fmt.Sprintf("changes under %.0f %% are not looked at", 100*(leastEffect-1))
+		if floor := floors[c.Scenario]; floor > bar {
+			bar, why = floor, fmt.Sprintf("identical arms differ by up to %.1f %%", 100*(floor-1))
+		}
 		c.PHolm = pointer(p)
 		size := math.Abs(math.Log(*c.Ratio))
 		beyondDrift := size

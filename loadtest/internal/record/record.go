@@ -28,8 +28,9 @@ import (
 const Format = 1
 
 // Method is the version of how figures come about: it goes up when a change of the lab alone moves them. Runs of
-// different methods are not compared. 2: the load generator's own transport, warm-up until steady.
-const Method = 2
+// different methods are not compared. 2: the load generator's own transport, warm-up until steady. 3: the generator rests
+// between two wake-ups and sends together what is due; the profile nightly has other lengths.
+const Method = 3
 
 // Run is run.json.
 type Run struct {
@@ -119,6 +120,8 @@ type Scenario struct {
 	Mix   map[string]float64 `json:"mix,omitempty"`
 	Arms  []string           `json:"arms"`
 	Loads []Load             `json:"loads"`
+	// RateRPS is the common rate that the file sets, requests a second; 0: it follows from the pilot.
+	RateRPS float64 `json:"rate_rps,omitempty"`
 	// DelaysNS has what the fault proxy added to each round trip on a way: "database", "upstream".
 	DelaysNS map[string]int64 `json:"delays_ns,omitempty"`
 	// Metric decides, by the rule "differ", "equal" or "less", for each of the pairs.
@@ -129,9 +132,17 @@ type Scenario struct {
 	Margin float64     `json:"margin"`
 	// ChangedBy says in words what would change the verdict.
 	ChangedBy string `json:"changed_by"`
+	// FaultOverhead is what the fault proxy added, where delays were set.
+	FaultOverhead []FaultOverhead `json:"fault_overhead,omitempty"`
 	// GeneratorCeilingRPS is as that of the run, with this scenario's question.
 	GeneratorCeilingRPS *float64 `json:"generator_ceiling_rps,omitempty"`
 	Plan                Plan     `json:"plan"`
+}
+
+// Definition is what makes figures of a scenario comparable with those of another run: what is asked, at which rate if that
+// is fixed, by trials of which length, over which delays.
+func (s *Scenario) Definition() string {
+	return fmt.Sprintf("%s %v, loads %v, %g requests a second, trials of %v, delays %v", s.Operation, s.Mix, s.Loads, s.RateRPS, time.Duration(s.Plan.RateDurationNS), s.DelaysNS)
 }
 
 // CeilingOf is the load generator's ceiling with a scenario's question, or nil.

@@ -229,7 +229,7 @@ func (b *build) ceilingLimits() []string {
 			}
 		}
 		if len(near) > 0 {
-			out = append(out, fmt.Sprintf("What these could do at most: throughput trials within 20 %% of the load generator's own ceiling, %s requests a second: %s.", summary.RateText(*ceiling), list(near)))
+			out = append(out, fmt.Sprintf("What these could do at most%s: throughput trials within 20 %% of the load generator's own ceiling, %s requests a second: %s.", summary.OfScenario(g.Scenario), summary.RateText(*ceiling), list(near)))
 		}
 	}
 	return out

@@ -74,7 +74,7 @@ func (b *build) environment() []fact {
 			out = append(out, fact{"the load generator's ceiling with the question of " + x.ID, summary.RateText(*x.GeneratorCeilingRPS) + " requests a second"})
 		}
 	}
-	for _, o := range e.FaultOverhead {
+	for _, o := range b.overheads() {
 		set := "without a delay"
 		if o.DelayNS > 0 {
 			set = "with a delay of " + time.Duration(o.DelayNS).String()
@@ -159,13 +159,16 @@ func (b *build) trialTable() table {
 			load = "closed loop"
 		}
 		t.Rows = append(t.Rows, []string{
-			block, fmt.Sprint(x.Position), name, x.Operation, load, one(x.OfferedRPS), one(x.AchievedRPS), count(x.Offered), count(x.Sent), count(x.OK), count(x.Failed), count(x.Unsent),
+			block, fmt.Sprint(x.Position), name, asked(x), load, one(x.OfferedRPS), one(x.AchievedRPS), count(x.Offered), count(x.Sent), count(x.OK), count(x.Failed), count(x.Unsent),
 			p50, p99, largest, lag, optional(x.CPUUsPerRequest, whole), two(x.CPUSeconds), two(x.DatabaseCPUSeconds), two(x.AgentCPUSeconds),
 			megabytes(x.MemoryPSSEndBytes), megabytes(x.MemoryPSSPeakBytes), optional(x.StatementsPerRequest, two), one(100*x.MachineStealShare) + " %", warmWords(x.Warm), x.Bottleneck + nearCeiling(x), void, fmt.Sprint(x.Seed),
 		})
 	}
 	return t
 }
+
+// asked is what a trial asked, and for which claim.
+func asked(x record.Trial) string { return x.Operation + summary.OfScenario(x.Scenario) }
 
 // warmWords says how long a process was warmed up, and whether it came to rest.
 func warmWords(w *record.Warm) string {
@@ -196,8 +199,12 @@ func carriesP99(t record.Trial) bool {
 // order is the plan: what was measured in which block, in order.
 func (b *build) order() table {
 	t := table{Caption: "The order, drawn from the seed", Heads: []string{"block", "arms, in order"}}
+	of := ""
+	if len(b.run.Scenarios) > 0 && len(b.run.Plan.Order) > 0 {
+		of = "library "
+	}
 	for i, arms := range b.run.Plan.Order {
-		t.Rows = append(t.Rows, []string{fmt.Sprint(i + 1), strings.Join(arms, ", ")})
+		t.Rows = append(t.Rows, []string{fmt.Sprintf("%s%d", of, i+1), strings.Join(arms, ", ")})
 	}
 	for _, s := range b.run.Scenarios {
 		for i, arms := range s.Plan.Order {

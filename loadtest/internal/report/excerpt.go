@@ -1,6 +1,7 @@
 package report
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,11 +28,15 @@ func Excerpt(s record.Saved, folder string) (string, error) {
 	}
 	m.WriteString("\n")
 	picture(&m, sections[0], folder)
-	for _, g := range b.groups {
+	shown, _ := b.headlines()
+	if len(shown) == 0 {
+		return "", errors.New("a run of claims alone has no headline to show elsewhere; its own page has them")
+	}
+	for _, g := range shown {
 		b.excerptTable(g).markdown(&m)
 	}
 	var what []string
-	for _, g := range b.groups {
+	for _, g := range shown {
 		what = append(what, summary.What(r, g))
 	}
 	paragraph(&m, strings.Join(slices.Compact(what), " ")+" In brackets: 95 % interval of the median over the blocks, or least–most where the blocks are too few. Latency counts from the intended send. "+

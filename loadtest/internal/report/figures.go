@@ -175,7 +175,7 @@ func (b *build) cpu(g summary.Group) section {
 		finding = append(finding, a.Name+" "+b.costWords(a))
 	}
 	f := chart.Rows{
-		ID: b.id(g, "cpu"), Title: "CPU per request, " + operation(g), Subtitle: "µs of user and system time. Shorter is cheaper. Hollow: the floor, by hand without a GraphQL library. " + b.count(g, summary.Arm.CPU),
+		ID: b.id(g, "cpu"), Title: "CPU per request, " + b.asked(g), Subtitle: "µs of user and system time. Shorter is cheaper. Hollow: the floor, by hand without a GraphQL library. " + b.count(g, summary.Arm.CPU),
 		Finding: "CPU per request. Mainstream: " + list(finding) + "." + b.floorWords(g),
 		Panels:  []chart.Panel{{Axis: "CPU per request, µs", Format: "number"}},
 		Rows: b.rows(g, func(a summary.Arm) []chart.Cell {
@@ -323,7 +323,7 @@ func (b *build) throughput(g summary.Group) section {
 		title, load = "Throughput of a closed loop", "where each client waits for its answer"
 	}
 	f := chart.Rows{
-		ID: b.id(g, "throughput"), Title: title + ", " + operation(g), Subtitle: "Right answers a second " + load + ". Longer is more. Below each name: what held it back. " + b.count(g, summary.Arm.Answers),
+		ID: b.id(g, "throughput"), Title: title + ", " + b.asked(g), Subtitle: "Right answers a second " + load + ". Longer is more. Below each name: what held it back. " + b.count(g, summary.Arm.Answers),
 		Finding: title + ": " + list(finding) + ".",
 		Panels:  []chart.Panel{{Axis: "right answers a second", Format: "number"}},
 		Rows: b.rows(g, func(a summary.Arm) []chart.Cell {

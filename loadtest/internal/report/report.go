@@ -208,11 +208,14 @@ func (b *build) sections() []section {
 		if slices.ContainsFunc(g.Arms, func(a summary.Arm) bool { return len(a.Throughput) > 0 }) {
 			out = append(out, b.throughput(g))
 		}
-		if l := b.latencyPercentiles(g); l != nil {
-			out = append(out, *l, b.latencyTrials(g))
-		}
-		if l := b.latencyTime(g); l != nil {
-			out = append(out, *l)
+		// Of a mix they would be of all requests together; what decides is told by the claim's own chart.
+		if s := b.scenario(g); s == nil || len(s.Mix) == 0 {
+			if l := b.latencyPercentiles(g); l != nil {
+				out = append(out, *l, b.latencyTrials(g))
+			}
+			if l := b.latencyTime(g); l != nil {
+				out = append(out, *l)
+			}
 		}
 		if m := b.memory(g); m != nil {
 			out = append(out, *m)

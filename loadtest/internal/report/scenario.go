@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,14 @@ func (b *build) headlines() (headlines, claimed []summary.Group) {
 		}
 	}
 	return headlines, claimed
+}
+
+// asked is what a group's requests ask: an operation, or a mix with its shares.
+func (b *build) asked(g summary.Group) string {
+	if s := b.scenario(g); s != nil && len(s.Mix) > 0 {
+		return chart.Clean(summary.OperationWords(b.run, g), 60)
+	}
+	return operation(g)
 }
 
 // rate is the common rate of a group's trials, requests a second.
@@ -59,7 +68,12 @@ func quantityOf(metric, operation string) quantity {
 		return quantity{"SQL/request", "SQL statements per request", "statements", summary.Arm.Statements, one}
 	case "memory_pss_peak_bytes":
 		return quantity{"PSS MB", "memory, PSS, MB", "MB", func(a summary.Arm) summary.Quantity {
-			return a.Memory(func(t record.Trial) *int64 { return t.MemoryPSSPeakBytes })
+			return summary.Of(a.Rate, func(t record.Trial) (float64, bool) {
+				if t.MemoryPSSPeakBytes == nil {
+					return 0, false
+				}
+				return float64(*t.MemoryPSSPeakBytes) / 1e6, true
+			})
 		}, whole}
 	case "database_primary_cpu_us_per_request":
 		return quantity{"primary's µs", "CPU of the primary database per request, µs", "µs", func(a summary.Arm) summary.Quantity {
@@ -186,6 +200,9 @@ func claimedWords(v record.Verdict, s *record.Scenario) string {
 	case s.Rule == string(claims.Equal):
 		return fmt.Sprintf("%s and %s are not equal: %s", v.Arms[0], v.Arms[1], ratio())
 	}
+	if v.Verdict == claims.Contradicted {
+		return "against the claim: " + ratio()
+	}
 	return ratio()
 }
 
@@ -221,10 +238,22 @@ func capital(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:]
 }
 
+// overheads are what the fault proxy added in all scenarios.
+func (b *build) overheads() []record.FaultOverhead {
+	out := slices.Clone(b.run.Environment.FaultOverhead)
+	for _, s := range b.run.Scenarios {
+		for _, o := range s.FaultOverhead {
+			o.Link += " in " + s.ID
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
 // delayLimits say how exact the delays were.
 func (b *build) delayLimits() []string {
 	var out []string
-	for _, o := range b.run.Environment.FaultOverhead {
+	for _, o := range b.overheads() {
 		if o.DelayNS > 0 {
 			out = append(out, fmt.Sprintf("A network of exactly %v on %s: the fault proxy added %s ms to a round trip (median; p99 %s ms), its own time included.",
 				time.Duration(o.DelayNS), chart.Clean(o.Link, labelRunes), two(float64(o.AddedP50NS)/1e6), two(float64(o.AddedP99NS)/1e6)))

@@ -28,7 +28,7 @@ func ofScenario(blocks int, s record.Scenario) func(*record.Run) {
 			}
 		}
 		r.Scenarios = []record.Scenario{s}
-		r.Environment.FaultOverhead = []record.FaultOverhead{{Link: "database_replica", RoundTrips: 50, DelayNS: 20e6, AddedP50NS: 20.4e6, AddedP99NS: 21.5e6}}
+		r.Scenarios[0].FaultOverhead = []record.FaultOverhead{{Link: "database_replica", RoundTrips: 50, DelayNS: 20e6, AddedP50NS: 20.4e6, AddedP99NS: 21.5e6}}
 	}
 }
 

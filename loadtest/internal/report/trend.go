@@ -126,7 +126,7 @@ func trendMeta(r trend.Result) string {
 }
 
 func seriesName(s trend.Series) string {
-	return chart.Clean(s.Arm, labelRunes) + ", " + chart.Clean(strings.ToUpper(s.Operation), 24)
+	return chart.Clean(s.Arm, labelRunes) + ", " + chart.Clean(strings.ToUpper(s.Operation)+summary.OfScenario(s.Scenario), 48)
 }
 
 func changeWords(s trend.Series, c trend.Change) string {
@@ -199,7 +199,7 @@ func trendChanges(r trend.Result) table {
 			if c.RatioLow != nil && c.RatioHigh != nil {
 				interval = two(*c.RatioLow) + "–" + two(*c.RatioHigh)
 			}
-			t.Rows = append(t.Rows, []string{s.Arm, strings.ToUpper(s.Operation), c.Run, two(c.Ratio), interval, fmt.Sprintf("%.2g", c.P), fmt.Sprintf("%.2g", c.PCorrected), optional(c.Floor, two)})
+			t.Rows = append(t.Rows, []string{s.Arm, strings.ToUpper(s.Operation) + summary.OfScenario(s.Scenario), c.Run, two(c.Ratio), interval, fmt.Sprintf("%.2g", c.P), fmt.Sprintf("%.2g", c.PCorrected), optional(c.Floor, two)})
 		}
 	}
 	return t

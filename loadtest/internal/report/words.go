@@ -310,7 +310,9 @@ func (b *build) limits() []string {
 	var out []string
 	var operations []string
 	for _, g := range b.groups {
-		operations = append(operations, operation(g))
+		if asked := b.asked(g); !slices.Contains(operations, asked) {
+			operations = append(operations, asked)
+		}
 	}
 	where := fmt.Sprintf("Other machines, data and queries: this is %s over the data set “%s” on one machine, with the server on %s of its %s.", list(operations), chart.Clean(e.DataSize, labelRunes), summary.Plural(len(e.Placement["contender"]), "CPU"), summary.Plural(len(e.CPUs), "CPU"))
 	out = append(out, where)
@@ -332,7 +334,7 @@ func (b *build) limits() []string {
 			}
 		}
 		if len(held) > 0 {
-			out = append(out, fmt.Sprintf("How much %s could do at most: in their throughput trials it was mostly not the server itself that was seen to hold them back.", list(held)))
+			out = append(out, fmt.Sprintf("How much %s could do at most%s: in their throughput trials it was mostly not the server itself that was seen to hold them back.", list(held), summary.OfScenario(g.Scenario)))
 		}
 	}
 	out = append(out, b.ceilingLimits()...)

@@ -300,7 +300,7 @@ func Groups(r record.Run) []Group {
 		}
 	}
 	slices.SortStableFunc(order, func(a, b key) int {
-		return cmp.Or(cmp.Compare(a.scenario, b.scenario), cmp.Compare(a.operation, b.operation))
+		return cmp.Or(cmp.Compare(OfScenario(a.scenario), OfScenario(b.scenario)), cmp.Compare(a.operation, b.operation)) // the headline first
 	})
 	out := make([]Group, len(order))
 	for i, k := range order {

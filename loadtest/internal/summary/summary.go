@@ -37,7 +37,7 @@ func rows(g Group) []row {
 			x.floor = q.Median
 		}
 		for _, p := range Percentiles()[:3] {
-			x.latency = append(x.latency, a.Latency(p))
+			x.latency = append(x.latency, a.LatencyOf(p, g.Operation))
 		}
 		out = append(out, x)
 	}
@@ -111,6 +111,14 @@ func OperationWords(r record.Run, g Group) string {
 		words = append(words, fmt.Sprintf("%s (%.3g %%)", strings.ToUpper(name), 100*s.Mix[name]/total))
 	}
 	return strings.Join(words, " and ")
+}
+
+// OfScenario tells a claim's figures from those of the headline, a benchmark or an attack: " (SCENARIO)", or nothing.
+func OfScenario(id string) string {
+	if id == "" || id == "library" || id == "bench" || id == "attack" {
+		return ""
+	}
+	return " (" + id + ")"
 }
 
 // DelayWords say what was added to the ways of a scenario's contenders, or nothing.

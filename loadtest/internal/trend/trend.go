@@ -157,7 +157,7 @@ func Of(ctx context.Context, runs []record.Run, separate bool) (Result, error) {
 		s.Changes = []Change{}
 		longest = max(longest, len(s.Nights))
 		if least := leastP(len(s.Nights)) * float64(max(1, tested)); least >= alpha {
-			r.Short = append(r.Short, fmt.Sprintf("%s, %s: %d nights", s.Arm, strings.ToUpper(s.Operation), len(s.Nights)))
+			r.Short = append(r.Short, fmt.Sprintf("%s, %s%s: %d nights", s.Arm, strings.ToUpper(s.Operation), summary.OfScenario(s.Scenario), len(s.Nights)))
 			continue
 		}
 		s.Changes = Changes(s.logs(), tested)
@@ -190,6 +190,10 @@ func conditions(r record.Run) string {
 
 func (r *Result) add(key string, run record.Run) {
 	for _, g := range summary.Groups(run) {
+		key := key
+		if s := run.ScenarioNamed(g.Scenario); s != nil {
+			key += ", scenario " + s.ID + ": " + s.Definition()
+		}
 		for _, a := range g.Arms {
 			q := a.CPU()
 			if len(q.Values) == 0 {
