@@ -156,3 +156,36 @@ func TestWhatCannotBeComparedIsNamed(t *testing.T) {
 	_, err = Runs(old, foreign, nil)
 	require.ErrorIs(t, err, ErrNotComparable)
 }
+
+// withClaim adds a second scenario to a run, of that noise, measured with that delay.
+func withClaim(run record.Run, seed uint64, noise float64, delay int64) record.Run {
+	claim := runOf(run.ID, seed, noise, costsOf(1000))
+	for i := range claim.Trials {
+		claim.Trials[i].Scenario = "io-bound"
+	}
+	run.Trials = append(run.Trials, claim.Trials...)
+	run.Scenarios = []record.Scenario{{ID: "io-bound", Operation: "q2", DelaysNS: map[string]int64{"database": delay}}}
+	return run
+}
+
+// A noisy claim does not hide what became dearer in the headline, and one that was measured otherwise is not compared.
+func TestScenariosAreComparedEachForItself(t *testing.T) {
+	a, b := runOf("a", 1, 0.02, costsOf(1000)), runOf("b", 2, 0.02, costsOf(1200))
+	r, err := Runs(withClaim(a, 3, 0.3, 20e6), withClaim(b, 4, 0.3, 20e6), nil)
+	require.NoError(t, err)
+	require.Len(t, r.Changes, 8)
+	for _, c := range r.Changes {
+		if c.Scenario == "library" && c.Arm == "go" {
+			assert.Equal(t, Regression, c.Verdict, c.Reason)
+		} else {
+			assert.NotEqual(t, Regression, c.Verdict, "%+v", c)
+		}
+	}
+	assert.Greater(t, *r.NoiseFloor, 1.2, "the claim's")
+	r, err = Runs(withClaim(a, 3, 0.02, 20e6), withClaim(b, 4, 0.02, 30e6), nil)
+	require.NoError(t, err)
+	assert.Len(t, r.Changes, 4, "the headline's")
+	require.Len(t, r.Differences, 1)
+	assert.Contains(t, r.Differences[0], "scenario io-bound was “q2")
+	assert.Contains(t, r.Differences[0], "delays map[database:20000000]” and is")
+}
