@@ -220,3 +220,30 @@ func TestVoidNightsAreLeftOut(t *testing.T) {
 	assert.Len(t, seriesOf(t, r, "go").Nights, 2)
 	assert.Len(t, seriesOf(t, r, "node").Nights, 3)
 }
+
+// A claim has a series of its own, and one more where its definition changed; a library's that goes on is one.
+func TestAClaimHasItsOwnSeries(t *testing.T) {
+	runs := nights(4, func(int) map[string]float64 { return nil })
+	for i := range runs {
+		claim := night(i+10, map[string]float64{"go": 3})
+		for k := range claim.Trials {
+			claim.Trials[k].Scenario = "io-bound"
+		}
+		runs[i].Trials = append(runs[i].Trials, claim.Trials...)
+		delay := int64(20e6)
+		if i == 3 {
+			delay = 30e6
+		}
+		runs[i].Scenarios = []record.Scenario{{ID: "io-bound", Operation: "q2", DelaysNS: map[string]int64{"database": delay}}}
+	}
+	r, err := Of(t.Context(), runs, false)
+	require.NoError(t, err)
+	got := map[string][]int{}
+	for _, s := range r.Series {
+		if s.Arm == "go" {
+			got[s.Scenario] = append(got[s.Scenario], len(s.Nights))
+		}
+	}
+	assert.Equal(t, map[string][]int{"library": {4}, "io-bound": {3, 1}}, got)
+	assert.Contains(t, r.Short, "go, Q2 (io-bound): 3 nights")
+}
