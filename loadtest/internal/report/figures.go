@@ -226,41 +226,56 @@ func (b *build) pairs() *section {
 	var finding []string
 	var compared summary.Group
 	panel := chart.Panel{Axis: "ratio of CPU per request", Format: "ratio", Log: true, Line: 1}
-	t := table{Caption: "Verdicts", Heads: []string{"pair", "verdict", "ratio", "95 %", "blocks", "p", "p (Holm)", "identical arms differ by up to", "why"}}
+	t := verdictTable()
 	for _, v := range verdicts {
 		v = upright(v)
 		first, second, ok := b.armsOf(v)
-		c := chart.Cell{Mid: math.NaN(), Low: math.NaN(), High: math.NaN(), Text: "–"}
+		c := ratioCell(v)
 		style := chart.Style{Color: "fg", Symbol: "circle"}
 		if v.NoiseFloor != nil {
 			panel.Band = [2]float64{1 / *v.NoiseFloor, *v.NoiseFloor}
 			panel.BandLabel = "shaded: what identical arms (A/A) differ by"
 		}
-		if v.Ratio != nil {
-			c.Mid, c.Text = *v.Ratio, two(*v.Ratio)+"×"
-			c.Tip = []string{pairLabel(v), "ratio " + ratioText(v), v.Verdict}
-			if v.RatioLow != nil && v.RatioHigh != nil {
-				c.Low, c.High = *v.RatioLow, *v.RatioHigh
-				c.Small = two(c.Low) + "–" + two(c.High)
-			}
-			if ok {
-				compared.Arms = append(compared.Arms, first, second)
-				style = b.styles[first.Contender]
-				q := summary.Ratio(first, second)
-				for i, x := range q.Values {
-					c.Dots = append(c.Dots, chart.Dot{Value: x, Tip: []string{pairLabel(v), fmt.Sprintf("block %d: %s×", q.Trials[i].Block, two(x))}})
-				}
+		if v.Ratio != nil && ok {
+			compared.Arms = append(compared.Arms, first, second)
+			style = b.styles[first.Contender]
+			q := summary.Ratio(first, second)
+			for i, x := range q.Values {
+				c.Dots = append(c.Dots, chart.Dot{Value: x, Tip: []string{pairLabel(v), fmt.Sprintf("block %d: %s×", q.Trials[i].Block, two(x))}})
 			}
 		}
 		rows = append(rows, chart.Row{Label: pairLabel(v), Note: chart.Clean(shortVerdict(v.Verdict), labelRunes), Style: style, Tier: "mainstream", Cells: []chart.Cell{c}})
 		finding = append(finding, verdictWords(v))
-		t.Rows = append(t.Rows, []string{v.Arms[0] + " ÷ " + v.Arms[1], v.Verdict, optional(v.Ratio, two), intervalText(v), fmt.Sprint(v.Blocks), optional(v.P, three), optional(v.PHolm, three), percentOver(v.NoiseFloor), v.Reason})
+		t.Rows = append(t.Rows, verdictRow(v))
 	}
 	f := chart.Rows{
 		ID: "pairs", Title: "How many times the CPU per request", Subtitle: "Mainstream arms: geometric mean of the blocks' ratios, 95 % interval (exact sign-flip test); marks: single blocks. " + b.count(compared, summary.Arm.CPU),
 		Finding: sentences(finding), Panels: []chart.Panel{panel}, Rows: rows,
 	}.Figure()
 	return &section{"pairs", "Do these two differ?", "A pair differs where the exact sign-flip test over the blocks, corrected by Holm, is below 0.05 and the ratio is beyond what identical arms differ by. Line: no difference. Whisker: the 95 % interval that inverts the test. Marks below: single blocks.", &f, t}
+}
+
+func verdictTable() table {
+	return table{Caption: "Verdicts", Heads: []string{"pair", "verdict", "ratio", "95 %", "blocks", "p", "p (Holm)", "identical arms differ by up to", "why"}}
+}
+
+func verdictRow(v record.Verdict) []string {
+	return []string{v.Arms[0] + " ÷ " + v.Arms[1], v.Verdict, optional(v.Ratio, two), intervalText(v), fmt.Sprint(v.Blocks), optional(v.P, three), optional(v.PHolm, three), percentOver(v.NoiseFloor), v.Reason}
+}
+
+// ratioCell draws a pair's ratio with its interval.
+func ratioCell(v record.Verdict) chart.Cell {
+	c := chart.Cell{Mid: math.NaN(), Low: math.NaN(), High: math.NaN(), Text: "–"}
+	if v.Ratio == nil {
+		return c
+	}
+	c.Mid, c.Text = *v.Ratio, two(*v.Ratio)+"×"
+	c.Tip = []string{pairLabel(v), "ratio " + ratioText(v), v.Verdict}
+	if v.RatioLow != nil && v.RatioHigh != nil {
+		c.Low, c.High = *v.RatioLow, *v.RatioHigh
+		c.Small = two(c.Low) + "–" + two(c.High)
+	}
+	return c
 }
 
 // headlineVerdicts are those of no claim.

@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -126,12 +125,11 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 	if s.Rule == string(claims.Equal) {
 		panel.Band, panel.BandLabel = [2]float64{1 / s.Margin, s.Margin}, fmt.Sprintf("shaded: equal, within %s %%", one(100*(s.Margin-1)))
 	}
-	t := table{Caption: "Verdicts", Heads: []string{"pair", "verdict", "ratio", "95 %", "blocks", "p", "p (Holm)", "identical arms differ by up to", "why"}}
+	t := verdictTable()
 	var rows []chart.Row
 	var finding []string
 	for _, v := range verdicts {
 		first, _, ok := b.armsOf(v)
-		c := chart.Cell{Mid: math.NaN(), Low: math.NaN(), High: math.NaN(), Text: "–"}
 		style := chart.Style{Color: "fg", Symbol: "circle"}
 		if ok {
 			style = b.styles[first.Contender]
@@ -139,17 +137,9 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 		if s.Rule != string(claims.Equal) && v.NoiseFloor != nil && *v.NoiseFloor > 1 {
 			panel.Band, panel.BandLabel = [2]float64{1 / *v.NoiseFloor, *v.NoiseFloor}, "shaded: what identical arms (A/A) differ by"
 		}
-		if v.Ratio != nil {
-			c.Mid, c.Text = *v.Ratio, two(*v.Ratio)+"×"
-			c.Tip = []string{pairLabel(v), "ratio " + ratioText(v), v.Verdict}
-			if v.RatioLow != nil && v.RatioHigh != nil {
-				c.Low, c.High = *v.RatioLow, *v.RatioHigh
-				c.Small = two(c.Low) + "–" + two(c.High)
-			}
-		}
-		rows = append(rows, chart.Row{Label: pairLabel(v), Note: chart.Clean(shortVerdict(v.Verdict), labelRunes), Style: style, Tier: "mainstream", Cells: []chart.Cell{c}})
+		rows = append(rows, chart.Row{Label: pairLabel(v), Note: chart.Clean(shortVerdict(v.Verdict), labelRunes), Style: style, Tier: "mainstream", Cells: []chart.Cell{ratioCell(v)}})
 		finding = append(finding, claimedWords(v, s))
-		t.Rows = append(t.Rows, []string{v.Arms[0] + " ÷ " + v.Arms[1], v.Verdict, optional(v.Ratio, two), intervalText(v), fmt.Sprint(v.Blocks), optional(v.P, three), optional(v.PHolm, three), percentOver(v.NoiseFloor), v.Reason})
+		t.Rows = append(t.Rows, verdictRow(v))
 	}
 	f := chart.Rows{
 		ID: b.id(g, "claim"), Title: "Ratio of " + metric, Subtitle: "Geometric mean of the blocks' ratios, 95 % interval (exact sign-flip test). " + b.count(g, quantityOf(s.Metric, s.Operation).of),
