@@ -298,3 +298,16 @@ func TestTheGeneratorRestsBetweenWakeUps(t *testing.T) {
 	assert.LessOrEqual(t, p.wakes, 1+int(time.Since(p.began)/p.rest))
 	assert.Positive(t, p.wakes)
 }
+
+// The other processors are taken when one was not enough twice in a row, not for a moment in which the machine was busy.
+func TestOneBusyMomentTakesNoMoreProcessors(t *testing.T) {
+	began := time.Now()
+	g := gauge{at: began}
+	var got []bool
+	cpu := time.Duration(0)
+	for i, used := range []time.Duration{100, 240, 100, 240, 240, 240} { // of 250 ms
+		cpu += used * time.Millisecond
+		got = append(got, g.full(began.Add(time.Duration(i+1)*gaugeEvery), cpu))
+	}
+	assert.Equal(t, []bool{false, false, false, false, true, true}, got)
+}

@@ -60,11 +60,16 @@ func useAll() {
 
 // gauge watches in an attack whether one processor is enough.
 type gauge struct {
-	at  time.Time
-	cpu time.Duration
+	at   time.Time
+	cpu  time.Duration
+	busy int // looks in a row at which it was not
 }
 
-const gaugeEvery = 250 * time.Millisecond
+// One busy look may be the machine's: a hypervisor that takes the processor away makes all that runs then look busy.
+const (
+	gaugeEvery = 250 * time.Millisecond
+	gaugeBusy  = 2
+)
 
 // look is called for every hit, with the time of its sending.
 func (g *gauge) look(now time.Time) {
@@ -72,15 +77,20 @@ func (g *gauge) look(now time.Time) {
 		g.at, g.cpu = now, ownCPU()
 		return
 	}
-	past := now.Sub(g.at)
-	if past < gaugeEvery || !onOne.Load() {
-		return
-	}
-	cpu := ownCPU()
-	if float64(cpu-g.cpu) > oneProcessorShare*float64(past) {
+	if now.Sub(g.at) >= gaugeEvery && onOne.Load() && g.full(now, ownCPU()) {
 		useAll()
 	}
+}
+
+// full tells whether the processor has not been enough for long, by the CPU time that was used until now.
+func (g *gauge) full(now time.Time, cpu time.Duration) bool {
+	if float64(cpu-g.cpu) > oneProcessorShare*float64(now.Sub(g.at)) {
+		g.busy++
+	} else {
+		g.busy = 0
+	}
 	g.at, g.cpu = now, cpu
+	return g.busy >= gaugeBusy
 }
 
 // idle is the number of connections that may be kept for a job.
