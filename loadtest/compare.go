@@ -366,9 +366,6 @@ func (s *session) prove(ctx context.Context, c *comparison) error {
 
 // compare measures the scenarios one after the other.
 func (s *session) compare(ctx context.Context, c *comparison) error {
-	if len(c.studies) == 0 {
-		return errNothingChosen
-	}
 	if err := s.open(ctx, c.profile.size, c.arms); err != nil {
 		return err
 	}

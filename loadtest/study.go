@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -70,11 +69,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 	for _, arm := range st.arms {
 		s.Arms = append(s.Arms, arm.Name)
 	}
-	for _, pair := range st.Compared() {
-		if slices.Contains(s.Arms, pair[0]) && slices.Contains(s.Arms, pair[1]) {
-			s.Pairs = append(s.Pairs, pair)
-		}
-	}
+	s.Pairs = st.pairs()
 	for way, d := range st.Delays {
 		if s.DelaysNS == nil {
 			s.DelaysNS = map[string]int64{}
@@ -95,16 +90,15 @@ func (st *study) design(blocks int) stats.Design {
 	if st.headline() {
 		return claims.LibraryDesign(mainstream(st.arms), blocks)
 	}
-	pairs := 0
-	for _, pair := range st.Compared() {
-		has := func(name string) bool {
-			return slices.ContainsFunc(st.arms, func(a contender.Arm) bool { return a.Name == name })
-		}
-		if has(pair[0]) && has(pair[1]) {
-			pairs++
-		}
+	return stats.Design{Blocks: blocks, Family: len(st.pairs()), Alpha: claims.Alpha}
+}
+
+// pairs are those of the scenario's file of which both arms are measured.
+func (st *study) pairs() [][2]string {
+	missing := func(name string) bool {
+		return !slices.ContainsFunc(st.arms, func(a contender.Arm) bool { return a.Name == name })
 	}
-	return stats.Design{Blocks: blocks, Family: pairs, Alpha: claims.Alpha}
+	return slices.DeleteFunc(st.Compared(), func(pair [2]string) bool { return missing(pair[0]) || missing(pair[1]) })
 }
 
 // processes is how many a plan of so many blocks starts, repeats apart.
@@ -368,8 +362,6 @@ func (s *session) study(ctx context.Context, c *comparison, st *study, todo *sch
 	}
 	return nil
 }
-
-var errNothingChosen = errors.New("no scenario to measure")
 
 // scenarioWords says before a scenario what is measured.
 func scenarioWords(st *study) string {

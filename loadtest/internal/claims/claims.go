@@ -203,18 +203,11 @@ func text(x *float64) string {
 	return fmt.Sprintf("%g", *x)
 }
 
-func blocksText(n int) string {
+func counted(n int, noun string) string {
 	if n == 1 {
-		return "1 block"
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d blocks", n)
-}
-
-func pairsText(n int) string {
-	if n == 1 {
-		return "1 pair"
-	}
-	return fmt.Sprintf("%d pairs", n)
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func order(arms [2]string, ratio float64) (cheaper, dearer string, by float64) {

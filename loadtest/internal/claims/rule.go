@@ -95,7 +95,7 @@ func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 		}
 		switch need := stats.MinPairs(alpha, len(ps)); {
 		case v.Blocks < need:
-			v.Verdict, v.Reason = Untested, fmt.Sprintf("%s; a family of %s needs at least %d", blocksText(v.Blocks), pairsText(len(ps)), need)
+			v.Verdict, v.Reason = Untested, fmt.Sprintf("%s; a family of %s needs at least %d", counted(v.Blocks, "block"), counted(len(ps), "pair"), need)
 		case v.NoiseFloor == nil:
 			v.Verdict, v.Reason = Untested, "too few A/A pairs to know what identical arms differ by"
 		case r.Claim == Equal:
