@@ -138,7 +138,7 @@ type comparison struct {
 	// The ways to the world, which tests play.
 	openEngine func(ctx context.Context, name string, log func(string)) (engine.Engine, error)
 	proofs     func(ctx context.Context, options conformance.Options, arms []contender.Arm) ([]conformance.Report, error)
-	question   func(ctx context.Context, database engine.Database, operation string) (question, error)
+	questions  func(ctx context.Context, database engine.Database, names ...string) ([]question, error)
 	report     func(ctx context.Context, dir string, s streams) error
 	spoilt     func(*record.Trial) bool
 	try        func(context.Context, trial.Subject, trial.Spec) (record.Trial, []byte, error)
@@ -146,13 +146,7 @@ type comparison struct {
 
 func newComparison(l *lab, o compareOptions) (*comparison, error) {
 	c := &comparison{lab: l, options: o, openEngine: l.engine, proofs: conformance.Prove, report: reportAfter, spoilt: trial.Spoilt, try: trial.Run}
-	c.question = func(ctx context.Context, database engine.Database, operation string) (question, error) {
-		questions, err := l.questions(ctx, database, operation)
-		if err != nil {
-			return question{}, err
-		}
-		return questions[0], nil
-	}
+	c.questions = l.questions
 	var err error
 	c.profile, err = profileNamed(o.profile)
 	return c, err

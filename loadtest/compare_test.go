@@ -93,8 +93,11 @@ func newStage(t *testing.T, o compareOptions) *stage {
 		}
 		return out, nil
 	}
-	c.question = func(_ context.Context, _ engine.Database, operation string) (question, error) {
-		return question{operation, reference.Request{Query: "{ x }"}, playedAnswer}, nil
+	c.questions = func(_ context.Context, _ engine.Database, names ...string) (out []question, _ error) {
+		for _, name := range names {
+			out = append(out, question{name, reference.Request{Query: "{ x }"}, playedAnswer})
+		}
+		return out, nil
 	}
 	// A page takes longer than all trials here; what is tested of it asks for it.
 	c.report = func(_ context.Context, dir string, _ streams) error {

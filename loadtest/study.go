@@ -322,17 +322,16 @@ func (w *ways) faults() engine.FaultProxy {
 
 // study measures one scenario: pilot, plan, blocks; or what a run has left of it.
 func (s *session) study(ctx context.Context, c *comparison, st *study, todo *schedule) error {
-	q, err := c.question(ctx, s.database, st.Operation)
+	// All at once, since the reference reads the whole database for its answers.
+	names := slices.Sorted(maps.Keys(st.Mix))
+	questions, err := c.questions(ctx, s.database, append(names, st.Operation)...)
 	if err != nil {
 		return err
 	}
+	q := questions[len(names)]
 	var mixed []weighted
-	for _, name := range slices.Sorted(maps.Keys(st.Mix)) {
-		also, err := c.question(ctx, s.database, name)
-		if err != nil {
-			return err
-		}
-		mixed = append(mixed, weighted{also, st.Mix[name]})
+	for i, name := range names {
+		mixed = append(mixed, weighted{questions[i], st.Mix[name]})
 	}
 	overheads, take, err := s.lay(ctx, st)
 	if err != nil {
