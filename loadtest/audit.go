@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -24,6 +26,7 @@ import (
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/locate"
 	"lab/loadtest/internal/plan"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/revision"
@@ -45,12 +48,20 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 	blocks := f.Int("blocks", 8, "`N` blocks of each, as in the profile quick")
 	seed := f.Uint64("seed", 0, "`N` for orders and arrivals (default: a new one, recorded)")
 	out := f.String("out", "", "`DIR` for the records (default results/local/DATE-audit)")
+	resume := f.String("resume", "", "`DIR` of an audit that was interrupted: what it has is kept, the rest is measured")
 	update := f.String("update", "", "`FILE,…` whose table between the markers of make audit is replaced")
 	asJSON := f.Bool("json", false, "print the audit as JSON")
 	if code, ok := parse(f, args, s); !ok {
 		return code
 	}
 	cannot := func(err error) int { return fail(ctx, s, "audit", err) }
+	var earlier audit.Report
+	if *resume != "" {
+		var err error
+		if earlier, err = recallAudit(f, *resume); err != nil {
+			return cannot(fmt.Errorf("--resume: %w", err))
+		}
+	}
 	chosen := strings.Split(*parts, ",")
 	for _, part := range chosen {
 		if !slices.Contains(auditParts, part) {
@@ -77,7 +88,7 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 	if *seed == 0 {
 		*seed = 1 + rand.Uint64N(1<<32)
 	}
-	if *out != "" {
+	if *out != "" && *resume == "" {
 		if err := record.CheckFree(*out); err != nil {
 			return cannot(fmt.Errorf("--out: %w", err))
 		}
@@ -87,22 +98,35 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 		return cannot(err)
 	}
 	defer release()
-	r := audit.Report{Began: time.Now().UTC(), Seed: *seed, Command: []string{
-		"loadtest", "audit", "--part", *parts, "--contender", *arm, "--comparisons", fmt.Sprint(*comparisons), "--blocks", fmt.Sprint(*blocks), "--seed", fmt.Sprint(*seed),
+	r := audit.Report{Method: record.Method, Began: time.Now().UTC(), Seed: *seed, Command: []string{
+		"loadtest", "audit", "--part", *parts, "--contender", *arm, "--engine", *engineName, "--comparisons", fmt.Sprint(*comparisons), "--blocks", fmt.Sprint(*blocks), "--seed", fmt.Sprint(*seed),
 	}}
+	var machine string
+	if r.Environment, machine, err = auditMachine(); err != nil {
+		return cannot(err)
+	}
+	if *resume != "" {
+		if !sameJSON(earlier.Environment, r.Environment) {
+			return cannot(fmt.Errorf("--resume: %s was measured on another machine: %s, and this is %s", *resume, earlier.Environment, r.Environment))
+		}
+		r = earlier
+	}
 	if *out == "" {
 		*out = localRun(l.root, r.Began, "audit")
 	}
 	if err := os.MkdirAll(*out, 0o755); err != nil {
 		return cannot(fmt.Errorf("--out: %w", err))
 	}
-	cpus, _ := host.AllowedCPUs()
-	machine := fmt.Sprintf("%s, %s", host.CPUModel(), summary.Plural(len(cpus), "CPU"))
-	if r.Environment, err = json.Marshal(map[string]any{"cpu_model": host.CPUModel(), "cpus": cpus, "kernel": host.KernelRelease(), "arch": runtime.GOARCH, "os": host.OperatingSystem()}); err != nil {
+	keep := func() error { return record.WriteJSON(filepath.Join(*out, auditFile), r) }
+	if err := keep(); err != nil { // what --resume goes on with, from the first moment
 		return cannot(err)
 	}
 	a := &auditor{lab: l, out: *out, seed: *seed, progress: newProgress(s.Err), streams: s}
 	for _, part := range chosen {
+		if r.Has(part) {
+			a.progress.say("%s: measured before", part)
+			continue
+		}
 		var rows []audit.Row
 		switch part {
 		case "stall":
@@ -114,15 +138,14 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 		}
 		a.progress.end()
 		if err != nil {
-			return cannot(fmt.Errorf("%s: %w", part, err))
+			return cannot(fmt.Errorf("%s: %w; go on: loadtest audit --resume %s", part, err, *out))
 		}
-		r.Rows = append(r.Rows, rows...)
+		for _, row := range rows {
+			row.Part = part
+			r.Rows = append(r.Rows, row)
+		}
 		// What was found so far is on disk before the next part, which may take long.
-		b, err := json.MarshalIndent(r, "", "  ")
-		if err == nil {
-			err = record.WriteFile(filepath.Join(*out, "audit.json"), append(b, '\n'))
-		}
-		if err != nil {
+		if err := keep(); err != nil {
 			return cannot(err)
 		}
 	}
@@ -139,6 +162,60 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 		return exitNo
 	}
 	return exitOK
+}
+
+// auditFile is what an audit found so far, in its folder.
+const auditFile = "audit.json"
+
+// recallAudit reads the audit that --resume names and takes all settings from it. f has the flags that were given: each
+// must say what the audit was begun with.
+func recallAudit(f *flag.FlagSet, dir string) (audit.Report, error) {
+	var r audit.Report
+	file := filepath.Join(dir, auditFile)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return r, err
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return r, fmt.Errorf("%s: %w", file, locate.JSONError(b, err))
+	}
+	if r.Method != record.Method {
+		return r, fmt.Errorf("%s: figures of two methods do not go into one audit: method was %d and is %d", dir, r.Method, record.Method)
+	}
+	if len(r.Command) < 2 || r.Command[1] != "audit" {
+		return r, fmt.Errorf("%s: command is no loadtest audit", file)
+	}
+	var errs []error
+	given := map[string]string{}
+	f.Visit(func(x *flag.Flag) { given[x.Name] = x.Value.String() })
+	begun := r.Command[2:]
+	for i := 0; i+1 < len(begun); i += 2 {
+		name := strings.TrimPrefix(begun[i], "--")
+		if now, ok := given[name]; ok && now != begun[i+1] {
+			errs = append(errs, fmt.Errorf("--%s %q: the audit in %s was begun with %q; leave the flag out", name, now, dir, begun[i+1]))
+		} else if err := f.Set(name, begun[i+1]); err != nil {
+			errs = append(errs, fmt.Errorf("%s: command: --%s: %w", file, name, err))
+		}
+	}
+	if now, ok := given["out"]; ok && filepath.Clean(now) != filepath.Clean(dir) {
+		errs = append(errs, fmt.Errorf("--out %q: the audit is in %s; leave the flag out", now, dir))
+	}
+	return r, errors.Join(append(errs, f.Set("out", dir))...)
+}
+
+// auditMachine describes the machine, for the record and in words.
+func auditMachine() (environment json.RawMessage, words string, err error) {
+	cpus, _ := host.AllowedCPUs()
+	environment, err = json.Marshal(map[string]any{"cpu_model": host.CPUModel(), "cpus": cpus, "kernel": host.KernelRelease(), "arch": runtime.GOARCH, "os": host.OperatingSystem()})
+	return environment, fmt.Sprintf("%s, %s", host.CPUModel(), summary.Plural(len(cpus), "CPU")), err
+}
+
+// sameJSON tells whether two texts say the same, however they are laid out.
+func sameJSON(a, b json.RawMessage) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
 type auditor struct {
@@ -237,11 +314,7 @@ func (a *auditor) trial(ctx context.Context, server audit.Stall, t record.Trial,
 		if err != nil {
 			return t, err
 		}
-		b, err := json.MarshalIndent(t, "", "  ")
-		if err == nil {
-			err = errors.Join(record.WriteFile(filepath.Join(a.out, t.ID+".json"), append(b, '\n')), record.WriteFile(filepath.Join(a.out, t.HDRLog), log))
-		}
-		if err != nil {
+		if err := errors.Join(record.WriteJSON(filepath.Join(a.out, t.ID+".json"), t), record.WriteFile(filepath.Join(a.out, t.HDRLog), log)); err != nil {
 			return t, err
 		}
 	}
@@ -329,11 +402,26 @@ func (a *auditor) same(ctx context.Context, o revisions, comparisons int) ([]aud
 	var verdicts []record.Verdict
 	for n := range comparisons {
 		a.progress.say("comparison %d of %d of %s with itself", n+1, comparisons, o.arm)
-		run, err := o.measure(ctx, a.lab, arms, []revision.Tree{here, here}, filepath.Join(a.out, fmt.Sprintf("same-%02d", n+1)), plan.Seeds(a.seed, n, 0)>>32|1, map[string]bool{a.lab.root: true}, a.streams)
+		dir := filepath.Join(a.out, fmt.Sprintf("same-%02d", n+1))
+		if run, ok := auditedBefore(dir); ok {
+			verdicts = append(verdicts, run.Verdicts...)
+			continue
+		}
+		// Half a comparison is no part of one: its blocks were drawn from this seed, and are measured anew.
+		if err := os.RemoveAll(dir); err != nil {
+			return nil, err
+		}
+		run, err := o.measure(ctx, a.lab, arms, []revision.Tree{here, here}, dir, plan.Seeds(a.seed, n, 0)>>32|1, map[string]bool{a.lab.root: true}, a.streams)
 		if err != nil {
 			return nil, err
 		}
 		verdicts = append(verdicts, run.Verdicts...)
 	}
 	return audit.JudgeSame(o.arm, verdicts), nil
+}
+
+// auditedBefore reads a comparison that an interrupted audit has whole.
+func auditedBefore(dir string) (record.Run, bool) {
+	saved, err := record.Open(dir)
+	return saved.Run, err == nil && saved.Run.Complete && saved.Run.Method == record.Method
 }

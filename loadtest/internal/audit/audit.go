@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,15 +79,22 @@ type Row struct {
 	Reported string `json:"reported"`
 	Bound    string `json:"bound"`
 	Within   bool   `json:"within"`
+	Part     string `json:"part"` // of the audit: stall, slower, same
 }
 
 // Report is an audit's outcome.
 type Report struct {
+	Method      int             `json:"method"` // of measuring: record.Method
 	Began       time.Time       `json:"began"`
 	Seed        uint64          `json:"seed"`
 	Environment json.RawMessage `json:"environment"`
 	Command     []string        `json:"command"`
 	Rows        []Row           `json:"rows"`
+}
+
+// Has tells whether a part was measured.
+func (r Report) Has(part string) bool {
+	return slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Part == part })
 }
 
 // Passed tells whether every row is within its bound.
@@ -116,7 +124,7 @@ func (r Report) Markdown(machine string) string {
 	for _, row := range r.Rows {
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(row.cells(), " | "))
 	}
-	fmt.Fprintf(&b, "\n%s; %s. Made by `%s`.\n", machine, r.Began.UTC().Format("2006-01-02"), strings.Join(r.Command, " "))
+	fmt.Fprintf(&b, "\n%s; %s, method %d. Made by `%s`.\n", machine, r.Began.UTC().Format("2006-01-02"), r.Method, strings.Join(r.Command, " "))
 	return b.String()
 }
 
@@ -133,7 +141,10 @@ func JudgeStall(s Stall, t record.Trial) []Row {
 	what := fmt.Sprintf("stalls of %v every %v, %s requests at %.0f/s", s.Stall, s.Period, fmt.Sprint(t.Sent), t.OfferedRPS)
 	truth := s.Quantile(0.99)
 	off := float64(t.LatencyP99NS)/float64(truth) - 1
-	return []Row{{what + ": response time p99", ms(truth), fmt.Sprintf("%s (%+.1f %%)", ms(time.Duration(t.LatencyP99NS)), 100*off), fmt.Sprintf("%.0f %%", 100*StallBound), math.Abs(off) <= StallBound}}
+	return []Row{{
+		What: what + ": response time p99", True: ms(truth), Reported: fmt.Sprintf("%s (%+.1f %%)", ms(time.Duration(t.LatencyP99NS)), 100*off),
+		Bound: fmt.Sprintf("%.0f %%", 100*StallBound), Within: math.Abs(off) <= StallBound,
+	}}
 }
 
 // SlowerRule decides the claim that a server of 20 ms and one of 22 ms differ in the median of their response times.
@@ -203,8 +214,8 @@ func JudgeSame(contender string, verdicts []record.Verdict) []Row {
 	least, _ := stats.BinomialBounds(tested, 1-claims.Alpha, claims.Significance)
 	of := func(n int) string { return fmt.Sprintf("%d of %d", n, tested) }
 	return []Row{
-		{what + ": verdicts that they differ", "none", of(wrong), fmt.Sprintf("at most %d", most), wrong <= most},
-		{what + ": p below 0.05", "1 in 20", of(significant), fmt.Sprintf("at most %d", most), significant <= most},
-		{what + ": intervals with 1 in them", "19 in 20", of(covered), fmt.Sprintf("at least %d", least), covered >= least},
+		{What: what + ": verdicts that they differ", True: "none", Reported: of(wrong), Bound: fmt.Sprintf("at most %d", most), Within: wrong <= most},
+		{What: what + ": p below 0.05", True: "1 in 20", Reported: of(significant), Bound: fmt.Sprintf("at most %d", most), Within: significant <= most},
+		{What: what + ": intervals with 1 in them", True: "19 in 20", Reported: of(covered), Bound: fmt.Sprintf("at least %d", least), Within: covered >= least},
 	}
 }

@@ -160,11 +160,15 @@ func TestOneContenderAgainstItself(t *testing.T) {
 }
 
 func TestTheTableSaysWhatFailed(t *testing.T) {
-	r := Report{Began: time.Unix(1_700_000_000, 0), Command: []string{"make", "audit"}, Rows: []Row{{"a", "1", "2", "3 %", false}, {"b", "1", "1", "3 %", true}}}
+	r := Report{Method: 3, Began: time.Unix(1_700_000_000, 0), Command: []string{"make", "audit"}, Rows: []Row{
+		{What: "a", True: "1", Reported: "2", Bound: "3 %", Within: false, Part: "stall"}, {What: "b", True: "1", Reported: "1", Bound: "3 %", Within: true, Part: "same"},
+	}}
 	assert.False(t, r.Passed())
+	assert.True(t, r.Has("stall") && r.Has("same"))
+	assert.False(t, r.Has("slower"))
 	text := r.Markdown("A machine")
 	assert.Contains(t, text, "| a | 1 | 2 | 3 % | NO |\n| b | 1 | 1 | 3 % | yes |")
-	assert.Contains(t, text, "A machine; 2023-11-14. Made by `make audit`.")
+	assert.Contains(t, text, "A machine; 2023-11-14, method 3. Made by `make audit`.")
 	r.Rows = r.Rows[1:]
 	assert.True(t, r.Passed())
 	assert.False(t, Report{}.Passed(), "nothing audited is nothing passed")

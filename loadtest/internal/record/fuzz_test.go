@@ -111,7 +111,7 @@ func FuzzRun(f *testing.F) {
 			require.NoError(t, r.Trials[i].Check())
 			assert.LessOrEqual(t, r.Trials[i].Block, len(r.Plan.Order))
 		}
-		require.NoError(t, writeJSON(filepath.Join(dir, "run.json"), r))
+		require.NoError(t, WriteJSON(filepath.Join(dir, "run.json"), r))
 		again, err := ReadRun(dir)
 		require.NoError(t, err)
 		sameText(t, r, again)

@@ -512,7 +512,7 @@ func (f Folder) WriteTrial(t Trial, hdrLog []byte) error {
 	if err := WriteFile(filepath.Join(f.path, "trials", t.HDRLog), hdrLog); err != nil {
 		return err
 	}
-	return writeJSON(filepath.Join(f.path, "trials", t.ID+".json"), t)
+	return WriteJSON(filepath.Join(f.path, "trials", t.ID+".json"), t)
 }
 
 // WriteRun writes run.json.
@@ -618,7 +618,7 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func writeJSON(path string, v any) error {
+func WriteJSON(path string, v any) error {
 	b, err := encode(v)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)

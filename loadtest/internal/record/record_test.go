@@ -141,7 +141,7 @@ func TestWhatContradictsTheTrialsIsNamed(t *testing.T) {
 	read := func(t *testing.T, r Run) error {
 		t.Helper()
 		dir := t.TempDir()
-		require.NoError(t, writeJSON(filepath.Join(dir, "run.json"), r))
+		require.NoError(t, WriteJSON(filepath.Join(dir, "run.json"), r))
 		_, err := ReadRun(dir)
 		return err
 	}
