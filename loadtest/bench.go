@@ -205,7 +205,7 @@ func (s *session) bench(ctx context.Context, arms []contender.Arm, size string, 
 			err := s.with(ctx, arm, questions[0], func(subject trial.Subject) error {
 				for _, q := range questions {
 					spec := trial.Spec{
-						ID:       trialID("bench", q.name, record.LoadThroughput, b, i, arm.Name, false),
+						ID:       trialID("bench", q.name, ask{load: record.LoadThroughput}, b, i, arm.Name, false),
 						Scenario: "bench", Operation: q.name, Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected, Load: record.LoadThroughput,
 						Block: b + 1, Position: i + 1, Seed: s.seedOf(b, i), Timeout: requestTimeout,
 						MaxInFlight: connections, Closed: true, Duration: d,

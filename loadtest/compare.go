@@ -250,6 +250,9 @@ func (c *comparison) run(ctx context.Context, folder record.Folder, began time.T
 			}
 		}
 	}
+	if err := c.settle(ctx, session.engine, tell); err != nil {
+		return fail(ctx, s, "compare", err)
+	}
 	if err := session.prove(ctx, c); err != nil {
 		if errors.Is(err, errNotConformant) {
 			fmt.Fprintf(s.Err, "loadtest compare: %v\n", err)
@@ -416,11 +419,18 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 	pilots := time.Now()
 	s.progress.start(len(st.arms))
 	weakest := record.PilotOutcome{CapacityRPS: math.Inf(1)}
-	for _, arm := range st.arms {
+	for i, arm := range st.arms {
 		s.progress.step("pilot of %s", arm.Name)
-		bears, err := s.pilot(ctx, arm, q, mixed, p.pilotWarm, p.pilot)
+		spec := trial.Spec{ClientDelay: st.clientDelay()}
+		if i == 0 && spec.ClientDelay > 0 {
+			spec.ClientProbes = overheadRoundTrips
+		}
+		bears, overhead, err := s.pilot(ctx, arm, q, mixed, spec, p.pilotWarm, p.pilot)
 		if err != nil {
 			return nil, err
+		}
+		if x := s.run.ScenarioNamed(st.ID); x != nil && overhead != nil {
+			x.FaultOverhead = append(x.FaultOverhead, *overhead)
 		}
 		outcome := record.PilotOutcome{Arm: arm.Name, CapacityRPS: bears}
 		if bears < weakest.CapacityRPS {
@@ -436,6 +446,9 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 	st.fit(time.Since(began), around)
 	p = st.profile
 	plan.Blocks, plan.FloorBlocks, plan.RateRPS = p.blocks, p.floorBlocks, roundDown(rateShare*weakest.CapacityRPS)
+	if st.OwnShare > 0 {
+		plan.RateRPS = ownRate(st.OwnShare, weakest.CapacityRPS) // the least of all, by which percentiles are planned
+	}
 	if st.RateRPS > 0 {
 		plan.RateRPS = st.RateRPS
 		if st.RateRPS > weakest.CapacityRPS {
@@ -449,7 +462,11 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 	}
 	todo.began, todo.mixed = began, mixed
 	plan.Order = todo.order()
-	s.progress.say("seed %d, %d blocks, %.0f requests a second for all, %s over the wire", s.run.Seed, p.blocks, plan.RateRPS, strings.ToUpper(q.name))
+	rate := fmt.Sprintf("%.0f requests a second for all", plan.RateRPS)
+	if st.OwnShare > 0 {
+		rate = fmt.Sprintf("%.0f %% of what each arm bears, at least %.0f requests a second", 100*st.OwnShare, plan.RateRPS)
+	}
+	s.progress.say("seed %d, %d blocks, %s, %s over the wire", s.run.Seed, p.blocks, rate, strings.ToUpper(q.name))
 	return todo, s.foretell(c, st)
 }
 

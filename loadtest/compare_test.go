@@ -152,26 +152,26 @@ func whole(t *testing.T, dir string) record.Run {
 	r := saved.Run
 	assert.True(t, r.Complete)
 	var planned, measured []string
-	plans := func(scenario string, seed uint64, order [][]string, loads []record.Load) {
+	plans := func(scenario string, seed uint64, order [][]string, asks []ask) {
 		for b, block := range order {
 			for place, arm := range block {
-				for _, load := range loads {
-					planned = append(planned, fmt.Sprintf("%s %d %d %s %s %d", scenario, b+1, place+1, arm, load, plan.Seeds(seed, b, place)))
+				for _, ask := range asks {
+					planned = append(planned, fmt.Sprintf("%s %d %d %s %v %d", scenario, b+1, place+1, arm, ask, plan.Seeds(seed, b, place)))
 				}
 			}
 		}
 	}
-	plans(libraryScenario, r.Seed, r.Plan.Order, []record.Load{record.LoadRate, record.LoadThroughput})
+	plans(libraryScenario, r.Seed, r.Plan.Order, []ask{{load: record.LoadRate}, {load: record.LoadThroughput}})
 	for _, s := range r.Scenarios {
 		st := study{Scenario: contract.Scenario{ID: s.ID}}
-		plans(s.ID, st.seed(r.Seed), s.Plan.Order, s.Loads)
+		plans(s.ID, st.seed(r.Seed), s.Plan.Order, asksOf(s))
 	}
 	ids := map[string]bool{}
 	for _, x := range r.Trials {
 		assert.False(t, ids[x.ID], "%s twice", x.ID)
 		ids[x.ID] = true
 		if x.Load.Blocked() {
-			measured = append(measured, fmt.Sprintf("%s %d %d %s %s %d", x.Scenario, x.Block, x.Position, x.Arm, x.Load, x.Seed))
+			measured = append(measured, fmt.Sprintf("%s %d %d %s %v %d", x.Scenario, x.Block, x.Position, x.Arm, askOf(&x), x.Seed))
 		}
 	}
 	slices.Sort(planned)

@@ -61,6 +61,9 @@ func (c *comparison) recall(f *flag.FlagSet) (record.Folder, error) {
 		if !st.planned(&old) {
 			continue
 		}
+		if x := old.ScenarioNamed(st.ID); x != nil {
+			st.leaveOut(x.Absent)
+		}
 		if err := st.recall(*st.plan(&old)); err != nil {
 			return cannot(fmt.Errorf("%s: %w", dir, err))
 		}
@@ -260,15 +263,15 @@ func (todo *schedule) follows(order []string, b int, trials []record.Trial) bool
 		byID[trials[i].ID] = &trials[i]
 	}
 	var queue []again
-	look := func(place int, slot plan.Slot, loads []record.Load) (whole bool) {
-		var spoilt []record.Load
-		for _, load := range loads {
-			t := byID[todo.spec(b, place, slot, load).ID]
+	look := func(place int, slot plan.Slot, asks []ask) (whole bool) {
+		var spoilt []ask
+		for _, ask := range asks {
+			t := byID[todo.spec(b, place, slot, ask).ID]
 			if t == nil {
 				return false
 			}
 			if todo.spoilt(t) {
-				spoilt = append(spoilt, load)
+				spoilt = append(spoilt, ask)
 			}
 		}
 		if len(spoilt) > 0 {
@@ -277,7 +280,7 @@ func (todo *schedule) follows(order []string, b int, trials []record.Trial) bool
 		return true
 	}
 	for place, slot := range block {
-		if !look(place, slot, todo.study.loads()) {
+		if !look(place, slot, todo.study.asks()) {
 			return false
 		}
 	}
@@ -287,7 +290,7 @@ func (todo *schedule) follows(order []string, b int, trials []record.Trial) bool
 		}
 		next := queue[0]
 		queue = queue[1:]
-		if !look(place, next.slot, next.loads) && place < len(order)-1 {
+		if !look(place, next.slot, next.asks) && place < len(order)-1 {
 			return false // only the last can have been under way
 		}
 	}
@@ -309,7 +312,7 @@ func (todo *schedule) strange(order [][]string, t record.Trial) string {
 	} else if !slices.Contains(block, slot) {
 		return fmt.Sprintf("duplicate is %t, and block %d has no such place of %s to repeat", t.Duplicate, t.Block, slot.Arm)
 	}
-	return unlike(t, todo.spec(t.Block-1, t.Position-1, slot, t.Load), todo.arms[slot.Arm])
+	return unlike(t, todo.spec(t.Block-1, t.Position-1, slot, askOf(&t)), todo.arms[slot.Arm])
 }
 
 // unlike says where a trial is not the one that was to be measured, or nothing.

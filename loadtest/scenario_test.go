@@ -243,13 +243,22 @@ func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
 func TestAScenarioThatIsNoneIsRefused(t *testing.T) {
 	code, _, errs := runCommand(t, "compare", "--scenario", "library,io-bond", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
-	assert.Contains(t, errs, `--scenario "io-bond": expected all, or of allocator, concurrent-start, head-of-line, io-bound, library`)
+	assert.Contains(t, errs, `--scenario "io-bond": expected all, or of allocator, concurrent-start, connections, `)
 	code, _, errs = runCommand(t, "compare", "--scenario", "allocator", "--contender", "go,node", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
 	assert.Contains(t, errs, "scenario allocator compares rust with rust-system-malloc")
 	code, _, errs = runCommand(t, "compare", "--scenario", "io-bound", "--margin", "5", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
 	assert.Contains(t, errs, "--margin 5: is of the scenario library")
+}
+
+// asksOf are what a process of a recorded scenario was asked.
+func asksOf(s record.Scenario) []ask {
+	st := &study{Scenario: contract.Scenario{Connections: s.Connections}}
+	for _, load := range s.Loads {
+		st.Load = append(st.Load, string(load))
+	}
+	return st.asks()
 }
 
 // madeTrials are a claim's trials of so many blocks, in which an arm's figure is its level times a little noise; the rest of
@@ -260,13 +269,13 @@ func madeTrials(s record.Scenario, blocks int, level map[string]float64) []recor
 	for block := 1; block <= blocks; block++ {
 		for k := range len(s.Arms) + 1 {
 			arm := s.Arms[(k+block)%len(s.Arms)] // the last is the first again: the A/A pair
-			for _, load := range s.Loads {
-				x := record.Trial{Scenario: s.ID, Arm: arm, Tier: "mainstream", Load: load, Block: block, Duplicate: k == len(s.Arms), Sent: 10_000}
+			for _, ask := range asksOf(s) {
+				x := record.Trial{Scenario: s.ID, Arm: arm, Tier: "mainstream", Load: ask.load, Connections: ask.connections, Block: block, Duplicate: k == len(s.Arms), Sent: 10_000}
 				v := level[arm] * math.Exp(0.004*random.NormFloat64())
 				cpu, sql, pss := 500*v, 5*level[arm], int64(1e8*v)
 				x.CPUUsPerRequest, x.StatementsPerRequest, x.MemoryPSSPeakBytes = &cpu, &sql, &pss
 				x.Parts = map[string]record.Part{"database_primary": {CPUSeconds: 0.5 * v}}
-				x.LatencyP50NS, x.LatencyP90NS, x.LatencyP99NS, x.ColdStartNS, x.AchievedRPS = int64(5e6*v), int64(7e6*v), int64(9e6*v), int64(1e8*v), 400*v
+				x.LatencyP50NS, x.LatencyP90NS, x.LatencyP99NS, x.LatencyP999NS, x.ColdStartNS, x.AchievedRPS = int64(5e6*v), int64(7e6*v), int64(9e6*v), int64(11e6*v), int64(1e8*v), 400*v
 				out = append(out, x)
 			}
 		}

@@ -86,21 +86,29 @@ func (st *study) seed(run uint64) uint64 {
 // order is that of the blocks without repeats.
 func (todo *schedule) order() [][]string { return plan.Names(todo.blocks) }
 
-// spec is the trial of a slot under a load. Blocks and places are counted from 0.
-func (todo *schedule) spec(block, place int, slot plan.Slot, load record.Load) trial.Spec {
+// spec is the trial of a slot for an ask. Blocks and places are counted from 0.
+func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec {
 	arm := todo.arms[slot.Arm]
 	spec := trial.Spec{
-		ID:       trialID(todo.study.ID, todo.question.name, load, block, place, arm.Name, slot.Duplicate),
+		ID:       trialID(todo.study.ID, todo.question.name, ask, block, place, arm.Name, slot.Duplicate),
 		Scenario: todo.study.ID, Operation: todo.question.name, Body: todo.question.body(arm.Tier, todo.seed), Expected: todo.question.expected,
-		Load: load, Block: block + 1, Position: place + 1, Duplicate: slot.Duplicate, Seed: plan.Seeds(todo.study.seed(todo.seed), block, place), Timeout: requestTimeout,
-		RPS: todo.rate, Duration: todo.profile.rate, MaxInFlight: rateMaxInFlight,
+		Load: ask.load, Block: block + 1, Position: place + 1, Duplicate: slot.Duplicate, Seed: plan.Seeds(todo.study.seed(todo.seed), block, place), Timeout: requestTimeout,
+		ClientDelay: todo.study.clientDelay(), RPS: todo.rate, Duration: todo.profile.duration(ask.load), MaxInFlight: rateMaxInFlight,
 	}
 	spec.Operations = operations(todo.mixed, arm, todo.seed)
-	if load == record.LoadThroughput {
-		spec.RPS, spec.Duration, spec.MaxInFlight = overload*todo.capacity[arm.Name], todo.profile.throughput, throughputMaxInFlight
+	switch {
+	case ask.load == record.LoadThroughput:
+		spec.RPS, spec.MaxInFlight = overload*todo.capacity[arm.Name], throughputMaxInFlight
+	case ask.load == record.LoadClosed:
+		spec.RPS, spec.MaxInFlight, spec.Closed = 0, uint64(ask.connections), true
+	case todo.study.OwnShare > 0:
+		spec.RPS = ownRate(todo.study.OwnShare, todo.capacity[arm.Name])
 	}
 	return spec
 }
+
+// ownRate is a share of what an arm bore, requests a second.
+func ownRate(share, capacity float64) float64 { return roundDown(share * capacity) }
 
 // weighted is one question of a mix.
 type weighted struct {
@@ -117,11 +125,11 @@ func operations(mixed []weighted, arm contender.Arm, seed uint64) []agent.Operat
 	return out
 }
 
-// missing are the trials of a slot under these loads that are not on disk.
-func (todo *schedule) missing(block, place int, slot plan.Slot, loads []record.Load) []trial.Spec {
+// missing are the trials of a slot by these asks that are not on disk.
+func (todo *schedule) missing(block, place int, slot plan.Slot, asks []ask) []trial.Spec {
 	var out []trial.Spec
-	for _, load := range loads {
-		if spec := todo.spec(block, place, slot, load); !todo.measured[spec.ID] {
+	for _, ask := range asks {
+		if spec := todo.spec(block, place, slot, ask); !todo.measured[spec.ID] {
 			out = append(out, spec)
 		}
 	}
@@ -133,7 +141,7 @@ func (todo *schedule) processes() int {
 	n := 0
 	for b, block := range todo.blocks {
 		for place, slot := range block {
-			if len(todo.missing(b, place, slot, todo.study.loads())) > 0 {
+			if len(todo.missing(b, place, slot, todo.study.asks())) > 0 {
 				n++
 			}
 		}
@@ -156,16 +164,16 @@ func (s *session) carryOut(ctx context.Context, todo *schedule) error {
 
 // again is a slot of which trials were spoilt.
 type again struct {
-	slot  plan.Slot
-	loads []record.Load
+	slot plan.Slot
+	asks []ask
 }
 
 // block measures what a block lacks, and at its end once more what the machine or the generator spoilt. What is repeated
 // in which order follows from the block's trials alone, so a resumed run repeats what the first part would have.
 func (s *session) block(ctx context.Context, todo *schedule, b int, block []plan.Slot) error {
 	var queue []again
-	measure := func(place int, slot plan.Slot, loads []record.Load, planned bool) error {
-		if specs := todo.missing(b, place, slot, loads); len(specs) > 0 {
+	measure := func(place int, slot plan.Slot, asks []ask, planned bool) error {
+		if specs := todo.missing(b, place, slot, asks); len(specs) > 0 {
 			if s.interrupts.wanted() {
 				return errInterrupted
 			}
@@ -178,13 +186,13 @@ func (s *session) block(ctx context.Context, todo *schedule, b int, block []plan
 				todo.ahead--
 			}
 		}
-		if spoilt := s.spoilt(todo, b, place, slot, loads); len(spoilt) > 0 {
+		if spoilt := s.spoilt(todo, b, place, slot, asks); len(spoilt) > 0 {
 			queue = append(queue, again{slot, spoilt})
 		}
 		return nil
 	}
 	for place, slot := range block {
-		if err := measure(place, slot, todo.study.loads(), true); err != nil {
+		if err := measure(place, slot, todo.study.asks(), true); err != nil {
 			return err
 		}
 	}
@@ -194,7 +202,7 @@ func (s *session) block(ctx context.Context, todo *schedule, b int, block []plan
 		order := &todo.plan(s).Order[b]
 		if place == len(*order) { // else an earlier part of this run has begun it
 			if !s.mayRepeat(todo) {
-				todo.unrepeated += len(next.loads)
+				todo.unrepeated += len(next.asks)
 				continue
 			}
 			*order = append(*order, next.slot.Arm)
@@ -203,10 +211,10 @@ func (s *session) block(ctx context.Context, todo *schedule, b int, block []plan
 				return err
 			}
 		}
-		if len(todo.missing(b, place, next.slot, next.loads)) > 0 {
+		if len(todo.missing(b, place, next.slot, next.asks)) > 0 {
 			s.progress.more(1)
 		}
-		if err := measure(place, next.slot, next.loads, false); err != nil {
+		if err := measure(place, next.slot, next.asks, false); err != nil {
 			return err
 		}
 		place++
@@ -214,13 +222,13 @@ func (s *session) block(ctx context.Context, todo *schedule, b int, block []plan
 	return nil
 }
 
-// spoilt are the loads of which a slot's trial is void for no fault of the arm's.
-func (s *session) spoilt(todo *schedule, block, place int, slot plan.Slot, loads []record.Load) []record.Load {
-	var out []record.Load
-	for _, load := range loads {
-		id := todo.spec(block, place, slot, load).ID
+// spoilt are the asks of which a slot's trial is void for no fault of the arm's.
+func (s *session) spoilt(todo *schedule, block, place int, slot plan.Slot, asks []ask) []ask {
+	var out []ask
+	for _, ask := range asks {
+		id := todo.spec(block, place, slot, ask).ID
 		if i := slices.IndexFunc(s.run.Trials, func(t record.Trial) bool { return t.ID == id }); i >= 0 && todo.spoilt(&s.run.Trials[i]) {
-			out = append(out, load)
+			out = append(out, ask)
 		}
 	}
 	return out
@@ -234,8 +242,8 @@ func (s *session) mayRepeat(todo *schedule) bool {
 	}
 	// Where a resumed run has measured nothing yet, the time of a process is that of its trials.
 	each := p.warm.Most
-	for _, load := range todo.study.loads() {
-		each += p.duration(load)
+	for _, ask := range todo.study.asks() {
+		each += p.duration(ask.load)
 	}
 	if todo.done > 0 {
 		each = time.Since(todo.blocksBegan) / time.Duration(todo.done)

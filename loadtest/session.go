@@ -101,7 +101,14 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, f
 	if err != nil {
 		return err
 	}
-	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Faults: s.ways.faults(), Placement: s.description.Placement}
+	placement, err := s.description.Placement.With(arm.CPUCount())
+	if err != nil {
+		return fmt.Errorf("%s: %w", arm.Name, err)
+	}
+	if placement.Shared && !s.description.Placement.Shared {
+		s.warn("%s", placement.Note)
+	}
+	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Faults: s.ways.faults(), Placement: placement}
 	if subject.ColdStart, err = trial.FirstAnswer(ctx, c, first.body(arm.Tier, s.run.Seed), first.expected); err == nil {
 		if subject.IdleMemory, err = c.Memory(ctx); err == nil {
 			err = f(subject)
@@ -142,14 +149,17 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 	return t, nil
 }
 
-// pilot finds about how much an arm bears: a closed loop after a warm-up. It plans; its figures are in no verdict.
-func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, mixed []weighted, warm, d time.Duration) (float64, error) {
-	var rps float64
-	err := s.with(ctx, arm, q, func(subject trial.Subject) error {
-		spec := trial.Spec{Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected, MaxInFlight: pilotConnections, Timeout: requestTimeout, Operations: operations(mixed, arm, s.run.Seed)}
-		if _, err := trial.WarmUp(ctx, subject, spec, warm); err != nil {
+// pilot finds about how much an arm bears: a closed loop after a warm-up. It plans; its figures are in no verdict. spec has
+// the delay between client and contender, and overhead what its link was measured to add where that is asked for.
+func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, mixed []weighted, spec trial.Spec, warm, d time.Duration) (rps float64, overhead *record.FaultOverhead, err error) {
+	err = s.with(ctx, arm, q, func(subject trial.Subject) error {
+		spec.Body, spec.Expected, spec.Operations = q.body(arm.Tier, s.run.Seed), q.expected, operations(mixed, arm, s.run.Seed)
+		spec.MaxInFlight, spec.Timeout = pilotConnections, requestTimeout
+		warmed, err := trial.WarmUp(ctx, subject, spec, warm)
+		if err != nil {
 			return err
 		}
+		overhead, spec.ClientProbes = warmed.ClientOverhead, 0
 		result, err := trial.WarmUp(ctx, subject, spec, d)
 		if err != nil {
 			return err
@@ -160,7 +170,7 @@ func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, mixe
 		rps = float64(result.OK) / result.Elapsed.Seconds()
 		return nil
 	})
-	return rps, err
+	return rps, overhead, err
 }
 
 // Fixed parts of every comparison.
@@ -175,7 +185,11 @@ const (
 	overload = 1.3
 )
 
-func trialID(scenario, operation string, load record.Load, block, position int, arm string, duplicate bool) string {
+func trialID(scenario, operation string, ask ask, block, position int, arm string, duplicate bool) string {
+	load := string(ask.load)
+	if ask.connections > 0 {
+		load += fmt.Sprintf("-c%04d", ask.connections)
+	}
 	id := fmt.Sprintf("%s-%s-%s-b%02d-p%02d-%s", scenario, operation, load, block+1, position+1, fileName(arm))
 	if duplicate {
 		id += "-aa"

@@ -24,6 +24,8 @@ type study struct {
 	arms []contender.Arm
 	// profile is the run's, with the number of blocks that this scenario gets.
 	profile profile
+	// absent are the arms of the scenario that cannot be tested here, each with the reason.
+	absent map[string]string
 	// budget is how long it may take, from its pilot on; 0: no bound.
 	budget time.Duration
 }
@@ -40,13 +42,71 @@ func (l *lab) library(arms []contender.Arm, p profile) (*study, error) {
 // headline tells the scenario library, whose plan is the run's own and whose arms' capacities are searched, from the others.
 func (st *study) headline() bool { return st.ID == libraryScenario }
 
-// loads are what one process is asked, one trial after the other.
+// loads are the kinds of trial of one process.
 func (st *study) loads() []record.Load {
 	var out []record.Load
 	for _, load := range st.Load {
 		out = append(out, record.Load(load))
 	}
 	return out
+}
+
+// ask is one trial that a process is asked for: a kind of load, and of a closed loop its number of connections.
+type ask struct {
+	load        record.Load
+	connections int
+}
+
+func askOf(t *record.Trial) ask { return ask{t.Load, t.Connections} }
+
+// asks are what one process is asked, one trial after the other.
+func (st *study) asks() []ask {
+	var out []ask
+	for _, load := range st.loads() {
+		if load != record.LoadClosed {
+			out = append(out, ask{load: load})
+			continue
+		}
+		for _, n := range st.Connections {
+			out = append(out, ask{load, n})
+		}
+	}
+	return out
+}
+
+// clientDelay is added to each round trip between the load generator and a contender.
+func (st *study) clientDelay() time.Duration { return time.Duration(st.Delays[contract.WayClient]) }
+
+// leaveOut takes arms out that cannot be tested here, each with the reason.
+func (st *study) leaveOut(absent map[string]string) {
+	if len(absent) == 0 {
+		return
+	}
+	if st.absent == nil {
+		st.absent = map[string]string{}
+	}
+	maps.Copy(st.absent, absent)
+	st.arms = slices.DeleteFunc(slices.Clone(st.arms), func(a contender.Arm) bool { return st.absent[a.Name] != "" })
+}
+
+// settle leaves out what this machine cannot run, before anything is proven or planned.
+func (c *comparison) settle(ctx context.Context, e engine.Engine, tell func(string)) error {
+	d, err := e.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	for _, st := range c.studies {
+		absent := map[string]string{}
+		for _, arm := range st.arms {
+			if _, err := d.Placement.With(arm.CPUCount()); err != nil {
+				absent[arm.Name] = err.Error()
+				tell(fmt.Sprintf("scenario %s: %s cannot be tested here: %v", st.ID, arm.Name, err))
+			}
+		}
+		st.leaveOut(absent)
+	}
+	c.arms = c.union()
+	return nil
 }
 
 // plan is the study's plan in a run's record.
@@ -64,12 +124,13 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 		return
 	}
 	s := record.Scenario{
-		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Mix: st.Mix, Loads: st.loads(), RateRPS: st.RateRPS, Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling,
+		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Mix: st.Mix, Loads: st.loads(), Connections: st.Connections, RateRPS: st.RateRPS, OwnShare: st.OwnShare, Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling, Absent: st.absent,
 	}
 	for _, arm := range st.arms {
 		s.Arms = append(s.Arms, arm.Name)
 	}
-	s.Pairs = st.pairs()
+	s.Arms = append(s.Arms, slices.Sorted(maps.Keys(st.absent))...)
+	s.Pairs = st.among(s.Arms)
 	for way, d := range st.Delays {
 		if s.DelaysNS == nil {
 			s.DelaysNS = map[string]int64{}
@@ -95,10 +156,18 @@ func (st *study) design(blocks int) stats.Design {
 
 // pairs are those of the scenario's file of which both arms are measured.
 func (st *study) pairs() [][2]string {
-	missing := func(name string) bool {
-		return !slices.ContainsFunc(st.arms, func(a contender.Arm) bool { return a.Name == name })
+	var names []string
+	for _, arm := range st.arms {
+		names = append(names, arm.Name)
 	}
-	return slices.DeleteFunc(st.Compared(), func(pair [2]string) bool { return missing(pair[0]) || missing(pair[1]) })
+	return st.among(names)
+}
+
+// among are the pairs of the scenario's file of which both arms are among these.
+func (st *study) among(names []string) [][2]string {
+	return slices.DeleteFunc(st.Compared(), func(pair [2]string) bool {
+		return !slices.Contains(names, pair[0]) || !slices.Contains(names, pair[1])
+	})
 }
 
 // processes is how many a plan of so many blocks starts, repeats apart.
@@ -139,18 +208,18 @@ func (st *study) fit(spent, around time.Duration) {
 func (st *study) takes(around time.Duration) time.Duration {
 	p := st.profile
 	each := around + min(p.warm.Most, trial.WarmWindows*p.warm.Window)
-	for _, load := range st.loads() {
-		each += p.duration(load)
+	for _, ask := range st.asks() {
+		each += p.duration(ask.load)
 	}
 	return time.Duration(st.processes(p.blocks, p.floorBlocks)) * each
 }
 
 // duration is that of a trial.
 func (p profile) duration(load record.Load) time.Duration {
-	if load == record.LoadThroughput {
-		return p.throughput
+	if load == record.LoadRate {
+		return p.rate
 	}
-	return p.rate
+	return p.throughput
 }
 
 func mainstream(arms []contender.Arm) int {
@@ -242,7 +311,9 @@ const overheadRoundTrips = 50
 // lay sets the study's delays, measures how exact they are, and puts the links into the way of whatever contender starts
 // from now on. take ends the proxy.
 func (s *session) lay(ctx context.Context, st *study) (overheads []record.FaultOverhead, take func(), err error) {
-	if len(st.Delays) == 0 {
+	behind := maps.Clone(st.Delays) // those behind the contender: the client's is the generator's own
+	delete(behind, contract.WayClient)
+	if len(behind) == 0 {
 		return nil, func() {}, nil
 	}
 	proxy, err := s.engine.Faults(ctx)
@@ -258,8 +329,8 @@ func (s *session) lay(ctx context.Context, st *study) (overheads []record.FaultO
 		}
 	}
 	w := &ways{proxy: proxy}
-	for _, way := range slices.Sorted(maps.Keys(st.Delays)) {
-		delay := engine.Fault{Kind: engine.FaultLatency, Delay: time.Duration(st.Delays[way])}
+	for _, way := range slices.Sorted(maps.Keys(behind)) {
+		delay := engine.Fault{Kind: engine.FaultLatency, Delay: time.Duration(behind[way])}
 		for _, l := range []struct {
 			name, url string
 			link      *engine.FaultLink
@@ -346,8 +417,8 @@ func (s *session) study(ctx context.Context, c *comparison, st *study, todo *sch
 	} else {
 		todo.question, todo.mixed, todo.began = q, mixed, time.Now()
 	}
-	if x := s.run.ScenarioNamed(st.ID); x != nil && x.FaultOverhead == nil {
-		x.FaultOverhead = overheads
+	if x := s.run.ScenarioNamed(st.ID); x != nil && len(x.FaultOverhead) < len(st.Delays) {
+		x.FaultOverhead = append(x.FaultOverhead, overheads...)
 	}
 	if err := s.begin(); err != nil {
 		return err

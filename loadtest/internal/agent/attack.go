@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -18,6 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lab/loadtest/internal/agent/transport"
+	"lab/loadtest/internal/engine/faultproxy"
+	"lab/loadtest/internal/record"
 )
 
 // Compare tells whether an answer is the one expected; nil is yes.
@@ -370,7 +373,19 @@ func program(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, att
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
+	var overhead *record.FaultOverhead
+	if job.ClientDelay > 0 {
+		var end func()
+		if overhead, end, err = delay(ctx, &job); err != nil {
+			fmt.Fprintln(stderr, err)
+			return 2
+		}
+		defer end()
+	}
 	result, err := attack(job)
+	if result != nil {
+		result.ClientOverhead = overhead
+	}
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintln(stderr, err)
 		return 2
@@ -383,4 +398,29 @@ func program(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, att
 		return 130
 	}
 	return 0
+}
+
+// delay lays a job's link, turns its URL there, and measures what the link adds where that is asked for.
+func delay(ctx context.Context, job *Job) (overhead *record.FaultOverhead, end func(), err error) {
+	fail := func(err error) (*record.FaultOverhead, func(), error) {
+		return nil, nil, fmt.Errorf("job: client_delay_ns %d: %w", job.ClientDelay, err)
+	}
+	if job.ClientProbes > 0 {
+		measured, err := faultproxy.LocalOverhead(ctx, job.ClientDelay, job.ClientProbes)
+		if err != nil {
+			return fail(err)
+		}
+		overhead = &measured
+	}
+	u, err := url.Parse(job.URL)
+	if err != nil {
+		return fail(err)
+	}
+	address, end, err := faultproxy.Local(ctx, u.Host, job.ClientDelay)
+	if err != nil {
+		return fail(err)
+	}
+	u.Host = address
+	job.URL = u.String()
+	return overhead, end, nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"lab/loadtest/internal/record"
 	"net/url"
 	"time"
 
@@ -36,6 +37,10 @@ type Job struct {
 	// CheckShare is the share of answers whose bodies are compared, drawn by Seed; 0: all. Of the others only status and
 	// `errors` are looked at.
 	CheckShare float64 `json:"check_share,omitempty"`
+	// ClientDelay is what a link within the agent's process adds to each round trip to the target, as a network would; 0: none.
+	ClientDelay Duration `json:"client_delay_ns,omitempty"`
+	// ClientProbes are round trips by which is measured, before the attack, what such a link adds; 0: it is not measured.
+	ClientProbes int `json:"client_probes,omitempty"`
 	// Processors is on how many CPUs the agent runs Go code at once; 0: on one while that is enough, see Tune.
 	Processors int `json:"processors,omitempty"`
 }
@@ -87,6 +92,8 @@ type Result struct {
 	SendLagSeconds  Series `json:"send_lag_seconds"` // from the intended to the true send
 	// Operations has the same of each operation of a job that mixes several, in its order.
 	Operations []OperationResult `json:"operations,omitempty"`
+	// ClientOverhead is what the link of a job's ClientDelay was measured to add.
+	ClientOverhead *record.FaultOverhead `json:"client_overhead,omitempty"`
 	// CPUSeconds is user and system time of the agent itself.
 	CPUSeconds float64 `json:"cpu_seconds"`
 	// MemoryPeakBytes is the most that the agent's process has had resident since it began; 0 where the kernel does not
@@ -142,6 +149,10 @@ func (j *Job) Check() error {
 		return fmt.Errorf("job: timeout_ns %d: must be positive", j.Timeout)
 	case j.MaxInFlight == 0:
 		return errors.New("job: max_in_flight 0: must be positive")
+	case j.ClientDelay < 0:
+		return fmt.Errorf("job: client_delay_ns %d: must not be negative", j.ClientDelay)
+	case j.ClientProbes < 0 || j.ClientProbes > 0 && j.ClientDelay == 0:
+		return fmt.Errorf("job: client_probes %d: must not be negative, and there must be a client_delay_ns", j.ClientProbes)
 	case j.Processors < 0:
 		return fmt.Errorf("job: processors %d: must not be negative", j.Processors)
 	}

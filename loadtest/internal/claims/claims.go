@@ -46,15 +46,15 @@ func LibraryRule(trials []record.Trial) Rule {
 
 // RuleOf is the rule that a scenario's file stated when the run began.
 func RuleOf(s record.Scenario) Rule {
-	r := Rule{Scenario: s.ID, Metric: s.Metric, Claim: Claim(s.Rule), Margin: s.Margin, Arms: s.Arms, Pairs: s.Pairs, Value: valueOf(s.Metric)}
+	r := Rule{Scenario: s.ID, Metric: s.Metric, Claim: Claim(s.Rule), Margin: s.Margin, Arms: s.Arms, Pairs: s.Pairs, Absent: s.Absent, Value: valueOf(s)}
 	if s.Metric == metricCPU {
 		r.Says = cpuWords
 	}
 	return r
 }
 
-// valueOf takes a metric's number from the trials that it is about.
-func valueOf(metric string) func(*record.Trial) (float64, bool) {
+// valueOf takes the number of a scenario's metric from the trials that it is about.
+func valueOf(s record.Scenario) func(*record.Trial) (float64, bool) {
 	at := func(load record.Load, value func(*record.Trial) (float64, bool)) func(*record.Trial) (float64, bool) {
 		return func(t *record.Trial) (float64, bool) {
 			if t.Load != load {
@@ -66,12 +66,12 @@ func valueOf(metric string) func(*record.Trial) (float64, bool) {
 	percentile := func(q float64, of func(*record.Trial) int64) func(*record.Trial) (float64, bool) {
 		return at(record.LoadRate, func(t *record.Trial) (float64, bool) {
 			if o := t.OperationNamed(t.Operation); o != nil { // of a mix
-				t = &record.Trial{Sent: o.Sent, LatencyP50NS: o.LatencyP50NS, LatencyP90NS: o.LatencyP90NS, LatencyP99NS: o.LatencyP99NS}
+				t = &record.Trial{Sent: o.Sent, LatencyP50NS: o.LatencyP50NS, LatencyP90NS: o.LatencyP90NS, LatencyP99NS: o.LatencyP99NS, LatencyP999NS: o.LatencyP999NS}
 			}
 			return float64(of(t)), stats.Carries(q, t.Sent)
 		})
 	}
-	switch metric {
+	switch s.Metric {
 	case metricCPU:
 		return CPUAtRate
 	case "latency_p50_ns":
@@ -80,7 +80,14 @@ func valueOf(metric string) func(*record.Trial) (float64, bool) {
 		return percentile(0.9, func(t *record.Trial) int64 { return t.LatencyP90NS })
 	case "latency_p99_ns":
 		return percentile(0.99, func(t *record.Trial) int64 { return t.LatencyP99NS })
+	case "latency_p999_ns":
+		return percentile(0.999, func(t *record.Trial) int64 { return t.LatencyP999NS })
 	case "achieved_rps":
+		if most := s.MostConnections(); most > 0 {
+			return at(record.LoadClosed, func(t *record.Trial) (float64, bool) {
+				return t.AchievedRPS, t.Connections == most && t.AchievedRPS > 0
+			})
+		}
 		return at(record.LoadThroughput, func(t *record.Trial) (float64, bool) { return t.AchievedRPS, t.AchievedRPS > 0 })
 	case "statements_per_request":
 		return at(record.LoadRate, func(t *record.Trial) (float64, bool) { return known(t.StatementsPerRequest) })
@@ -110,7 +117,7 @@ func known(x *float64) (float64, bool) {
 // MetricWords is a metric as a person says it.
 func MetricWords(metric string) string {
 	words := map[string]string{
-		metricCPU: "CPU per request", "latency_p50_ns": "median response time", "latency_p90_ns": "p90 of response time", "latency_p99_ns": "p99 of response time",
+		metricCPU: "CPU per request", "latency_p50_ns": "median response time", "latency_p90_ns": "p90 of response time", "latency_p99_ns": "p99 of response time", "latency_p999_ns": "p99.9 of response time",
 		"achieved_rps": "throughput", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "database_primary_cpu_us_per_request": "the primary database's CPU per request", "cold_start_ns": "time from start to first answer",
 	}
 	if w, ok := words[metric]; ok {

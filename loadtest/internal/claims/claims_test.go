@@ -199,37 +199,37 @@ func TestVerdictsAreOfTheirScenariosTrials(t *testing.T) {
 func TestMetricsAreTakenFromTheirTrials(t *testing.T) {
 	cpu, sql, pss := 100.0, 5.0, int64(7e6)
 	x := record.Trial{
-		Sent: 1000, CPUUsPerRequest: &cpu, StatementsPerRequest: &sql, MemoryPSSPeakBytes: &pss, ColdStartNS: 11, AchievedRPS: 13,
-		LatencyP50NS: 17, LatencyP90NS: 19, LatencyP99NS: 23, Parts: map[string]record.Part{"database_primary": {CPUSeconds: 0.029}},
+		Sent: 10_000, CPUUsPerRequest: &cpu, StatementsPerRequest: &sql, MemoryPSSPeakBytes: &pss, ColdStartNS: 11, AchievedRPS: 13,
+		LatencyP50NS: 17, LatencyP90NS: 19, LatencyP99NS: 23, LatencyP999NS: 31, Parts: map[string]record.Part{"database_primary": {CPUSeconds: 0.29}},
 	}
 	for metric, want := range map[string]float64{
-		"cpu_us_per_request": 100, "statements_per_request": 5, "memory_pss_peak_bytes": 7e6, "cold_start_ns": 11, "achieved_rps": 13, "latency_p50_ns": 17, "latency_p90_ns": 19, "latency_p99_ns": 23, "database_primary_cpu_us_per_request": 29,
+		"cpu_us_per_request": 100, "statements_per_request": 5, "memory_pss_peak_bytes": 7e6, "cold_start_ns": 11, "achieved_rps": 13, "latency_p50_ns": 17, "latency_p90_ns": 19, "latency_p99_ns": 23, "latency_p999_ns": 31, "database_primary_cpu_us_per_request": 29,
 	} {
 		load, other := record.LoadRate, record.LoadThroughput
 		if metric == "achieved_rps" {
 			load, other = other, load
 		}
 		x.Load = load
-		got, ok := valueOf(metric)(&x)
+		got, ok := valueOf(record.Scenario{Metric: metric})(&x)
 		assert.True(t, ok, metric)
 		assert.InDelta(t, want, got, 0, metric)
 		x.Load = other
-		_, ok = valueOf(metric)(&x)
+		_, ok = valueOf(record.Scenario{Metric: metric})(&x)
 		assert.False(t, ok, metric)
 		assert.NotEqual(t, metric, MetricWords(metric))
 	}
 	x.Load, x.Operation, x.Operations = record.LoadRate, "q1", []record.OperationFigures{{Operation: "q3", Sent: 900, LatencyP99NS: 99}, {Operation: "q1", Sent: 9000, LatencyP99NS: 3}}
-	got, ok := valueOf("latency_p99_ns")(&x)
+	got, ok := valueOf(record.Scenario{Metric: "latency_p99_ns"})(&x)
 	assert.True(t, ok)
 	assert.InDelta(t, 3, got, 0, "of a mix, the operation's own")
 	x.Operations[1].Sent = 20
-	_, ok = valueOf("latency_p99_ns")(&x)
+	_, ok = valueOf(record.Scenario{Metric: "latency_p99_ns"})(&x)
 	assert.False(t, ok, "however many others there were")
 	x.Operations = nil
 	x.Sent = 20
-	_, ok = valueOf("latency_p99_ns")(&x)
+	_, ok = valueOf(record.Scenario{Metric: "latency_p99_ns"})(&x)
 	assert.False(t, ok, "twenty requests carry no p99")
-	_, ok = valueOf("something")(&x)
+	_, ok = valueOf(record.Scenario{Metric: "something"})(&x)
 	assert.False(t, ok)
 }
 

@@ -40,8 +40,10 @@ func Of(r record.Run) []record.Verdict {
 	for _, s := range r.Scenarios {
 		own := ofScenario(r.Trials, s.ID)
 		rule := RuleOf(s)
-		// Of a run that was cut short some arms may have no trial yet; there is nothing to say of them.
-		rule.Pairs = slices.DeleteFunc(rule.pairs(), func(pair [2]string) bool { return !has(own, pair[0]) || !has(own, pair[1]) })
+		// Of a run that was cut short some arms may have no trial yet; there is nothing to say of them. Of one that cannot be
+		// tested here there is.
+		known := func(arm string) bool { return s.Absent[arm] != "" || has(own, arm) }
+		rule.Pairs = slices.DeleteFunc(rule.pairs(), func(pair [2]string) bool { return !known(pair[0]) || !known(pair[1]) })
 		verdicts = append(verdicts, rule.Decide(own)...)
 	}
 	return verdicts

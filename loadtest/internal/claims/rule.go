@@ -1,6 +1,7 @@
 package claims
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -40,6 +41,8 @@ type Rule struct {
 	// Pairs are what is compared; nil: every two of Arms, in their order.
 	Pairs [][2]string
 	Arms  []string
+	// Absent are arms that were not measured, each with the reason: their pairs cannot be tested, and are not in the family.
+	Absent map[string]string
 	// Value is a trial's number; false where the trial has none or is not one that the claim is about. Void trials are
 	// left out before, and the second of an A/A pair counts for the noise floor only.
 	Value func(t *record.Trial) (float64, bool)
@@ -73,6 +76,11 @@ func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 		v := record.Verdict{
 			ID: fmt.Sprintf("%s/%s/%s-vs-%s", r.Scenario, r.Metric, pair[0], pair[1]), Scenario: r.Scenario, Metric: r.Metric,
 			Arms: pair, Margin: r.Margin,
+		}
+		if why := cmp.Or(r.Absent[pair[0]], r.Absent[pair[1]]); why != "" {
+			v.Verdict, v.Reason = Untested, why
+			verdicts = append(verdicts, v)
+			continue
 		}
 		d, err := m.pair(values[pair[0]], values[pair[1]])
 		v.Blocks = len(d)

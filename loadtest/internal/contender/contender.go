@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -120,14 +121,30 @@ var (
 var engineSets = []string{"HOST", "PORT", "CONTRACT_DIR", "DATABASE_URL", "DATABASE_REPLICA_URL", "UPSTREAM_URL", "REDIS_URL"}
 
 // settings lists what the contract lets one set on a server beyond that.
-var settings = []string{"CONCURRENCY_MODEL", "GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", "POOL_SIZE", Replica, "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
+var settings = []string{"CONCURRENCY_MODEL", CPUs, "GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", "POOL_SIZE", Replica, "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
 
-// Replica is the one setting that is the engine's to carry out: off starts a contender without DATABASE_REPLICA_URL, so that
-// it reads from the primary too. No contender is told of it.
-const Replica = "REPLICA"
+// Settings that are the engine's to carry out; no contender is told of them.
+const (
+	// Replica is on or off: off starts a contender without DATABASE_REPLICA_URL, so that it reads from the primary too.
+	Replica = "REPLICA"
+	// CPUs is on how many CPUs the contender runs, where that is not what the machine's placement gives it.
+	CPUs = "CPUS"
+)
+
+// EngineSettings are those settings.
+var EngineSettings = []string{CPUs, Replica}
 
 // ReadsReplica tells whether the arm is given a replica to read from.
 func (a Arm) ReadsReplica() bool { return a.Environment[Replica] != "off" }
+
+// mostCPUs bounds CPUs, so that a slip of the pen is told as one.
+const mostCPUs = 1024
+
+// CPUCount is on how many CPUs the arm asks to run; 0: on those of the machine's placement.
+func (a Arm) CPUCount() int {
+	n, _ := strconv.Atoi(a.Environment[CPUs]) // was checked
+	return n
+}
 
 // runtimePrefixes begin the names of settings that belong to a language's runtime or allocator.
 var runtimePrefixes = []string{"GO", "NODE_", "UV_", "TOKIO_", "RUST_", "MALLOC_", "MIMALLOC_"}
@@ -337,6 +354,9 @@ func parseSettings(text string) (map[string]string, error) {
 		}
 		if key == Replica && value != "on" && value != "off" {
 			return nil, fmt.Errorf("%s is %q: expected on or off", key, value)
+		}
+		if n, err := strconv.Atoi(value); key == CPUs && (err != nil || n < 1 || n > mostCPUs || value != strconv.Itoa(n)) {
+			return nil, fmt.Errorf("%s is %q: expected a number of CPUs, 1 to %d", key, value, mostCPUs)
 		}
 		if _, twice := changed[key]; twice {
 			return nil, fmt.Errorf("%s is set twice", key)

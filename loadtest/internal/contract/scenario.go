@@ -26,10 +26,14 @@ type Scenario struct {
 	// Mix, where there is one, has the weight of each operation that is sent, Operation among them; latencies that decide are
 	// those of Operation.
 	Mix map[string]float64 `yaml:"mix"`
-	// Load are the kinds of trial for each process: "rate", "throughput".
+	// Load are the kinds of trial for each process: "rate", "throughput", "closed".
 	Load []string `yaml:"load"`
+	// Connections are those of the closed loops, one trial each, rising.
+	Connections []int `yaml:"connections"`
 	// RateRPS is the common rate, requests a second; 0: half of what the weakest arm bore in the pilot.
 	RateRPS float64 `yaml:"rate_rps"`
+	// OwnShare, where it is set, replaces the common rate: each arm is offered this share of what it bore in the pilot.
+	OwnShare float64 `yaml:"own_share"`
 	// Duration is the least time of a trial at the common rate, for a percentile that needs more requests than a profile's
 	// trials have; 0: the profile's.
 	Duration Delay `yaml:"duration"`
@@ -64,9 +68,12 @@ func (d *Delay) UnmarshalYAML(text []byte) error {
 
 const longestDelay = 10 * time.Second
 
-// DelayWays are the ways on which a scenario may set a delay: to the database (primary and replica) and to the quote
-// service.
-var DelayWays = []string{"database", "upstream"}
+// DelayWays are the ways on which a scenario may set a delay: from the client to the contender, and from that to the database
+// (primary and replica) and to the quote service.
+var DelayWays = []string{WayClient, "database", "upstream"}
+
+// WayClient is the way of the requests themselves.
+const WayClient = "client"
 
 // Rules of a scenario.
 const (
@@ -118,12 +125,17 @@ func Named(all []Scenario, list string) ([]Scenario, error) {
 }
 
 // scenarioMetrics are those of a trial's record that a scenario may be decided by.
-var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns", "database_primary_cpu_us_per_request"}
+var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns", "database_primary_cpu_us_per_request"}
 
 // scenarioAlpha is the chance of a false verdict that is accepted, in every scenario.
 const scenarioAlpha = 0.05
 
-var scenarioLoads = []string{"rate", "throughput"}
+var scenarioLoads = []string{"rate", "throughput", loadClosed}
+
+const loadClosed = "closed"
+
+// mostConnections is what one agent can keep open beside a server's own on a usual limit of files.
+const mostConnections = 4096
 
 // LoadScenarios reads every scenario of a contract's folder, in order of their names.
 func LoadScenarios(c *Contract) ([]Scenario, error) {
@@ -182,6 +194,9 @@ func parseScenario(text []byte) (Scenario, error) {
 		{"operation", "the name of an operation", s.Operation != ""},
 		{"load", fmt.Sprintf("some of %q", scenarioLoads), len(s.Load) > 0},
 		{"rate_rps", "a rate above 0, requests a second", s.RateRPS >= 0 && s.RateRPS < 1e6},
+		{"own_share", "a share between 0 and 1", s.OwnShare >= 0 && s.OwnShare < 1},
+		{"own_share", "none beside rate_rps", s.OwnShare == 0 || s.RateRPS == 0},
+		{"connections", "numbers of connections, as the load has closed loops", (len(s.Connections) > 0) == slices.Contains(s.Load, loadClosed)},
 		{"metric", fmt.Sprintf("one of %q", scenarioMetrics), slices.Contains(scenarioMetrics, s.Metric)},
 		{"rule", fmt.Sprintf("one of %q", scenarioRules), slices.Contains(scenarioRules, s.Rule)},
 		{"pairs", "pairs, since the rule says which of two has less", s.Rule != RuleLess || len(s.Pairs) > 0},
@@ -211,6 +226,11 @@ func parseScenario(text []byte) (Scenario, error) {
 			return s, atKey(text, []string{"mix", name}, "expected a weight above 0")
 		}
 	}
+	for i, n := range s.Connections {
+		if n < 1 || n > mostConnections || i > 0 && n <= s.Connections[i-1] {
+			return s, atKey(text, []string{"connections", fmt.Sprint(i)}, fmt.Sprintf("expected a number, 1 to %d, above those before", mostConnections))
+		}
+	}
 	for way := range s.Delays {
 		if !slices.Contains(DelayWays, way) {
 			return s, atKey(text, []string{"delays", way}, fmt.Sprintf("expected some of %q", DelayWays))
@@ -224,18 +244,18 @@ func parseScenario(text []byte) (Scenario, error) {
 			return s, atKey(text, []string{"pairs", fmt.Sprint(i)}, "expected two that are not compared already")
 		}
 	}
-	if needs := loadOf(s.Metric); !slices.Contains(s.Load, needs) {
-		return s, atKey(text, []string{"metric"}, fmt.Sprintf("expected one that the load has; %s is measured by trials of load %q", s.Metric, needs))
+	if needs := loadsOf(s.Metric); !slices.ContainsFunc(s.Load, func(load string) bool { return slices.Contains(needs, load) }) {
+		return s, atKey(text, []string{"metric"}, fmt.Sprintf("expected one that the load has; %s is measured by trials of load %s", s.Metric, strings.Join(needs, " or ")))
 	}
 	return s, nil
 }
 
-// loadOf is the kind of trial that a metric is taken from.
-func loadOf(metric string) string {
+// loadsOf are the kinds of trial that a metric may be taken from; of closed loops it is the one with the most connections.
+func loadsOf(metric string) []string {
 	if metric == "achieved_rps" {
-		return "throughput"
+		return []string{loadClosed, "throughput"}
 	}
-	return "rate"
+	return []string{"rate"}
 }
 
 // atKey is an error about what stands under a key, or about its absence.

@@ -18,7 +18,7 @@ id: io-bound
 claim: the language makes almost no difference
 arms: [go, node]
 operation: q2
-load: [rate]
+load: [rate, closed]
 metric: latency_p50_ns
 alpha: 0.05
 margin: 1.05
@@ -29,6 +29,7 @@ duration: 6s
 mix: {q2: 9, q3: 1}
 pairs: [[node, go]]
 changed_by: a slower processor
+connections: [1, 64]
 `
 
 func TestScenariosOfTheContract(t *testing.T) {
@@ -46,7 +47,7 @@ func TestABadScenarioIsNamed(t *testing.T) {
 	s, err := parseScenario([]byte(scenarioText))
 	require.NoError(t, err)
 	assert.Equal(t, Scenario{
-		ID: "io-bound", Claim: "the language makes almost no difference", Arms: []string{"go", "node"}, Operation: "q2", Load: []string{"rate"}, RateRPS: 70, Mix: map[string]float64{"q2": 9, "q3": 1}, Duration: Delay(6 * time.Second),
+		ID: "io-bound", Claim: "the language makes almost no difference", Arms: []string{"go", "node"}, Operation: "q2", Load: []string{"rate", "closed"}, Connections: []int{1, 64}, RateRPS: 70, Mix: map[string]float64{"q2": 9, "q3": 1}, Duration: Delay(6 * time.Second),
 		Delays: map[string]Delay{"database": Delay(20 * time.Millisecond), "upstream": Delay(1500 * time.Millisecond)},
 		Metric: "latency_p50_ns", Rule: RuleEqual, Pairs: [][]string{{"node", "go"}}, Alpha: 0.05, Margin: 1.05, ChangedBy: "a slower processor",
 	}, s)
@@ -65,7 +66,14 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		"a margin below 1":       {"margin: 1.05", "margin: 0.05", []string{`line 9: key "margin" is 0.05`, "above 1"}},
 		"a margin in percent":    {"margin: 1.05", "margin: 5 %", []string{"[9:"}},
 		"a metric without unit":  {"latency_p50_ns", "latency_p50", []string{`line 7: key "metric" is latency_p50`, `"latency_p50_ns"`}},
-		"an unknown load":        {"[rate]", "[rate, burst]", []string{`line 6: key "load[1]" is burst`, `"throughput"`}},
+		"an unknown load":        {"[rate, closed]", "[rate, burst, closed]", []string{`line 6: key "load[1]" is burst`, `"throughput"`}},
+		"no connections":         {"connections: [1, 64]\n", "", []string{`key "connections" is missing`, "closed loops"}},
+		"connections of nothing": {"[rate, closed]", "[rate]", []string{`key "connections" is `, "closed loops"}},
+		"connections that fall":  {"[1, 64]", "[64, 64]", []string{`key "connections[1]" is 64`, "above those before"}},
+		"no connection":          {"[1, 64]", "[0, 64]", []string{`key "connections[0]" is 0`, "1 to 4096"}},
+		"too many connections":   {"[1, 64]", "[1, 10000]", []string{`key "connections[1]" is 10000`}},
+		"two kinds of rate":      {"rate_rps: 70", "rate_rps: 70\nown_share: 0.6", []string{`key "own_share" is 0.6`, "none beside rate_rps"}},
+		"more than all":          {"rate_rps: 70", "own_share: 1.2", []string{`line 11: key "own_share" is 1.2`, "between 0 and 1"}},
 		"an arm twice":           {"[go, node]", "[go, go]", []string{`line 4: key "arms[1]" is go`}},
 		"one arm alone":          {"[go, node]", "[go]", []string{`line 4: key "arms"`, "at least two"}},
 		"an unknown rule":        {"rule: equal", "rule: alike", []string{`line 10: key "rule" is alike`, `"equal"`}},
@@ -77,12 +85,12 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		"a mix without it":       {"mix: {q2: 9", "mix: {q1: 9", []string{`line 5: key "operation" is q2`, "one of the mix"}},
 		"a negative weight":      {"q3: 1}", "q3: -1}", []string{`line 14: key "mix.q3" is -1`, "above 0"}},
 		"another alpha":          {"alpha: 0.05", "alpha: 0.01", []string{`line 8: key "alpha" is 0.01`, "expected 0.05"}},
-		"a load twice":           {"[rate]", "[rate, rate]", []string{`line 6: key "load[1]" is rate`, "each once"}},
+		"a load twice":           {"[rate, closed]", "[rate, rate, closed]", []string{`line 6: key "load[1]" is rate`, "each once"}},
 		"a pair twice":           {"[[node, go]]", "[[node, go], [go, node]]", []string{`line 15: key "pairs[1]"`, "not compared already"}},
 		"a pair of itself":       {"[[node, go]]", "[[go, go]]", []string{`line 15: key "pairs[0]"`, "two of the arms"}},
 		"a pair of another":      {"[[node, go]]", "[[go, rust]]", []string{`line 15: key "pairs[0]"`}},
 		"half a pair":            {"[[node, go]]", "[[go]]", []string{`line 15: key "pairs[0]"`}},
-		"a metric not measured":  {"metric: latency_p50_ns", "metric: achieved_rps", []string{`line 7: key "metric" is achieved_rps`, `"throughput"`}},
+		"a metric not measured":  {"load: [rate, closed]", "load: [closed]", []string{`line 7: key "metric" is latency_p50_ns`, "trials of load rate"}},
 		"nothing changes it":     {"changed_by: a slower processor\n", "", []string{`key "changed_by" is missing`}},
 		"no metric at all":       {"metric: latency_p50_ns\n", "", []string{`key "metric" is missing`, "cpu_us_per_request"}},
 		"something else than it": {scenarioText, "- a\n- b\n", []string{"[1:"}},

@@ -95,7 +95,9 @@ func (s ContenderSpec) Join(environment map[string]string) {
 	}
 	maps.Copy(environment, s.Arm.Environment)
 	maps.Copy(environment, s.Environment)
-	delete(environment, contender.Replica)
+	for _, name := range contender.EngineSettings {
+		delete(environment, name)
+	}
 }
 
 // Service is something that was started and answers at a URL.

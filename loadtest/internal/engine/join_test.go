@@ -19,5 +19,5 @@ func TestContendersAreJoinedToTheRun(t *testing.T) {
 	}
 	assert.Equal(t, map[string]string{"HOST": "a", "LOG_LEVEL": "warn", "DATABASE_URL": "p", "DATABASE_REPLICA_URL": "r", "LOADER": "off"}, join(map[string]string{"LOADER": "off"}))
 	assert.Equal(t, map[string]string{"HOST": "a", "LOG_LEVEL": "warn", "DATABASE_URL": "p"}, join(map[string]string{"REPLICA": "off"}))
-	assert.Equal(t, map[string]string{"HOST": "a", "LOG_LEVEL": "warn", "DATABASE_URL": "p", "DATABASE_REPLICA_URL": "r"}, join(map[string]string{"REPLICA": "on"}))
+	assert.Equal(t, map[string]string{"HOST": "a", "LOG_LEVEL": "warn", "DATABASE_URL": "p", "DATABASE_REPLICA_URL": "r"}, join(map[string]string{"REPLICA": "on", "CPUS": "2"}))
 }

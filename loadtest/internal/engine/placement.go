@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -16,6 +17,39 @@ type Placement struct {
 	Shared bool `json:"shared"`
 	// Note is one sentence for every page that shows figures, or empty.
 	Note string `json:"note"`
+}
+
+// ErrTooFewCPUs marks an arm that asks for more CPUs than there are.
+var ErrTooFewCPUs = errors.New("this machine has too few CPUs")
+
+// With is the placement of a contender that asks for n CPUs; 0: as the table gives. Fewer than that are the last of its own;
+// more are taken from the others, which then share them.
+func (p Placement) With(n int) (Placement, error) {
+	own := len(p.Contender)
+	switch {
+	case n == 0 || n == own:
+		return p, nil
+	case own == 0: // nothing is pinned
+		return p, fmt.Errorf("%w: %d are asked for, and it is not known how many there are", ErrTooFewCPUs, n)
+	case n < own:
+		p.Contender = slices.Clone(p.Contender[own-n:])
+		p.Note = ""
+		return p, nil
+	}
+	cpus := slices.Clone(p.Contender)
+	for _, others := range [][]int{p.Agent, p.Database} {
+		for _, cpu := range slices.Backward(others) {
+			if !slices.Contains(cpus, cpu) {
+				cpus = append(cpus, cpu)
+			}
+		}
+	}
+	if n > len(cpus) {
+		return p, fmt.Errorf("%w: %d are asked for, and it has %d", ErrTooFewCPUs, n, len(cpus))
+	}
+	p.Contender, p.Shared = cpus[:n], true
+	p.Note = fmt.Sprintf("Contenders on %d CPUs share %d of them with the database or the generator: their figures contain that competition.", n, n-own)
+	return p, nil
 }
 
 // Place shares out the CPUs, given in an order in which neighbours have most in common (threads of one core, cores of one

@@ -85,6 +85,19 @@ func (s *Scenario) check() error {
 			return fmt.Errorf("pairs has %q with itself", pair[0])
 		}
 	}
+	for i, n := range s.Connections {
+		if n < 1 || i > 0 && n <= s.Connections[i-1] {
+			return fmt.Errorf("connections is %v; rising numbers above 0 are expected", s.Connections)
+		}
+	}
+	for arm := range s.Absent {
+		if !slices.Contains(s.Arms, arm) {
+			return fmt.Errorf("absent has %q, which arms has not", arm)
+		}
+	}
+	if s.OwnShare < 0 || s.OwnShare >= 1 {
+		return fmt.Errorf("own_share is %g; a share between 0 and 1 is expected", s.OwnShare)
+	}
 	if len(s.Mix) > 0 && s.Mix[s.Operation] == 0 {
 		return fmt.Errorf("mix has no %q, which is the operation", s.Operation)
 	}
@@ -164,7 +177,7 @@ func (r *Run) checkVerdict(v *Verdict) error {
 				blocks[i][t.Block] = true
 			}
 		}
-		if len(blocks[i]) == 0 {
+		if len(blocks[i]) == 0 && !r.absent(v.Scenario, arm) {
 			return fmt.Errorf("arms has %q, of which scenario %q has no trial", arm, v.Scenario)
 		}
 	}
@@ -204,6 +217,12 @@ func (r *Run) checkVerdict(v *Verdict) error {
 		return fmt.Errorf("noise_floor is %g; a ratio of at least 1 is expected", *v.NoiseFloor)
 	}
 	return nil
+}
+
+// absent tells whether a scenario left an arm out that cannot be tested here.
+func (r *Run) absent(scenario, arm string) bool {
+	s := r.ScenarioNamed(scenario)
+	return s != nil && s.Absent[arm] != ""
 }
 
 func above(x, y float64) bool { return x > y && x-y > 1e-9*math.Abs(y) }

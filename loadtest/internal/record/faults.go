@@ -1,5 +1,8 @@
 package record
 
+// LinkClient is the way between the load generator and a contender; its link is in the generator's process.
+const LinkClient = "client"
+
 // FaultOverhead is what the fault proxy adds to a round trip: measured on the way through it and on the direct one in turns,
 // one at a time, on one connection each.
 type FaultOverhead struct {

@@ -120,9 +120,13 @@ type Scenario struct {
 	Mix   map[string]float64 `json:"mix,omitempty"`
 	Arms  []string           `json:"arms"`
 	Loads []Load             `json:"loads"`
+	// Connections are those of the closed loops, rising.
+	Connections []int `json:"connections,omitempty"`
 	// RateRPS is the common rate that the file sets, requests a second; 0: it follows from the pilot.
 	RateRPS float64 `json:"rate_rps,omitempty"`
-	// DelaysNS has what the fault proxy added to each round trip on a way: "database", "upstream".
+	// OwnShare is the share of what each arm bore in the pilot that it was offered, in place of a common rate; 0: a common one.
+	OwnShare float64 `json:"own_share,omitempty"`
+	// DelaysNS has what the fault proxy added to each round trip on a way: "client", "database", "upstream".
 	DelaysNS map[string]int64 `json:"delays_ns,omitempty"`
 	// Metric decides, by the rule "differ", "equal" or "less", for each of the pairs.
 	Metric string      `json:"metric"`
@@ -136,7 +140,9 @@ type Scenario struct {
 	FaultOverhead []FaultOverhead `json:"fault_overhead,omitempty"`
 	// GeneratorCeilingRPS is as that of the run, with this scenario's question.
 	GeneratorCeilingRPS *float64 `json:"generator_ceiling_rps,omitempty"`
-	Plan                Plan     `json:"plan"`
+	// Absent are the arms that cannot be tested here, each with the reason; they have no trials.
+	Absent map[string]string `json:"absent,omitempty"`
+	Plan   Plan              `json:"plan"`
 }
 
 // Definition is what makes figures of a scenario comparable with those of another run: what is asked, at which rate if that
@@ -161,6 +167,14 @@ func (r *Run) ScenarioNamed(id string) *Scenario {
 		}
 	}
 	return nil
+}
+
+// MostConnections are those of the scenario's largest closed loop; 0: it has none.
+func (s *Scenario) MostConnections() int {
+	if len(s.Connections) == 0 {
+		return 0
+	}
+	return slices.Max(s.Connections)
 }
 
 // PlanOf is the plan of a scenario's trials.
@@ -227,6 +241,7 @@ type Load string
 const (
 	LoadRate       Load = "rate"       // open loop at the rate that all bear
 	LoadThroughput Load = "throughput" // open loop beyond what the arm bears, so that it is always busy
+	LoadClosed     Load = "closed"     // closed loop of Trial.Connections clients: nothing is intended, so nothing can be late
 )
 
 // Trial is one measurement of one arm.
@@ -241,10 +256,13 @@ type Trial struct {
 	Block     int    `json:"block"`
 	Position  int    `json:"position"` // in the block, from 1
 	// Duplicate marks the second trial of the block's A/A arm.
-	Duplicate bool      `json:"duplicate"`
-	Seed      uint64    `json:"seed"`
-	Arrival   string    `json:"arrival"`
-	Began     time.Time `json:"began"`
+	Duplicate bool   `json:"duplicate"`
+	Seed      uint64 `json:"seed"`
+	Arrival   string `json:"arrival"`
+	// Connections is how many clients of a closed loop each sent their next request when the last was answered; 0 in an open
+	// loop.
+	Connections int       `json:"connections,omitempty"`
+	Began       time.Time `json:"began"`
 	// DurationNS is the time in which requests were intended; ElapsedNS runs to the last answer.
 	DurationNS int64 `json:"duration_ns"`
 	ElapsedNS  int64 `json:"elapsed_ns"`

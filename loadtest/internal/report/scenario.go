@@ -48,6 +48,16 @@ type quantity struct {
 	format           func(float64) string
 }
 
+// decidingQuantity shows what decides a scenario.
+func decidingQuantity(s *record.Scenario) quantity {
+	if most := s.MostConnections(); s.Metric == "achieved_rps" && most > 0 {
+		return quantity{fmt.Sprintf("answers /s, %d connections", most), fmt.Sprintf("right answers a second, %s", summary.Plural(most, "connection")), "answers a second", func(a summary.Arm) summary.Quantity {
+			return a.ClosedAnswers(most)
+		}, whole}
+	}
+	return quantityOf(s.Metric, s.Operation)
+}
+
 // quantityOf shows a metric; of a mix, latencies are those of the operation.
 func quantityOf(metric, operation string) quantity {
 	latency := func(i int) quantity {
@@ -61,6 +71,8 @@ func quantityOf(metric, operation string) quantity {
 		return latency(1)
 	case "latency_p99_ns":
 		return latency(2)
+	case "latency_p999_ns":
+		return latency(3)
 	case "achieved_rps":
 		return quantity{"answers /s", "right answers a second", "answers a second", summary.Arm.Answers, whole}
 	case "statements_per_request":
@@ -92,6 +104,9 @@ func quantityOf(metric, operation string) quantity {
 // claim are the sections of a scenario.
 func (b *build) claim(g summary.Group, s *record.Scenario) []section {
 	out := []section{b.decides(g, s)}
+	if len(s.Connections) > 0 {
+		out = append(out, b.closedLoops(g, s))
+	}
 	if pairs := b.claimPairs(g, s); pairs != nil {
 		out = append([]section{*pairs}, out...)
 	}
@@ -104,10 +119,13 @@ func (b *build) doneWords(g summary.Group, s *record.Scenario) string {
 	if len(s.Mix) > 0 {
 		asked = fmt.Sprintf("%s, latencies of %s,", chart.Clean(summary.OperationWords(b.run, g), 200), operation(g))
 	}
-	words := fmt.Sprintf("%s at %s requests a second%s", asked, whole(b.rate(g)), chart.Clean(summary.DelayWords(b.run, s.ID), 200))
+	words := fmt.Sprintf("%s%s%s", asked, summary.RateWords(b.run, s.ID), chart.Clean(summary.DelayWords(b.run, s.ID), 200))
 	for _, load := range s.Loads {
-		if load == record.LoadThroughput {
+		switch load {
+		case record.LoadThroughput:
 			words += ", and with more than the arm bears"
+		case record.LoadClosed:
+			words += ", and in closed loops of " + summary.ConnectionWords(s.Connections)
 		}
 	}
 	return fmt.Sprintf("%s; %s in random order.", words, summary.Plural(s.Plan.Blocks, "block"))
@@ -142,7 +160,7 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 		t.Rows = append(t.Rows, verdictRow(v))
 	}
 	f := chart.Rows{
-		ID: b.id(g, "claim"), Title: "Ratio of " + metric, Subtitle: "Geometric mean of the blocks' ratios, 95 % interval (exact sign-flip test). " + b.count(g, quantityOf(s.Metric, s.Operation).of),
+		ID: b.id(g, "claim"), Title: "Ratio of " + metric, Subtitle: "Geometric mean of the blocks' ratios, 95 % interval (exact sign-flip test). " + b.count(g, decidingQuantity(s).of),
 		Finding: sentences(finding), Panels: []chart.Panel{panel}, Rows: rows,
 	}.Figure()
 	lead := fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s %s What would change it: %s.",
@@ -152,7 +170,7 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 
 // decides has the deciding figure of each arm, and the others beside it.
 func (b *build) decides(g summary.Group, s *record.Scenario) section {
-	q := quantityOf(s.Metric, s.Operation)
+	q := decidingQuantity(s)
 	var finding []string
 	for _, a := range told(g) {
 		finding = append(finding, a.Name+" "+quantityWords(q.of(a), q.format, q.unit))
@@ -172,6 +190,54 @@ func (b *build) decides(g summary.Group, s *record.Scenario) section {
 		}
 	}
 	return section{b.id(g, "figure"), chart.Clean(fmt.Sprintf("%s: %s of each arm", s.ID, claims.MetricWords(s.Metric)), 80), readRows, &f, quantityTable(capital(q.axis)+" and what stands beside it", g, columns)}
+}
+
+// closedLoops are throughput and tail against the number of connections.
+func (b *build) closedLoops(g summary.Group, s *record.Scenario) section {
+	fewest, most, p99 := s.Connections[0], s.MostConnections(), summary.Percentiles()[2]
+	answers := func(n int) func(summary.Arm) summary.Quantity {
+		return func(a summary.Arm) summary.Quantity { return a.ClosedAnswers(n) }
+	}
+	tail := func(n int) func(summary.Arm) summary.Quantity {
+		return func(a summary.Arm) summary.Quantity { return a.ClosedLatency(p99, n) }
+	}
+	at := func(n int) string { return summary.Plural(n, "connection") }
+	panels := []struct {
+		axis, unit string
+		of         func(summary.Arm) summary.Quantity
+		format     func(float64) string
+	}{
+		{"answers a second, " + at(fewest), "answers a second", answers(fewest), whole},
+		{"answers a second, " + at(most), "answers a second", answers(most), whole},
+		{"p99, ms, " + at(most), "ms", tail(most), milli},
+	}
+	f := chart.Rows{
+		ID: b.id(g, "closed"), Title: "Closed loops, " + operation(g), Subtitle: "Each client sends its next request when the last was answered: a closed loop, which waits with the server and so hides how long others would have waited. " + b.count(g, answers(most)),
+	}
+	var finding []string
+	for _, a := range told(g) {
+		finding = append(finding, fmt.Sprintf("%s %s with %s, %s with %s", a.Name, quantityWords(a.ClosedAnswers(fewest), whole, "answers a second"), at(fewest), quantityWords(a.ClosedAnswers(most), whole, "answers a second"), at(most)))
+	}
+	f.Finding = sentences(finding)
+	for _, p := range panels {
+		f.Panels = append(f.Panels, chart.Panel{Axis: p.axis, Format: "number"})
+	}
+	f.Rows = b.rows(g, func(a summary.Arm) []chart.Cell {
+		var cells []chart.Cell
+		for _, p := range panels {
+			cells = append(cells, cell(a, p.of(a), p.format, p.unit))
+		}
+		return cells
+	}, func(a summary.Arm) string { return chart.Clean(a.Tier, labelRunes) })
+	t := table{Caption: "Closed loops by number of connections", Heads: []string{"arm", "connections", "answers a second", "least–most", "p50 ms", "p99 ms", "CPU µs/request", "trials"}}
+	for _, a := range g.Arms {
+		for _, n := range s.Connections {
+			rps, percentiles := a.ClosedAnswers(n), summary.Percentiles()
+			t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(n), whole(rps.Median), whole(rps.Least()) + "–" + whole(rps.Most()), milli(a.ClosedLatency(percentiles[0], n).Median), milli(a.ClosedLatency(percentiles[2], n).Median), whole(a.ClosedCPU(n).Median), fmt.Sprint(len(rps.Values))})
+		}
+	}
+	figure := f.Figure()
+	return section{b.id(g, "closed"), chart.Clean(s.ID+": throughput and tail by connections", 80), readRows, &figure, t}
 }
 
 // claimedWords is a verdict of a scenario as a sentence.

@@ -26,6 +26,7 @@ type Arm struct {
 	Tier          string
 	Rate          []record.Trial // at the common rate, not void
 	Throughput    []record.Trial // beyond what the arm bears or in a closed loop, not void
+	ClosedLoops   []record.Trial // of a number of connections each, not void
 	Duplicates    []record.Trial // the second of A/A pairs, not void
 	Void, Trials  int
 	Nonconformant bool
@@ -103,6 +104,32 @@ func (a Arm) CPU() Quantity {
 // Answers is how many a second where the arm was always busy.
 func (a Arm) Answers() Quantity {
 	return Of(a.Throughput, func(t record.Trial) (float64, bool) { return t.AchievedRPS, true })
+}
+
+// ClosedAnswers is how many a second in closed loops of so many connections.
+func (a Arm) ClosedAnswers(connections int) Quantity {
+	return Of(a.closedAt(connections), func(t record.Trial) (float64, bool) { return t.AchievedRPS, true })
+}
+
+// ClosedLatency is a percentile in milliseconds of the closed loops of so many connections, of those whose requests carry it.
+func (a Arm) ClosedLatency(p Percentile, connections int) Quantity {
+	return Of(a.closedAt(connections), func(t record.Trial) (float64, bool) {
+		return float64(p.Of(t)) / 1e6, stats.Carries(p.Quantile, t.Sent)
+	})
+}
+
+// ClosedCPU is CPU per request in µs in closed loops of so many connections.
+func (a Arm) ClosedCPU(connections int) Quantity {
+	return Of(a.closedAt(connections), func(t record.Trial) (float64, bool) {
+		if t.CPUUsPerRequest == nil {
+			return 0, false
+		}
+		return *t.CPUUsPerRequest, true
+	})
+}
+
+func (a Arm) closedAt(connections int) []record.Trial {
+	return slices.DeleteFunc(slices.Clone(a.ClosedLoops), func(t record.Trial) bool { return t.Connections != connections })
 }
 
 // Latency is a percentile in milliseconds of each trial at the common rate whose requests carry it.
@@ -279,11 +306,12 @@ func Groups(r record.Run) []Group {
 			byKey[k] = g
 			order = append(order, k)
 		}
-		g.Closed = g.Closed || t.Arrival == "closed"
+		closed := t.Arrival == "closed" && t.Load != record.LoadClosed // a benchmark's, which has nothing else
+		g.Closed = g.Closed || closed
 		i := slices.IndexFunc(g.Arms, func(a Arm) bool { return a.Name == t.Arm })
 		if i < 0 {
 			i = len(g.Arms)
-			g.Arms = append(g.Arms, Arm{Name: t.Arm, Contender: t.Contender, Tier: t.Tier, closed: t.Arrival == "closed"})
+			g.Arms = append(g.Arms, Arm{Name: t.Arm, Contender: t.Contender, Tier: t.Tier, closed: closed})
 		}
 		a := &g.Arms[i]
 		a.Trials++
@@ -295,6 +323,8 @@ func Groups(r record.Run) []Group {
 			a.Duplicates = append(a.Duplicates, t)
 		case t.Load == record.LoadRate:
 			a.Rate = append(a.Rate, t)
+		case t.Load == record.LoadClosed:
+			a.ClosedLoops = append(a.ClosedLoops, t)
 		default:
 			a.Throughput = append(a.Throughput, t)
 		}

@@ -92,8 +92,8 @@ func What(r record.Run, g Group) string {
 	if s := r.ScenarioNamed(g.Scenario); s != nil {
 		of = "Scenario " + s.ID + ": "
 	}
-	return fmt.Sprintf("%s%s, open loop with Poisson arrivals at %.0f requests a second%s; %s in random order%s, seed %d; data %s.",
-		of, OperationWords(r, g), p.RateRPS, DelayWords(r, g.Scenario), Plural(p.Blocks, "block"), floors, r.Seed, r.Environment.DataSize)
+	return fmt.Sprintf("%s%s, open loop with Poisson arrivals%s%s; %s in random order%s, seed %d; data %s.",
+		of, OperationWords(r, g), RateWords(r, g.Scenario), DelayWords(r, g.Scenario), Plural(p.Blocks, "block"), floors, r.Seed, r.Environment.DataSize)
 }
 
 // OperationWords are what a group's requests ask, with their shares where they are a mix.
@@ -113,6 +113,28 @@ func OperationWords(r record.Run, g Group) string {
 	return strings.Join(words, " and ")
 }
 
+// RateWords say at what rate a scenario's arms were asked: " at 70 requests a second".
+func RateWords(r record.Run, scenario string) string {
+	rate := r.PlanOf(scenario).RateRPS
+	if s := r.ScenarioNamed(scenario); s != nil && s.OwnShare > 0 {
+		return fmt.Sprintf(" at %.0f %% of what each arm bore in its pilot (the least %.0f requests a second)", 100*s.OwnShare, rate)
+	}
+	return fmt.Sprintf(" at %.0f requests a second", rate)
+}
+
+// ConnectionWords are the numbers of connections of closed loops.
+func ConnectionWords(connections []int) string {
+	var words []string
+	for _, n := range connections {
+		words = append(words, fmt.Sprint(n))
+	}
+	if len(words) < 2 {
+		return strings.Join(words, "") + " connections"
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " and " + words[last] + " connections"
+}
+
 // OfScenario tells a claim's figures from those of the headline, a benchmark or an attack: " (SCENARIO)", or nothing.
 func OfScenario(id string) string {
 	if id == "" || id == "library" || id == "bench" || id == "attack" {
@@ -129,7 +151,7 @@ func DelayWords(r record.Run, scenario string) string {
 	}
 	var words []string
 	for _, way := range slices.Sorted(maps.Keys(s.DelaysNS)) {
-		to := map[string]string{"database": "the database", "upstream": "the quote service"}[way]
+		to := map[string]string{"client": "the server", "database": "the database", "upstream": "the quote service"}[way]
 		words = append(words, fmt.Sprintf("%v added to each round trip to %s", time.Duration(s.DelaysNS[way]), cmp.Or(to, way)))
 	}
 	return ", " + strings.Join(words, ", ")

@@ -70,6 +70,9 @@ type Spec struct {
 	MaxInFlight uint64
 	Closed      bool
 	Timeout     time.Duration
+	// ClientDelay is added to each round trip between generator and contender; ClientProbes measure what it comes to.
+	ClientDelay  time.Duration
+	ClientProbes int
 	// TooSlow says of a trial that is not at the common rate that its service times alone are worse than what was asked, so
 	// that a late generator does not make it void; nil where nothing was asked.
 	TooSlow func(record.Trial) bool
@@ -93,7 +96,7 @@ func (spec Spec) job(s Subject) agent.Job {
 	job := agent.Job{
 		URL: s.Contender.LoadURL(), Body: spec.Body, Expected: spec.Expected, Operations: spec.Operations,
 		RPS: spec.RPS, Duration: spec.Duration, Arrival: agent.Poisson, Seed: spec.Seed,
-		MaxInFlight: spec.MaxInFlight, Closed: spec.Closed, Timeout: spec.Timeout,
+		MaxInFlight: spec.MaxInFlight, Closed: spec.Closed, Timeout: spec.Timeout, ClientDelay: spec.ClientDelay, ClientProbes: spec.ClientProbes,
 	}
 	if len(job.Operations) > 0 {
 		job.Body, job.Expected = "", ""
@@ -128,6 +131,9 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	}
 	if spec.Closed {
 		t.Arrival = "closed"
+		if spec.Load == record.LoadClosed {
+			t.Connections = int(spec.MaxInFlight)
+		}
 	} else {
 		t.RateRPS = spec.RPS
 	}

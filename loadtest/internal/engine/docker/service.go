@@ -181,6 +181,10 @@ func (e *Engine) Contender(ctx context.Context, cs engine.ContenderSpec) (engine
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cs.Arm.Name, err)
 	}
+	placement, err := e.placement.With(cs.Arm.CPUCount())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", cs.Arm.Name, err)
+	}
 	patience := cs.ReadyTimeout
 	if patience == 0 {
 		patience = time.Minute
@@ -189,7 +193,7 @@ func (e *Engine) Contender(ctx context.Context, cs engine.ContenderSpec) (engine
 	limit := time.Duration(e.options.Contract.Limits.RequestTimeout)
 	s, readyAfter, err := e.startService(ctx, spec{
 		role: "contender", alias: e.alias("contender"), image: image.reference, environment: environment,
-		cpus: e.placement.Contender, memoryBytes: contenderMemoryBytes, scratch: []string{"/tmp"},
+		cpus: placement.Contender, memoryBytes: contenderMemoryBytes, scratch: []string{"/tmp"},
 	}, patience, limit+10*time.Second)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cs.Arm.Name, err)

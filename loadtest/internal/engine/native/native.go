@@ -10,8 +10,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"lab/loadtest/internal/contract"
@@ -46,6 +48,10 @@ type Engine struct {
 
 	// One spawner for each set of CPUs, and one for what is not measured.
 	everywhere, contenderCPUs, databaseCPUs, agentCPUs *spawner
+
+	mu sync.Mutex
+	// otherCPUs are those of contenders that ask for a number of CPUs.
+	otherCPUs map[int]*spawner
 
 	findPostgres func() (binaries, error)
 	stops        host.Stops
@@ -142,8 +148,31 @@ func (e *Engine) startSpawners() error {
 	return nil
 }
 
+// contenderSpawner starts contenders that ask for n CPUs; 0: on those of the placement.
+func (e *Engine) contenderSpawner(n int) (*spawner, error) {
+	placement, err := e.placement.With(n)
+	if err != nil || slices.Equal(placement.Contender, e.placement.Contender) {
+		return e.contenderCPUs, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.otherCPUs[n] == nil {
+		s, err := newSpawner(placement.Contender)
+		if err != nil {
+			return nil, err
+		}
+		if e.otherCPUs == nil {
+			e.otherCPUs = map[int]*spawner{}
+		}
+		e.otherCPUs[n] = s
+	}
+	return e.otherCPUs[n], nil
+}
+
 func (e *Engine) closeSpawners() {
-	for _, s := range []*spawner{e.everywhere, e.contenderCPUs, e.databaseCPUs, e.agentCPUs} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range append([]*spawner{e.everywhere, e.contenderCPUs, e.databaseCPUs, e.agentCPUs}, slices.Collect(maps.Values(e.otherCPUs))...) {
 		if s != nil {
 			s.close()
 		}

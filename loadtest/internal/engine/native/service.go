@@ -123,6 +123,10 @@ func (e *Engine) Contender(ctx context.Context, spec engine.ContenderSpec) (engi
 	if err != nil {
 		return nil, err
 	}
+	cpus, err := e.contenderSpawner(spec.Arm.CPUCount())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", spec.Arm.Name, err)
+	}
 	cmd.Env = e.contenderEnvironment(spec)
 	patience := spec.ReadyTimeout
 	if patience == 0 {
@@ -130,7 +134,7 @@ func (e *Engine) Contender(ctx context.Context, spec engine.ContenderSpec) (engi
 	}
 	// A request may take as long as its limit, and the server a second more.
 	limit := time.Duration(e.options.Contract.Limits.RequestTimeout)
-	s, err := e.startService(ctx, e.contenderCPUs, spec.Arm.Name, cmd, patience, "/readyz", limit+10*time.Second)
+	s, err := e.startService(ctx, cpus, spec.Arm.Name, cmd, patience, "/readyz", limit+10*time.Second)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/agent"
+	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/record"
+)
+
+// Closed loops have a trial for each number of connections, and the most of them decide.
+func TestClosedLoopsOfSeveralConnections(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "connections", contenders: "go,node"})
+	s.studies = nil
+	require.NoError(t, s.anew())
+	s.studies[0].Connections = []int{1, 8}
+	closed := map[uint64]int{}
+	s.engine.BeforeAttack = func(_ context.Context, _ int, job agent.Job) error {
+		if job.Closed {
+			closed[job.MaxInFlight]++
+		}
+		return nil
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	folder, err := record.Create(dir)
+	require.NoError(t, err)
+	require.Equal(t, exitOK, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}), s.errs)
+	r := whole(t, dir)
+	require.Len(t, r.Scenarios, 1)
+	assert.Equal(t, []int{1, 8}, r.Scenarios[0].Connections)
+	processes := 0
+	for _, block := range r.Scenarios[0].Plan.Order {
+		processes += len(block)
+	}
+	assert.Equal(t, processes, closed[1], "one trial of each process")
+	assert.Equal(t, processes, closed[8])
+	seen := map[record.Load]map[int]int{record.LoadRate: {}, record.LoadClosed: {}}
+	for _, x := range r.Trials {
+		seen[x.Load][x.Connections]++
+		if x.Load == record.LoadClosed {
+			assert.Equal(t, "closed", x.Arrival)
+			assert.Zero(t, x.RateRPS)
+			assert.Contains(t, x.ID, "-closed-c000")
+		}
+	}
+	assert.Equal(t, map[record.Load]map[int]int{record.LoadRate: {0: processes}, record.LoadClosed: {1: processes, 8: processes}}, seen)
+	rule := claims.RuleOf(r.Scenarios[0])
+	for i := range r.Trials {
+		_, decides := rule.Value(&r.Trials[i])
+		assert.Equal(t, r.Trials[i].Connections == 8, decides, r.Trials[i].ID)
+	}
+	assert.Contains(t, s.out.String(), "Scenario connections: Q1, open loop")
+}
+
+// Each arm is offered its share of what it bore itself.
+func TestEachArmHasItsOwnRate(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "gc-tail", contenders: "go,rust"})
+	s.engine.Bears = map[string]float64{"go": 1000, "rust": 3000}
+	dir := filepath.Join(t.TempDir(), "run")
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	r := whole(t, dir)
+	require.Len(t, r.Scenarios, 1)
+	is := r.Scenarios[0]
+	assert.InDelta(t, 0.6, is.OwnShare, 0)
+	least := ""
+	for _, pilot := range is.Plan.Pilot {
+		for _, x := range r.Trials {
+			if x.Arm == pilot.Arm {
+				assert.InDelta(t, roundDown(0.6*pilot.CapacityRPS), x.RateRPS, 0, x.ID)
+			}
+		}
+		if least == "" || pilot.CapacityRPS < 2000 {
+			least = pilot.Arm
+		}
+	}
+	assert.Equal(t, "go", least)
+	assert.Less(t, is.Plan.RateRPS, 1000.0, "percentiles are planned by the least rate")
+	assert.Contains(t, s.out.String(), "at 60 % of what each arm bore in its pilot (the least ")
+}
+
+// An arm that this machine cannot run has no trial, and its pairs say why; the others are measured.
+func TestArmsThatNeedMoreCPUsThanThereAre(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "parallel-cpu", contenders: "node+CPUS=1,go+CPUS=1,go+CPUS=2,rust+CPUS=2"})
+	s.engine.Machine.Placement = engine.Place([]int{0})
+	require.NoError(t, s.anew())
+	s.studies[0].Pairs = append(s.studies[0].Pairs, []string{"node+CPUS=1", "go+CPUS=1"})
+	dir := filepath.Join(t.TempDir(), "run")
+	folder, err := record.Create(dir)
+	require.NoError(t, err)
+	require.Equal(t, exitOK, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}), s.errs)
+	r := whole(t, dir)
+	require.Len(t, r.Scenarios, 1)
+	assert.Equal(t, []string{"go+CPUS=2", "rust+CPUS=2"}, sortedNames(r.Scenarios[0].Absent))
+	for _, x := range r.Trials {
+		assert.NotContains(t, x.Arm, "CPUS=2")
+	}
+	reasons := map[string]string{}
+	for _, v := range r.Verdicts {
+		assert.Equal(t, claims.Untested, v.Verdict)
+		reasons[strings.Join(v.Arms[:], " ")] = v.Reason
+	}
+	assert.Equal(t, "this machine has too few CPUs: 2 are asked for, and it has 1", reasons["go+CPUS=1 go+CPUS=2"])
+	assert.NotContains(t, reasons["node+CPUS=1 go+CPUS=1"], "too few CPUs", "those are there")
+	assert.Contains(t, s.errs.String(), "go+CPUS=2 cannot be tested here: this machine has too few CPUs")
+}
+
+func sortedNames(m map[string]string) (names []string) {
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Contenders on more CPUs than the table gives share them, which the run says.
+func TestArmsOnSharedCPUsAreTold(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "parallel-cpu", contenders: "go+CPUS=1,go+CPUS=2"})
+	dir := filepath.Join(t.TempDir(), "run")
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	r := whole(t, dir)
+	assert.Contains(t, strings.Join(r.Warnings, "\n"), "Contenders on 2 CPUs share 1 of them with the database or the generator")
+	assert.Empty(t, r.Scenarios[0].Absent)
+}
+
+// A delay between client and server is the generator's to make, and what it comes to is measured once.
+func TestTheClientsWayIsDelayed(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "latency-budget", contenders: "go,node"})
+	require.NoError(t, s.anew())
+	s.studies[0].Delays["client"] = s.studies[0].Delays["client"] / 10
+	want := time.Duration(s.studies[0].Delays["client"])
+	probes := 0
+	s.engine.BeforeAttack = func(_ context.Context, _ int, job agent.Job) error {
+		assert.Equal(t, want, job.ClientDelay)
+		if job.ClientProbes > 0 {
+			probes++
+		}
+		return nil
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	folder, err := record.Create(dir)
+	require.NoError(t, err)
+	require.Equal(t, exitOK, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}), s.errs)
+	assert.Equal(t, 1, probes)
+	r := whole(t, dir)
+	require.Len(t, r.Scenarios, 1)
+	var links []string
+	for _, o := range r.Scenarios[0].FaultOverhead {
+		links = append(links, o.Link)
+		if o.Link == record.LinkClient {
+			assert.Equal(t, int64(want), o.DelayNS)
+			assert.Greater(t, o.AddedP50NS, int64(want)/2)
+		}
+	}
+	assert.Equal(t, []string{"client", "database_replica", "upstream"}, links)
+	for _, x := range r.Trials {
+		if x.OK > 0 {
+			assert.Greater(t, x.LatencyP50NS, int64(want)+int64(3e6), "the delay and the played server's own")
+		}
+	}
+	assert.Contains(t, s.out.String(), "2ms added to each round trip to the server, 50ms added to each round trip to the database, 100ms added to each round trip to the quote service")
+}
