@@ -56,7 +56,7 @@ report: build-loadtest ## Make page, pictures and README of a run anew: make rep
 .PHONY: publish
 publish: build-loadtest ## Put a run into results/ and the README: make publish RUN=results/local/…
 	@test -n '$(strip $(RUN))' || { echo 'make publish: RUN= is empty; name a run, as in RUN=results/local/2026-01-31T120000Z-quick' >&2; exit 2; }
-	$(LOADTEST) publish '$(RUN)' --update README.md
+	$(LOADTEST) publish '$(RUN)' --update README.md --guide docs/DECIDING.md
 
 .PHONY: up
 up: ## Run all three servers in containers, with GraphiQL (docker-compose.yml)

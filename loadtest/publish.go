@@ -25,6 +25,7 @@ func published() report.Options {
 func publishMain(ctx context.Context, args []string, s streams) int {
 	f := newFlags("publish", "DIR [flags]")
 	update := f.String("update", "", "`FILE,…` at the repository's root whose text between the markers of make publish is replaced")
+	guide := f.String("guide", "", "`FILE,…` in docs/ whose text between those markers becomes the decision tree with the run's verdicts, where it has claims")
 	if code, ok := parseWith(f, args, s, 1); !ok {
 		return code
 	}
@@ -36,7 +37,11 @@ func publishMain(ctx context.Context, args []string, s streams) int {
 	if err != nil {
 		return fail(ctx, s, "publish", err)
 	}
-	to, err := publish(ctx, l.root, f.Arg(0), pages)
+	guides, err := openPages(*guide, publishCommand)
+	if err != nil {
+		return fail(ctx, s, "publish", err)
+	}
+	to, err := publish(ctx, l.root, f.Arg(0), pages, guides)
 	if err != nil {
 		return fail(ctx, s, "publish", err)
 	}
@@ -44,7 +49,7 @@ func publishMain(ctx context.Context, args []string, s streams) int {
 	return exitOK
 }
 
-func publish(ctx context.Context, root, from string, pages pages) (to string, err error) {
+func publish(ctx context.Context, root, from string, pages, guides pages) (to string, err error) {
 	saved, err := record.Open(from)
 	if err != nil {
 		return "", err
@@ -63,6 +68,12 @@ func publish(ctx context.Context, root, from string, pages pages) (to string, er
 	if err != nil {
 		return "", err
 	}
+	tree := ""
+	if len(guides.texts) > 0 && len(saved.Run.Scenarios) > 0 {
+		if tree, err = report.Guide(saved, "../results/"+saved.Run.ID+"/"); err != nil {
+			return "", err
+		}
+	}
 	to = filepath.Join(root, "results", saved.Run.ID)
 	if _, err = os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
 		err = putThere(root, from, to, saved.Run, made)
@@ -72,6 +83,11 @@ func publish(ctx context.Context, root, from string, pages pages) (to string, er
 	}
 	if err != nil {
 		return "", err
+	}
+	if tree != "" {
+		if err := guides.splice(tree); err != nil {
+			return "", err
+		}
 	}
 	return to, pages.splice(block)
 }

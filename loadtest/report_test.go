@@ -119,7 +119,7 @@ func TestPublishing(t *testing.T) {
 	p, err := openPages(readme, publishCommand)
 	require.NoError(t, err)
 	from := evidence(t, nil)
-	to, err := publish(t.Context(), root, from, p)
+	to, err := publish(t.Context(), root, from, p, pages{})
 	require.NoError(t, err)
 	assert.Equal(t, filepath.Join(root, "results", "2026-03-04T050607Z-quick"), to)
 	page, err := os.ReadFile(readme)
@@ -140,13 +140,13 @@ func TestPublishing(t *testing.T) {
 		before := snapshot(t, to)
 		// A page that is a folder by then cannot be replaced.
 		empty := pages{publishCommand, map[string]string{filepath.Join(root, "results"): begin + "\n" + end}}
-		_, err := publish(t.Context(), root, from, empty)
+		_, err := publish(t.Context(), root, from, empty, pages{})
 		require.ErrorContains(t, err, "--update")
 		require.NoError(t, os.WriteFile(readme, []byte(begin+"\n"+end), 0o600))
 		p, err := openPages(readme, publishCommand)
 		require.NoError(t, err)
 		for range 2 {
-			again, err := publish(t.Context(), root, from, p)
+			again, err := publish(t.Context(), root, from, p, pages{})
 			require.NoError(t, err)
 			assert.Equal(t, to, again)
 		}
@@ -156,7 +156,7 @@ func TestPublishing(t *testing.T) {
 		assert.Equal(t, before, snapshot(t, to), "what is published stays as it is")
 	})
 	t.Run("another run of that name", func(t *testing.T) {
-		_, err := publish(t.Context(), root, evidence(t, func(r *record.Run) { r.Warnings = append(r.Warnings, "another") }), p)
+		_, err := publish(t.Context(), root, evidence(t, func(r *record.Run) { r.Warnings = append(r.Warnings, "another") }), p, pages{})
 		require.ErrorContains(t, err, "run.json is another; a published run is never changed")
 	})
 	t.Run("pages of another version of this program", func(t *testing.T) {
@@ -164,7 +164,7 @@ func TestPublishing(t *testing.T) {
 		old, err := os.ReadFile(page)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(page, append(old, "more"...), 0o600))
-		_, err = publish(t.Context(), root, from, p)
+		_, err = publish(t.Context(), root, from, p, pages{})
 		require.ErrorContains(t, err, "loadtest report "+to)
 		require.NoError(t, os.WriteFile(page, old, 0o600))
 	})
@@ -182,7 +182,7 @@ func TestPublishing(t *testing.T) {
 		"an arm disproven":  {evidence(t, func(r *record.Run) { r.ID = "f"; r.Conformance[0].Conformant = false }), "was not proven"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := publish(t.Context(), root, c.dir, p)
+			_, err := publish(t.Context(), root, c.dir, p, pages{})
 			require.ErrorContains(t, err, c.says)
 		})
 	}

@@ -226,9 +226,14 @@ func (b *build) sections() []section {
 	}
 	out = append(b.named(out), b.capacitySections()...)
 	if len(headlines) == 0 || len(claimed) == len(b.groups) {
-		return append(claim, out...)
+		out = append(claim, out...)
+	} else {
+		out = append(out, claim...)
 	}
-	return append(out, claim...)
+	if g := b.guide(); g != nil {
+		out = append(out, *g)
+	}
+	return out
 }
 
 // named tells sections of several operations apart.

@@ -1,0 +1,70 @@
+package report
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/contract"
+)
+
+// Every scenario of the contract is behind one advice, and only one.
+func TestTheTreeHasEveryClaim(t *testing.T) {
+	c, err := contract.Load(filepath.Join("..", "..", "..", "contract"))
+	require.NoError(t, err)
+	scenarios, err := contract.LoadScenarios(c)
+	require.NoError(t, err)
+	leaves := Leaves()
+	assert.Len(t, slices.Compact(slices.Clone(leaves)), len(leaves), "a claim twice")
+	for _, s := range scenarios {
+		assert.Contains(t, leaves, s.ID)
+		if s.ID == libraryID {
+			assert.Equal(t, libraryClaim, s.Claim)
+		}
+	}
+}
+
+// The tree carries the verdicts of the run and says what it did not measure, on the page, in the run's README and alone.
+func TestTheTreeCarriesTheRunsVerdicts(t *testing.T) {
+	dir := made{profile: "quick", blocks: 16, seconds: 2, rps: 300, change: ofScenario(8, lessClaim)}.write(t)
+	r := reportOf(t, dir)
+	alone, err := Guide(opened(t, dir), "../results/it/")
+	require.NoError(t, err)
+	for _, text := range []string{r["report.html"], r["README.md"], alone} {
+		for _, words := range []string{
+			"Is there high traffic over state that requests share",
+			"shared-state: node answers fewer", "contradicted",
+			"of the 7 claims behind it, contradicted: 1, not measured in this run: 6",
+			"times the throughput of go",
+			"library: the choice of library can outweigh the choice of language",
+			"No benchmark can say whether the team writes Rust or Go today",
+		} {
+			says(t, text, words)
+		}
+	}
+	says(t, alone, "| gc-tail | not measured in this run |")
+	says(t, alone, "(../results/it/README.md)")
+	assert.False(t, strings.Contains(r["README.md"], "| gc-tail |"), "a run's own page has what it measured")
+	assert.Equal(t, 1, strings.Count(r["report.html"], `id="guide"`))
+}
+
+// A run without claims has no tree.
+func TestNoTreeWithoutClaims(t *testing.T) {
+	dir := made{profile: "quick", blocks: 8, seconds: 2, rps: 300}.write(t)
+	assert.False(t, strings.Contains(reportOf(t, dir)["report.html"], `id="guide"`))
+	_, err := Guide(opened(t, dir), "")
+	assert.ErrorContains(t, err, "--scenario all")
+}
+
+// The page that holds the tree has room for it.
+func TestDecidingHasRoomForTheTree(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "DECIDING.md"))
+	require.NoError(t, err)
+	assert.Equal(t, 1, strings.Count(string(text), "<!-- begin: make publish -->"))
+	assert.Equal(t, 1, strings.Count(string(text), "<!-- end: make publish -->"))
+}
