@@ -114,13 +114,14 @@ test-rust: need-rust build-loadtest
 
 .PHONY: test-conformance
 # The seed is fixed: a test that meets other queries each time could not be repeated. make conformance takes a new one.
-# Workers are more than there may be cores, so that there are several. Arms in which several processes or runtimes answer
-# are asked the full form where it is quicker, as processes. Those that differ by a setting of the runtime or by how they
-# are built are asked by make conformance, and before each comparison that they take part in.
-SEVERAL_WORKERS := node-cluster+WORKERS=3,rust-per-core+WORKERS=3
+# Workers are more than there may be cores, so that there are several. Other tiers, and arms in which several processes or
+# runtimes answer, are asked the full form where it is quicker, as processes, and the short one in containers. Those that
+# differ by a setting of the runtime or by how they are built are asked by make conformance, and before each comparison that
+# they take part in.
+BESIDE_MAINSTREAM := node-compiled,go-floor,node-floor,rust-floor,node-cluster+WORKERS=3,rust-per-core+WORKERS=3
 test-conformance: build
-	$(LOADTEST) conformance --fresh --seed 1 --contender go,node,rust,node-compiled,go-floor,node-floor,rust-floor$(if $(filter docker,$(ENGINE)),,$(comma)$(SEVERAL_WORKERS)) $(call flag,engine,$(ENGINE))
-	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none,node-workers+WORKERS=2,node-workers-message+WORKERS=2,rust-current-thread,go-maxprocs-1$(if $(filter docker,$(ENGINE)),$(comma)$(SEVERAL_WORKERS)) $(call flag,engine,$(ENGINE))
+	$(LOADTEST) conformance --fresh --seed 1 --contender go,node,rust$(if $(filter docker,$(ENGINE)),,$(comma)$(BESIDE_MAINSTREAM)) $(call flag,engine,$(ENGINE))
+	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none,node-workers+WORKERS=2,node-workers-message+WORKERS=2,rust-current-thread,go-maxprocs-1$(if $(filter docker,$(ENGINE)),$(comma)$(BESIDE_MAINSTREAM)) $(call flag,engine,$(ENGINE))
 
 .PHONY: lint
 lint: need-go need-node need-rust build-node lint-scripts ## Check style and types in all languages
