@@ -60,6 +60,7 @@ func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 		assert.Equal(t, r.Trials[i].Connections == 8, decides, r.Trials[i].ID)
 	}
 	assert.Contains(t, s.out.String(), "Scenario connections: Q1, open loop")
+	assert.Regexp(t, `(?s)In closed loops of 1 and 8 connections:\n\narm +connections +answers /s +p50 ms +p99 ms +CPU µs/request\n(go|node) +1 +[1-9]`, s.out.String())
 }
 
 // Each arm is offered its share of what it bore itself.
@@ -133,6 +134,26 @@ func TestArmsOnSharedCPUsAreTold(t *testing.T) {
 	r := whole(t, dir)
 	assert.Contains(t, strings.Join(r.Warnings, "\n"), "Contenders on 2 CPUs share 1 of them with the database or the generator")
 	assert.Empty(t, r.Scenarios[0].Absent)
+	assert.Contains(t, s.out.String(), "Scenario parallel-cpu: Q3, open loop with Poisson arrivals at more than each arm bears")
+}
+
+// A few connections carry the large requests, in the jobs as in the scenario's file.
+func TestLargeRequestsHaveConnectionsOfTheirOwn(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "work-stealing", contenders: "rust+CPUS=2,rust-per-core+CPUS=2"})
+	jobs := 0
+	s.engine.BeforeAttack = func(_ context.Context, _ int, job agent.Job) error {
+		jobs++
+		require.Len(t, job.Operations, 2)
+		assert.Equal(t, []int{0, 1}, []int{job.Operations[0].Connections, job.Operations[1].Connections})
+		return nil
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	assert.NotZero(t, jobs)
+	r := whole(t, dir)
+	assert.Equal(t, map[string]int{"q3": 1}, r.Scenarios[0].OwnConnections)
+	assert.Contains(t, s.out.String(), "Q3 (10 %, on 1 connection of its own)")
 }
 
 // A delay between client and server is the generator's to make, and what it comes to is measured once.

@@ -114,13 +114,15 @@ func ownRate(share, capacity float64) float64 { return roundDown(share * capacit
 type weighted struct {
 	question
 	weight float64
+	// connections, where not 0, are those of its own.
+	connections int
 }
 
 // operations are a mix as an arm is sent it, or none.
 func operations(mixed []weighted, arm contender.Arm, seed uint64) []agent.Operation {
 	var out []agent.Operation
 	for _, q := range mixed {
-		out = append(out, agent.Operation{Name: q.name, Weight: q.weight, Body: q.body(arm.Tier, seed), Expected: q.expected})
+		out = append(out, agent.Operation{Name: q.name, Weight: q.weight, Connections: q.connections, Body: q.body(arm.Tier, seed), Expected: q.expected})
 	}
 	return out
 }

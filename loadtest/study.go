@@ -124,7 +124,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 		return
 	}
 	s := record.Scenario{
-		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Mix: st.Mix, Loads: st.loads(), Connections: st.Connections, RateRPS: st.RateRPS, OwnShare: st.OwnShare, Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling, Absent: st.absent,
+		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Mix: st.Mix, OwnConnections: st.OwnConnections, Loads: st.loads(), Connections: st.Connections, RateRPS: st.RateRPS, OwnShare: st.OwnShare, Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling, Absent: st.absent,
 	}
 	for _, arm := range st.arms {
 		s.Arms = append(s.Arms, arm.Name)
@@ -402,7 +402,7 @@ func (s *session) study(ctx context.Context, c *comparison, st *study, todo *sch
 	q := questions[len(names)]
 	var mixed []weighted
 	for i, name := range names {
-		mixed = append(mixed, weighted{questions[i], st.Mix[name]})
+		mixed = append(mixed, weighted{questions[i], st.Mix[name], st.OwnConnections[name]})
 	}
 	overheads, take, err := s.lay(ctx, st)
 	if err != nil {

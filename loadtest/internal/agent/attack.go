@@ -116,11 +116,6 @@ type clientMaker func(job Job, m *mix) (*http.Client, vegeta.Targeter, error)
 
 // leanClient sends by the lab's own transport.
 func leanClient(job Job, m *mix) (*http.Client, vegeta.Targeter, error) {
-	lean := &transport.Transport{
-		// The time limit is the transport's: http.Client's own costs a goroutine and a timer for each request.
-		Timeout: job.Timeout, MaxIdle: idle(job), MaxHeaderBytes: maxHeaderBytes,
-		ShareHeaders: true, // nobody here looks at them
-	}
 	target := targetOf(job)
 	req, err := target.Request()
 	if err != nil {
@@ -135,11 +130,23 @@ func leanClient(job Job, m *mix) (*http.Client, vegeta.Targeter, error) {
 		only := m.body(draw{})
 		body = func(*http.Request) []byte { return only }
 	}
-	var rt http.RoundTripper
-	if rt, err = lean.Prepare(req, body); err == nil {
+	prepared := true
+	connections := func() http.RoundTripper {
+		lean := &transport.Transport{
+			// The time limit is the transport's: http.Client's own costs a goroutine and a timer for each request.
+			Timeout: job.Timeout, MaxIdle: idle(job), MaxHeaderBytes: maxHeaderBytes,
+			ShareHeaders: true, // nobody here looks at them
+		}
+		rt, err := lean.Prepare(req, body)
+		if err != nil {
+			prepared = false
+			return &bodied{lean, body} // a header that needs more care than a prepared head takes
+		}
+		return rt
+	}
+	rt := apart(m, connections)
+	if prepared {
 		target.Header = nil // the prepared head has them, so vegeta need not copy them for each hit
-	} else {
-		rt = &bodied{lean, body} // a header that needs more care than a prepared head takes
 	}
 	return &http.Client{Transport: rt, CheckRedirect: useLastResponse}, vegeta.NewStaticTargeter(target), nil
 }

@@ -16,6 +16,9 @@ import (
 type Operation struct {
 	Name   string  `json:"name"`
 	Weight float64 `json:"weight"` // its share of the requests is this over the sum of all weights
+	// Connections, where not 0, is how many connections of its own the operation's requests go over; one that finds all of
+	// them busy waits, and the wait counts. 0: over those that the other operations share.
+	Connections int `json:"connections,omitempty"`
 	// Body is sent as it is, but for the values of drawn variables, which take the place of those in its "variables".
 	Body      string     `json:"body"`
 	Variables []Variable `json:"variables,omitempty"`
@@ -105,6 +108,8 @@ func newMix(j *Job) (*mix, error) {
 			return nil, fmt.Errorf("%s: name: there twice", where)
 		case !(o.Weight > 0) || math.IsInf(o.Weight, 0):
 			return nil, fmt.Errorf("%s: weight %g: must be positive", where, o.Weight)
+		case o.Connections < 0:
+			return nil, fmt.Errorf("%s: connections %d: must not be negative", where, o.Connections)
 		}
 		names[o.Name] = true
 		x, err := newMixed(o)

@@ -26,6 +26,8 @@ type Scenario struct {
 	// Mix, where there is one, has the weight of each operation that is sent, Operation among them; latencies that decide are
 	// those of Operation.
 	Mix map[string]float64 `yaml:"mix"`
+	// OwnConnections has the operations of the mix whose requests go over so many connections of their own.
+	OwnConnections map[string]int `yaml:"own_connections"`
 	// Load are the kinds of trial for each process: "rate", "throughput", "closed".
 	Load []string `yaml:"load"`
 	// Connections are those of the closed loops, one trial each, rising.
@@ -224,6 +226,14 @@ func parseScenario(text []byte) (Scenario, error) {
 	for name, weight := range s.Mix {
 		if !(weight > 0 && weight <= 1e6) {
 			return s, atKey(text, []string{"mix", name}, "expected a weight above 0")
+		}
+	}
+	for name, n := range s.OwnConnections {
+		if s.Mix[name] == 0 {
+			return s, atKey(text, []string{"own_connections", name}, "expected an operation of the mix")
+		}
+		if n < 1 || n > mostConnections {
+			return s, atKey(text, []string{"own_connections", name}, fmt.Sprintf("expected a number, 1 to %d", mostConnections))
 		}
 	}
 	for i, n := range s.Connections {

@@ -30,6 +30,7 @@ mix: {q2: 9, q3: 1}
 pairs: [[node, go]]
 changed_by: a slower processor
 connections: [1, 64]
+own_connections: {q3: 2}
 `
 
 func TestScenariosOfTheContract(t *testing.T) {
@@ -47,7 +48,7 @@ func TestABadScenarioIsNamed(t *testing.T) {
 	s, err := parseScenario([]byte(scenarioText))
 	require.NoError(t, err)
 	assert.Equal(t, Scenario{
-		ID: "io-bound", Claim: "the language makes almost no difference", Arms: []string{"go", "node"}, Operation: "q2", Load: []string{"rate", "closed"}, Connections: []int{1, 64}, RateRPS: 70, Mix: map[string]float64{"q2": 9, "q3": 1}, Duration: Delay(6 * time.Second),
+		ID: "io-bound", Claim: "the language makes almost no difference", Arms: []string{"go", "node"}, Operation: "q2", Load: []string{"rate", "closed"}, Connections: []int{1, 64}, OwnConnections: map[string]int{"q3": 2}, RateRPS: 70, Mix: map[string]float64{"q2": 9, "q3": 1}, Duration: Delay(6 * time.Second),
 		Delays: map[string]Delay{"database": Delay(20 * time.Millisecond), "upstream": Delay(1500 * time.Millisecond)},
 		Metric: "latency_p50_ns", Rule: RuleEqual, Pairs: [][]string{{"node", "go"}}, Alpha: 0.05, Margin: 1.05, ChangedBy: "a slower processor",
 	}, s)
@@ -70,6 +71,8 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		"no connections":         {"connections: [1, 64]\n", "", []string{`key "connections" is missing`, "closed loops"}},
 		"connections of nothing": {"[rate, closed]", "[rate]", []string{`key "connections" is `, "closed loops"}},
 		"connections that fall":  {"[1, 64]", "[64, 64]", []string{`key "connections[1]" is 64`, "above those before"}},
+		"own ones of no mix":     {"own_connections: {q3", "own_connections: {q1", []string{`key "own_connections.q1" is 2`, "of the mix"}},
+		"own ones of none":       {"{q3: 2}", "{q3: 0}", []string{`key "own_connections.q3" is 0`, "1 to 4096"}},
 		"no connection":          {"[1, 64]", "[0, 64]", []string{`key "connections[0]" is 0`, "1 to 4096"}},
 		"too many connections":   {"[1, 64]", "[1, 10000]", []string{`key "connections[1]" is 10000`}},
 		"two kinds of rate":      {"rate_rps: 70", "rate_rps: 70\nown_share: 0.6", []string{`key "own_share" is 0.6`, "none beside rate_rps"}},

@@ -117,9 +117,12 @@ type Scenario struct {
 	Claim     string `json:"claim"`
 	Operation string `json:"operation"`
 	// Mix has the weights of what is sent, where that is not Operation alone; latencies that decide are those of Operation.
-	Mix   map[string]float64 `json:"mix,omitempty"`
-	Arms  []string           `json:"arms"`
-	Loads []Load             `json:"loads"`
+	Mix map[string]float64 `json:"mix,omitempty"`
+	// OwnConnections has the operations of the mix that went over so many connections of their own.
+	OwnConnections map[string]int `json:"own_connections,omitempty"`
+
+	Arms  []string `json:"arms"`
+	Loads []Load   `json:"loads"`
 	// Connections are those of the closed loops, rising.
 	Connections []int `json:"connections,omitempty"`
 	// RateRPS is the common rate that the file sets, requests a second; 0: it follows from the pilot.

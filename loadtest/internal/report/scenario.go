@@ -123,7 +123,9 @@ func (b *build) doneWords(g summary.Group, s *record.Scenario) string {
 	for _, load := range s.Loads {
 		switch load {
 		case record.LoadThroughput:
-			words += ", and with more than the arm bears"
+			if slices.Contains(s.Loads, record.LoadRate) {
+				words += ", and with more than the arm bears"
+			}
 		case record.LoadClosed:
 			words += ", and in closed loops of " + summary.ConnectionWords(s.Connections)
 		}

@@ -108,7 +108,11 @@ func OperationWords(r record.Run, g Group) string {
 	}
 	var words []string
 	for _, name := range slices.Sorted(maps.Keys(s.Mix)) {
-		words = append(words, fmt.Sprintf("%s (%.3g %%)", strings.ToUpper(name), 100*s.Mix[name]/total))
+		own := ""
+		if n := s.OwnConnections[name]; n > 0 {
+			own = ", on " + Plural(n, "connection") + " of its own"
+		}
+		words = append(words, fmt.Sprintf("%s (%.3g %%%s)", strings.ToUpper(name), 100*s.Mix[name]/total, own))
 	}
 	return strings.Join(words, " and ")
 }
@@ -116,7 +120,11 @@ func OperationWords(r record.Run, g Group) string {
 // RateWords say at what rate a scenario's arms were asked: " at 70 requests a second".
 func RateWords(r record.Run, scenario string) string {
 	rate := r.PlanOf(scenario).RateRPS
-	if s := r.ScenarioNamed(scenario); s != nil && s.OwnShare > 0 {
+	s := r.ScenarioNamed(scenario)
+	if s != nil && !slices.Contains(s.Loads, record.LoadRate) {
+		return " at more than each arm bears"
+	}
+	if s != nil && s.OwnShare > 0 {
 		return fmt.Sprintf(" at %.0f %% of what each arm bore in its pilot (the least %.0f requests a second)", 100*s.OwnShare, rate)
 	}
 	return fmt.Sprintf(" at %.0f requests a second", rate)
@@ -205,6 +213,7 @@ func Text(r record.Run) string {
 		}
 		_ = w.Flush()
 		fmt.Fprintln(&b)
+		closedText(&b, r, g)
 	}
 	fmt.Fprintf(&b, "%s\n", legend)
 	verdictText(&b, r)
@@ -213,6 +222,26 @@ func Text(r record.Run) string {
 		fmt.Fprintf(&b, "Note: %s\n", line)
 	}
 	return b.String()
+}
+
+// closedText has the closed loops of a scenario by number of connections, where it has any.
+func closedText(b *strings.Builder, r record.Run, g Group) {
+	s := r.ScenarioNamed(g.Scenario)
+	if s == nil || len(s.Connections) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "In closed loops of %s:\n\n", ConnectionWords(s.Connections))
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "arm\tconnections\tanswers /s\tp50 ms\tp99 ms\tCPU µs/request")
+	percentiles := Percentiles()
+	for _, a := range g.Arms {
+		for _, n := range s.Connections {
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", a.Name, n, spread(a.ClosedAnswers(n)),
+				number(a.ClosedLatency(percentiles[0], n).Median, 1), number(a.ClosedLatency(percentiles[2], n).Median, 1), number(a.ClosedCPU(n).Median, 0))
+		}
+	}
+	_ = w.Flush()
+	fmt.Fprintln(b)
 }
 
 // verdictText tells the verdicts, those of a scenario under its claim and what they say of it together.
