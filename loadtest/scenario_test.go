@@ -56,6 +56,14 @@ func TestTheScenarioFileIsWhatIsMeasured(t *testing.T) {
 			assert.Equal(t, s.Compared(), is.Pairs)
 			assert.Equal(t, s.Rule, is.Rule)
 			assert.Len(t, is.DelaysNS, len(s.Delays))
+			require.Len(t, is.Faults, len(s.Faults))
+			for i, f := range s.Faults {
+				assert.Equal(t, record.PlannedFault{Kind: string(f.Kind), AtNS: int64(f.At), LastsNS: int64(f.Lasts), DelayNS: int64(f.Delay)}, is.Faults[i])
+			}
+			assert.Equal(t, int64(s.Bound), is.BoundNS)
+			if len(s.Faults) > 0 {
+				assert.GreaterOrEqual(t, st.profile.rate, time.Duration(s.Duration))
+			}
 			rule := claims.RuleOf(is)
 			assert.Equal(t, s.Metric, rule.Metric)
 			assert.InDelta(t, s.Margin, rule.Margin, 0)
@@ -275,6 +283,11 @@ func madeTrials(s record.Scenario, blocks int, level map[string]float64) []recor
 				cpu, sql, pss := 500*v, 5*level[arm], int64(1e8*v)
 				x.CPUUsPerRequest, x.StatementsPerRequest, x.MemoryPSSPeakBytes = &cpu, &sql, &pss
 				x.Parts = map[string]record.Part{"database_primary": {CPUSeconds: 0.5 * v}}
+				recovery := int64(0.9e9 * v)
+				if s.BoundNS > 0 {
+					recovery = int64(float64(s.BoundNS) * v)
+				}
+				x.RecoveryNS, x.Outcomes = &recovery, &record.Outcomes{ResolutionNS: 1e7}
 				x.LatencyP50NS, x.LatencyP90NS, x.LatencyP99NS, x.LatencyP999NS, x.ColdStartNS, x.AchievedRPS = int64(5e6*v), int64(7e6*v), int64(9e6*v), int64(11e6*v), int64(1e8*v), 400*v
 				out = append(out, x)
 			}
@@ -334,6 +347,18 @@ func TestEveryClaimCanHoldAndCanFail(t *testing.T) {
 				assert.Equal(t, claims.Holds, overall(halved))
 				assert.Equal(t, claims.Contradicted, overall(doubled))
 				assert.NotEqual(t, claims.Holds, overall(alike))
+			case contract.RuleWithin:
+				assert.Equal(t, claims.Holds, overall(halved))
+				assert.Equal(t, claims.Contradicted, overall(doubled))
+				assert.NotEqual(t, claims.Holds, overall(alike), "at the bound")
+				assert.Equal(t, claims.Contradicted, overall(spread), "one arm at the bound, the others beyond")
+				levels := map[string]float64{}
+				for _, arm := range s.Arms {
+					levels[arm] = 0.5
+				}
+				wrong := madeTrials(s, st.profile.blocks, levels)
+				wrong[0].FailedBy.WrongAnswer, wrong[0].Void = 1, new(string)
+				assert.Equal(t, claims.Contradicted, claims.Overall(claims.RuleOf(s).Decide(wrong)), "one wrong answer, of a void trial too")
 			case contract.RuleDiffer:
 				for _, v := range decide(spread) {
 					assert.Equal(t, claims.Holds, v.Verdict, v.ID)

@@ -108,7 +108,7 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, f
 	if placement.Shared && !s.description.Placement.Shared {
 		s.warn("%s", placement.Note)
 	}
-	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Faults: s.ways.faults(), Placement: placement}
+	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Faults: s.ways.faults(), Links: s.ways.links(), Placement: placement}
 	if subject.ColdStart, err = trial.FirstAnswer(ctx, c, first.body(arm.Tier, s.run.Seed), first.expected); err == nil {
 		if subject.IdleMemory, err = c.Memory(ctx); err == nil {
 			err = f(subject)

@@ -130,7 +130,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 		s.Arms = append(s.Arms, arm.Name)
 	}
 	s.Arms = append(s.Arms, slices.Sorted(maps.Keys(st.absent))...)
-	s.Pairs = st.among(s.Arms)
+	s.Pairs, s.Faults, s.BoundNS = st.among(s.Arms), st.faults(), int64(st.Bound)
 	for way, d := range st.Delays {
 		if s.DelaysNS == nil {
 			s.DelaysNS = map[string]int64{}
@@ -166,7 +166,7 @@ func (st *study) pairs() [][2]string {
 // among are the pairs of the scenario's file of which both arms are among these.
 func (st *study) among(names []string) [][2]string {
 	return slices.DeleteFunc(st.Compared(), func(pair [2]string) bool {
-		return !slices.Contains(names, pair[0]) || !slices.Contains(names, pair[1])
+		return !slices.Contains(names, pair[0]) || pair[1] != contract.Bound && !slices.Contains(names, pair[1])
 	})
 }
 
@@ -266,7 +266,7 @@ func (c *comparison) choose() error {
 			return err
 		}
 		st := &study{Scenario: s, arms: arms, profile: c.profile, budget: c.profile.scenario}
-		if c.profile.evidence {
+		if c.profile.evidence || len(s.Faults) > 0 {
 			st.profile.rate = max(st.profile.rate, time.Duration(s.Duration))
 		}
 		if !st.headline() && st.design(0).Family == 0 {
@@ -308,12 +308,10 @@ type ways struct {
 // overheadRoundTrips are made on each way to measure what the proxy adds.
 const overheadRoundTrips = 50
 
-// lay sets the study's delays, measures how exact they are, and puts the links into the way of whatever contender starts
+// lay starts the proxy where the study's delays or faults need it, sets the delays, measures how exact they are, and puts the links into the way of whatever contender starts
 // from now on. take ends the proxy.
 func (s *session) lay(ctx context.Context, st *study) (overheads []record.FaultOverhead, take func(), err error) {
-	behind := maps.Clone(st.Delays) // those behind the contender: the client's is the generator's own
-	delete(behind, contract.WayClient)
-	if len(behind) == 0 {
+	if len(st.proxied()) == 0 {
 		return nil, func() {}, nil
 	}
 	proxy, err := s.engine.Faults(ctx)
@@ -329,8 +327,8 @@ func (s *session) lay(ctx context.Context, st *study) (overheads []record.FaultO
 		}
 	}
 	w := &ways{proxy: proxy}
-	for _, way := range slices.Sorted(maps.Keys(behind)) {
-		delay := engine.Fault{Kind: engine.FaultLatency, Delay: time.Duration(behind[way])}
+	for _, way := range st.proxied() {
+		delay := engine.Fault{Kind: engine.FaultLatency, Delay: time.Duration(st.Delays[way])}
 		for _, l := range []struct {
 			name, url string
 			link      *engine.FaultLink
@@ -345,8 +343,10 @@ func (s *session) lay(ctx context.Context, st *study) (overheads []record.FaultO
 			if *l.link, err = proxy.Link(ctx, l.name, l.url); err != nil {
 				break
 			}
-			if err = (*l.link).Set(ctx, delay); err != nil {
-				break
+			if delay.Delay > 0 {
+				if err = (*l.link).Set(ctx, delay); err != nil {
+					break
+				}
 			}
 			if l.name == "database_primary" {
 				continue // the replica's way is the same, and is the one that queries take
@@ -356,7 +356,7 @@ func (s *session) lay(ctx context.Context, st *study) (overheads []record.FaultO
 				err = measureErr
 				break
 			}
-			s.progress.say("delay of %v on %s: %v added to a round trip (median)", delay.Delay, l.name, time.Duration(overhead.AddedP50NS).Round(10*time.Microsecond))
+			s.progress.say("fault proxy, delay of %v on %s: %v added to a round trip (median)", delay.Delay, l.name, time.Duration(overhead.AddedP50NS).Round(10*time.Microsecond))
 			overheads = append(overheads, overhead)
 		}
 		if err != nil {
@@ -417,7 +417,7 @@ func (s *session) study(ctx context.Context, c *comparison, st *study, todo *sch
 	} else {
 		todo.question, todo.mixed, todo.began = q, mixed, time.Now()
 	}
-	if x := s.run.ScenarioNamed(st.ID); x != nil && len(x.FaultOverhead) < len(st.Delays) {
+	if x := s.run.ScenarioNamed(st.ID); x != nil && (x.FaultOverhead == nil || len(x.FaultOverhead) < len(st.Delays)) {
 		x.FaultOverhead = append(x.FaultOverhead, overheads...)
 	}
 	if err := s.begin(); err != nil {

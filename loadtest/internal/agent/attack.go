@@ -253,7 +253,7 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 	for _, o := range job.Operations {
 		r.Operations = append(r.Operations, OperationResult{Name: o.Name, ResponseSeconds: newSeries(job.Duration)})
 	}
-	judge := newJudge(m, compare)
+	judge, became := newJudge(m, compare), newOutcomes(job)
 	stop := context.AfterFunc(ctx, func() { attacker.Stop() })
 	defer stop()
 	before := ownCPU()
@@ -275,6 +275,7 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 		var failed Failed
 		why, compared := judge.look(hit, drawn, m.compares(hit.Seq), &failed)
 		r.FailedBy.add(failed)
+		became.count(intended+response, failed)
 		if why == "" {
 			r.OK++
 		} else if r.FirstFailure == "" {
@@ -296,6 +297,9 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 			}
 			watch(told)
 		}
+	}
+	if became != nil {
+		r.Outcomes = became.steps
 	}
 	r.CPUSeconds = (ownCPU() - before).Seconds()
 	r.MemoryPeakBytes = ownMemoryPeak()

@@ -41,6 +41,8 @@ type Job struct {
 	ClientDelay Duration `json:"client_delay_ns,omitempty"`
 	// ClientProbes are round trips by which is measured, before the attack, what such a link adds; 0: it is not measured.
 	ClientProbes int `json:"client_probes,omitempty"`
+	// OutcomeStep, where not 0, has the result say what became of the requests that were over in each step of that length.
+	OutcomeStep Duration `json:"outcome_step_ns,omitempty"`
 	// Processors is on how many CPUs the agent runs Go code at once; 0: on one while that is enough, see Tune.
 	Processors int `json:"processors,omitempty"`
 }
@@ -94,6 +96,9 @@ type Result struct {
 	Operations []OperationResult `json:"operations,omitempty"`
 	// ClientOverhead is what the link of a job's ClientDelay was measured to add.
 	ClientOverhead *record.FaultOverhead `json:"client_overhead,omitempty"`
+	// Outcomes has what became of the requests that were over in each step of a job's OutcomeStep: together they are all, and
+	// reach beyond the duration where a request was over later.
+	Outcomes []Outcome `json:"outcomes,omitempty"`
 	// CPUSeconds is user and system time of the agent itself.
 	CPUSeconds float64 `json:"cpu_seconds"`
 	// MemoryPeakBytes is the most that the agent's process has had resident since it began; 0 where the kernel does not
@@ -153,6 +158,8 @@ func (j *Job) Check() error {
 		return fmt.Errorf("job: client_delay_ns %d: must not be negative", j.ClientDelay)
 	case j.ClientProbes < 0 || j.ClientProbes > 0 && j.ClientDelay == 0:
 		return fmt.Errorf("job: client_probes %d: must not be negative, and there must be a client_delay_ns", j.ClientProbes)
+	case j.OutcomeStep < 0 || j.OutcomeStep > 0 && (j.Duration+j.Timeout)/j.OutcomeStep > maxOutcomes:
+		return fmt.Errorf("job: outcome_step_ns %d: expected 0, or at most %d steps within the duration and the timeout", j.OutcomeStep, maxOutcomes)
 	case j.Processors < 0:
 		return fmt.Errorf("job: processors %d: must not be negative", j.Processors)
 	}

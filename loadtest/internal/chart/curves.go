@@ -12,8 +12,10 @@ type Curves struct {
 	// Percentile draws x as 1 ÷ (1 − q) on a logarithmic axis, as HDR plots do; Rate draws it as requests a second from
 	// zero; otherwise x is seconds.
 	Percentile, Rate bool
-	Axis             string // of x
-	Height           int    // of a panel's inside
+	// Counts draws y as numbers from zero, in place of milliseconds on a logarithmic axis.
+	Counts bool
+	Axis   string // of x
+	Height int    // of a panel's inside
 }
 
 // CurvePanel is one pair of axes; y is milliseconds, on a logarithmic axis.
@@ -24,6 +26,8 @@ type CurvePanel struct {
 	// Limit, where not 0, is a value of y that is marked with a line across and with LimitLabel.
 	Limit      float64
 	LimitLabel string
+	// Spans are stretches of x that are shaded, from and to.
+	Spans [][2]float64
 }
 
 // Line is one arm.
@@ -74,7 +78,7 @@ func (c Curves) view(f Frame) View {
 	if f.Narrow {
 		left, right = narrowLeft, 14
 	}
-	widest := c.widestLabel()
+	widest := c.widestLabel(f)
 	nameGap := tickGap + widest + nameToLabels
 	if f.Narrow {
 		left = max(left, tickGap+widest+edge)
@@ -123,16 +127,20 @@ func (c Curves) view(f Frame) View {
 		x := c.axis(f, panel)
 		x["gridIndex"] = p
 		xs = append(xs, x)
-		y := panel.scale()
+		y := c.scale(f, panel)
+		kind, format := "log", "fn:ms"
+		if c.Counts {
+			kind, format = "value", "fn:number"
+		}
 		axisName := panel.Axis
 		if f.Narrow {
 			axisName = "" // there is room for the labels only, and they have their unit
 		}
-		ys = append(ys, M{"type": "log", "gridIndex": p, "min": y.low, "max": y.high, "name": text(axisName), "nameLocation": "middle", "nameGap": nameGap, "nameMoveOverlap": false,
+		ys = append(ys, M{"type": kind, "gridIndex": p, "min": y.low, "max": y.high, "name": text(axisName), "nameLocation": "middle", "nameGap": nameGap, "nameMoveOverlap": false,
 			"nameTextStyle": M{"color": "$muted", "fontSize": 12},
 			"axisLine":      M{"show": true, "lineStyle": M{"color": "$axis"}}, "axisTick": M{"show": true, "customValues": y.ticks, "lineStyle": M{"color": "$axis"}},
 			"minorTick": M{"show": false}, "minorSplitLine": M{"show": false}, "splitLine": M{"show": false},
-			"axisLabel": M{"color": "$muted", "fontSize": 12, "formatter": "fn:ms", "customValues": y.ticks}})
+			"axisLabel": M{"color": "$muted", "fontSize": 12, "formatter": format, "customValues": y.ticks}})
 		xTicks, _ := x["axisTick"].(M)["customValues"].([]float64)
 		series = append(series, M{"type": "custom", "silent": true, "z": 1, "xAxisIndex": p, "yAxisIndex": p, "data": A{A{x["max"], y.high}}, "encode": M{"x": 0, "y": 1},
 			"renderItem": call("lattice", panel.lattice(xTicks, y.ticks))})
@@ -198,10 +206,27 @@ func (p CurvePanel) lattice(xs, ys []float64) M {
 	if p.Limit > 0 {
 		m["limit"], m["limitLabel"] = p.Limit, text(p.LimitLabel)
 	}
+	if len(p.Spans) > 0 {
+		var spans A
+		for _, x := range p.Spans {
+			spans = append(spans, A{x[0], x[1]})
+		}
+		m["spans"] = spans
+	}
 	return m
 }
 
-func (p CurvePanel) scale() scale {
+// scale is that of a panel's y.
+func (c Curves) scale(f Frame, p CurvePanel) scale {
+	values := p.values()
+	if c.Counts {
+		return zeroScale(values, ticksFor(f, len(c.Panels)))
+	}
+	return logScale(values, 9)
+}
+
+// values are all of y that a panel shows.
+func (p CurvePanel) values() []float64 {
 	var values []float64
 	if p.Limit > 0 {
 		values = append(values, p.Limit)
@@ -214,16 +239,19 @@ func (p CurvePanel) scale() scale {
 			values = append(values, d.Y)
 		}
 	}
-	return logScale(values, 9)
+	return values
 }
 
-// widestLabel is how wide the labels of the axes of milliseconds are, in pixels.
-func (c Curves) widestLabel() int {
-	m := newMeter()
+// widestLabel is how wide the labels of the upright axes are, in pixels.
+func (c Curves) widestLabel(f Frame) int {
+	m, label := newMeter(), msLabel
+	if c.Counts {
+		label = numberLabel
+	}
 	widest := 0.0
 	for _, panel := range c.Panels {
-		for _, v := range panel.scale().ticks {
-			widest = math.Max(widest, m.width(msLabel(v), "12px"))
+		for _, v := range c.scale(f, panel).ticks {
+			widest = math.Max(widest, m.width(label(v), "12px"))
 		}
 	}
 	return int(math.Ceil(widest))

@@ -116,10 +116,14 @@
         return { type: 'group', children: kids };
       };
     },
-    // Grid lines both ways, and a line at a limit.
+    // Stretches that are shaded, grid lines both ways, and a line at a limit.
     lattice: function (a, T) {
       return function (params, api) {
         var c = params.coordSys, kids = [];
+        (a.spans || []).forEach(function (span) {
+          var from = api.coord([span[0], a.ys[0]])[0], to = api.coord([span[1], a.ys[0]])[0];
+          kids.push({ type: 'rect', silent: true, shape: { x: from, y: c.y, width: Math.max(2, to - from), height: c.height }, style: { fill: alpha(T.band, 0.16) } });
+        });
         a.xs.forEach(function (v) {
           var x = Math.round(api.coord([v, a.ys[0]])[0]) + 0.5;
           if (x >= c.x && x <= c.x + c.width + 1) kids.push(line(x, c.y, x, c.y + c.height, T.grid, 1));

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
 )
@@ -46,7 +47,7 @@ func LibraryRule(trials []record.Trial) Rule {
 
 // RuleOf is the rule that a scenario's file stated when the run began.
 func RuleOf(s record.Scenario) Rule {
-	r := Rule{Scenario: s.ID, Metric: s.Metric, Claim: Claim(s.Rule), Margin: s.Margin, Arms: s.Arms, Pairs: s.Pairs, Absent: s.Absent, Value: valueOf(s)}
+	r := Rule{Scenario: s.ID, Metric: s.Metric, Claim: Claim(s.Rule), Margin: s.Margin, Arms: s.Arms, Pairs: s.Pairs, Absent: s.Absent, Bound: float64(s.BoundNS), Value: valueOf(s)}
 	if s.Metric == metricCPU {
 		r.Says = cpuWords
 	}
@@ -100,6 +101,14 @@ func valueOf(s record.Scenario) func(*record.Trial) (float64, bool) {
 			}
 			return float64(*t.MemoryPSSPeakBytes), true
 		})
+	case contract.MetricRecovery:
+		// What is no longer than can be seen counts as long as that: a ratio of nothing is none.
+		return at(record.LoadRate, func(t *record.Trial) (float64, bool) {
+			if t.RecoveryNS == nil || t.Outcomes == nil {
+				return 0, false
+			}
+			return float64(max(*t.RecoveryNS, t.Outcomes.ResolutionNS)), true
+		})
 	case "cold_start_ns":
 		// All trials of a process have it; it counts once.
 		return at(record.LoadRate, func(t *record.Trial) (float64, bool) { return float64(t.ColdStartNS), t.ColdStartNS > 0 })
@@ -119,6 +128,7 @@ func MetricWords(metric string) string {
 	words := map[string]string{
 		metricCPU: "CPU per request", "latency_p50_ns": "median response time", "latency_p90_ns": "p90 of response time", "latency_p99_ns": "p99 of response time", "latency_p999_ns": "p99.9 of response time",
 		"achieved_rps": "throughput", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "database_primary_cpu_us_per_request": "the primary database's CPU per request", "cold_start_ns": "time from start to first answer",
+		contract.MetricRecovery: "longest time to recover from a fault",
 	}
 	if w, ok := words[metric]; ok {
 		return w

@@ -85,6 +85,9 @@ func (r Rule) judge(trials []record.Trial, verdicts []record.Verdict, design noi
 			if (v.Verdict == Holds || v.Verdict == Contradicted) && !beyond() {
 				p.WithinFloor++
 			}
+		case Within: // the bound has no effect, and what identical arms differ by no part
+			significant = significant || truth == 0 && v.PHolm != nil && *v.PHolm < alpha
+			wrong = wrong || v.Verdict == Holds && truth >= 0 || v.Verdict == Contradicted && truth <= 0
 		default:
 			significant = significant || truth == 0 && v.PHolm != nil && *v.PHolm < alpha
 			wrong = wrong || v.Verdict == Holds && (truth == 0 || truth*math.Log(*v.Ratio) < 0)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/noise"
 	"lab/loadtest/internal/stats"
 )
@@ -122,6 +123,48 @@ func TestEqualityIsRarelyFalse(t *testing.T) {
 	}
 }
 
+// A claim of a bound: arms that are at the bound are said to be within or beyond it in at most 5 % of comparisons, and those
+// that are far from it are told.
+func TestABoundIsRarelyFalse(t *testing.T) {
+	for name, c := range map[string]struct {
+		metric noise.Metric
+		ratio  float64 // of each arm to the bound
+		held   bool
+	}{
+		"at the bound":                      {noise.CPU, 1, false},
+		"latency, at the bound":             {noise.P50, 1, false},
+		"half of the bound":                 {noise.CPU, 0.5, true},
+		"twice the bound":                   {noise.CPU, 2, false},
+		"latency of the tail, half of it":   {noise.P99, 0.5, true},
+		"latency of the tail, twice of it":  {noise.P99, 2, false},
+		"latency of the tail, at the bound": {noise.P99, 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			effects := map[string]float64{}
+			for _, arm := range three {
+				effects[arm] = math.Log(c.ratio)
+			}
+			rule := Rule{Scenario: "s", Metric: "m", Claim: Within, Margin: 1.05, Bound: parts(c.metric).Median()}
+			p := rule.Prove(t.Context(), parts(c.metric), noise.Design{Arms: three, Blocks: 8, Effects: effects}, replicates, 4)
+			p.log(t)
+			require.NoError(t, p.check())
+			for _, arm := range three {
+				pair := [2]string{arm, contract.Bound}
+				require.Contains(t, p.Covered, pair)
+				switch {
+				case c.ratio == 1:
+					assert.Less(t, p.Decided[pair], replicates/20)
+				case c.held:
+					assert.Greater(t, p.Held[pair], replicates/2)
+				default:
+					assert.Zero(t, p.Held[pair])
+					assert.Greater(t, p.Decided[pair], replicates/2)
+				}
+			}
+		})
+	}
+}
+
 // The proof must notice a rule that is broken.
 func TestTheProofNoticesABrokenRule(t *testing.T) {
 	quick := noise.Design{Arms: three, Blocks: 8}
@@ -174,6 +217,19 @@ func TestTheProofNoticesABrokenRule(t *testing.T) {
 			require.ErrorContains(t, p.check(), c.says)
 		})
 	}
+	t.Run("a bound judged as if eight blocks were many", func(t *testing.T) {
+		m := exact
+		m.side = func(d []float64, _ float64) (float64, error) { // the normal approximation of a mean
+			mean, variance := stats.Mean(d), 0.0
+			for _, v := range d {
+				variance += (v - mean) * (v - mean) / float64(len(d)-1)
+			}
+			return math.Erfc(math.Abs(mean) / math.Sqrt(2*variance/float64(len(d)))), nil
+		}
+		rule := Rule{Claim: Within, Margin: 1.05, Bound: parts(noise.P50).Median()}
+		p := rule.prove(t.Context(), parts(noise.P50), quick, replicates, 4, m)
+		require.ErrorContains(t, p.check(), "false verdicts")
+	})
 	t.Run("arms not paired by block", func(t *testing.T) {
 		m := exact
 		m.pair = func(x, y map[int]float64) ([]float64, error) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
 )
 
@@ -42,7 +43,9 @@ func Of(r record.Run) []record.Verdict {
 		rule := RuleOf(s)
 		// Of a run that was cut short some arms may have no trial yet; there is nothing to say of them. Of one that cannot be
 		// tested here there is.
-		known := func(arm string) bool { return s.Absent[arm] != "" || has(own, arm) }
+		known := func(arm string) bool {
+			return rule.Claim == Within && arm == contract.Bound || s.Absent[arm] != "" || has(own, arm)
+		}
 		rule.Pairs = slices.DeleteFunc(rule.pairs(), func(pair [2]string) bool { return !known(pair[0]) || !known(pair[1]) })
 		verdicts = append(verdicts, rule.Decide(own)...)
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
 )
@@ -25,6 +26,11 @@ const (
 	// contradicted where Differ would and the ratio is above 1: the test has two sides, so both errors together are as
 	// seldom as alpha says.
 	Less Claim = "less"
+	// Within is "each arm has less of it than a bound". It holds where the exact sign test says, after Holm's correction, that
+	// the arm's median over the blocks is below the bound, and is contradicted where it is above. A bound is no arm: what the
+	// machine does to a block does not cancel, and need not be symmetric, so that the sign-flip test does not apply; and
+	// identical arms have no part in it. One wrong answer contradicts the claim, whatever the metric says.
+	Within Claim = "within"
 )
 
 // Rule decides a claim about one metric, for each pair of arms, from one number per trial. The pairs are the family of
@@ -32,12 +38,16 @@ const (
 //
 // A pair's numbers are the log-ratios within the blocks that have both arms. Their test is the exact sign-flip test
 // (stats.SignFlip), their interval inverts it (stats.Interval), the noise floor is that of the A/A pairs
-// (stats.NoiseFloor), and equality is tested against both ends of the margin (stats.Equivalence).
+// (stats.NoiseFloor), and equality is tested against both ends of the margin (stats.Equivalence). Of Within they are the
+// log-ratios to the bound, the ratio is their median, the test the sign test (stats.SignTest) and the interval that of order
+// statistics (stats.MedianInterval).
 type Rule struct {
 	Scenario, Metric string
 	Claim            Claim
 	// Margin is a ratio above 1: the effect that nobody would care about, and for Equal the one that is tested.
 	Margin float64
+	// Bound is, of Within, what each arm's numbers are held against; its pairs are an arm and contract.Bound.
+	Bound float64
 	// Pairs are what is compared; nil: every two of Arms, in their order.
 	Pairs [][2]string
 	Arms  []string
@@ -56,11 +66,12 @@ type method struct {
 	test       func(d []float64, shift float64) (float64, error)
 	equivalent func(d []float64, margin float64) (p float64, inside bool, err error)
 	interval   func(d []float64, confidence float64) (low, high float64, err error)
+	side       func(d []float64, shift float64) (float64, error) // of Within
 	correct    func(p []float64) []float64
 	floor      func(aa []float64) (float64, error)
 }
 
-var exact = method{pairs, stats.SignFlip, stats.Equivalence, stats.Interval, stats.Holm, stats.NoiseFloor}
+var exact = method{pairs, stats.SignFlip, stats.Equivalence, stats.Interval, stats.SignTest, stats.Holm, stats.NoiseFloor}
 
 // Decide gives one verdict for each pair of arms.
 func (r Rule) Decide(trials []record.Trial) []record.Verdict { return r.decide(trials, exact) }
@@ -82,7 +93,11 @@ func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 			verdicts = append(verdicts, v)
 			continue
 		}
-		d, err := m.pair(values[pair[0]], values[pair[1]])
+		other := values[pair[1]]
+		if r.Claim == Within {
+			other = r.bound(values[pair[0]])
+		}
+		d, err := m.pair(values[pair[0]], other)
 		v.Blocks = len(d)
 		if err == nil {
 			inside[len(verdicts)], err = r.measure(&v, d, m)
@@ -98,12 +113,14 @@ func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 	for k, p := range m.correct(ps) {
 		v := &verdicts[decided[k]]
 		v.PHolm = pointer(p)
-		if noiseErr == nil && !math.IsInf(noise, 0) {
+		if r.Claim != Within && noiseErr == nil && !math.IsInf(noise, 0) {
 			v.NoiseFloor = pointer(math.Exp(noise))
 		}
 		switch need := stats.MinPairs(alpha, len(ps)); {
 		case v.Blocks < need:
 			v.Verdict, v.Reason = Untested, fmt.Sprintf("%s; a family of %s needs at least %d", counted(v.Blocks, "block"), counted(len(ps), "pair"), need)
+		case r.Claim == Within:
+			r.within(v, p)
 		case v.NoiseFloor == nil:
 			v.Verdict, v.Reason = Untested, "too few A/A pairs to know what identical arms differ by"
 		case r.Claim == Equal:
@@ -118,7 +135,46 @@ func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 			v.Verdict, v.Reason = Holds, r.words(*v)
 		}
 	}
+	if r.Claim == Within {
+		for i := range verdicts {
+			if n := wrongAnswers(trials, verdicts[i].Arms[0]); n > 0 {
+				verdicts[i].Verdict, verdicts[i].Reason = Contradicted, fmt.Sprintf("%s gave %s", verdicts[i].Arms[0], counted(int(n), "wrong answer"))
+			}
+		}
+	}
 	return verdicts
+}
+
+// bound is that of Within in each block that an arm has a number of.
+func (r Rule) bound(arm map[int]float64) map[int]float64 {
+	out := make(map[int]float64, len(arm))
+	for block := range arm {
+		out[block] = r.Bound
+	}
+	return out
+}
+
+// within decides "this arm has less than the bound".
+func (r Rule) within(v *record.Verdict, p float64) {
+	switch {
+	case p >= alpha:
+		v.Verdict, v.Reason = TooClose, fmt.Sprintf("p %.3f after Holm's correction", p)
+	case *v.Ratio > 1:
+		v.Verdict, v.Reason = Contradicted, fmt.Sprintf("the %s of %s is %.2f times the bound", MetricWords(r.Metric), v.Arms[0], *v.Ratio)
+	default:
+		v.Verdict, v.Reason = Holds, fmt.Sprintf("the %s of %s is %.2f times the bound", MetricWords(r.Metric), v.Arms[0], *v.Ratio)
+	}
+}
+
+// wrongAnswers are an arm's in all its trials, void ones and the second of an A/A pair too.
+func wrongAnswers(trials []record.Trial, arm string) uint64 {
+	var n uint64
+	for i := range trials {
+		if trials[i].Arm == arm {
+			n += trials[i].FailedBy.WrongAnswer
+		}
+	}
+	return n
 }
 
 func (r Rule) pairs() [][2]string {
@@ -127,6 +183,10 @@ func (r Rule) pairs() [][2]string {
 	}
 	out := [][2]string{}
 	for i, a := range r.Arms {
+		if r.Claim == Within {
+			out = append(out, [2]string{a, contract.Bound})
+			continue
+		}
 		for _, b := range r.Arms[i+1:] {
 			out = append(out, [2]string{a, b})
 		}
@@ -167,6 +227,17 @@ func (r Rule) measure(v *record.Verdict, d []float64, m method) (inside bool, er
 		return false, errors.New("no block in which both were measured")
 	}
 	var p float64
+	if r.Claim == Within {
+		if p, err = m.side(d, 0); err != nil {
+			return false, err
+		}
+		low, high := stats.MedianInterval(d, 1-alpha)
+		v.P, v.Ratio = pointer(p), pointer(math.Exp(stats.Median(d)))
+		if !math.IsInf(low, 0) {
+			v.RatioLow, v.RatioHigh = pointer(math.Exp(low)), pointer(math.Exp(high))
+		}
+		return false, nil
+	}
 	if r.Claim == Equal {
 		p, inside, err = m.equivalent(d, math.Log(r.Margin))
 	} else {

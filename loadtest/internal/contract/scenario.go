@@ -37,15 +37,19 @@ type Scenario struct {
 	// OwnShare, where it is set, replaces the common rate: each arm is offered this share of what it bore in the pilot.
 	OwnShare float64 `yaml:"own_share"`
 	// Duration is the least time of a trial at the common rate, for a percentile that needs more requests than a profile's
-	// trials have; 0: the profile's.
-	Duration Delay `yaml:"duration"`
+	// trials have, or for Faults; 0: the profile's.
+	Duration Span `yaml:"duration"`
+	// Faults are caused and taken back in each trial, in their order.
+	Faults []Fault `yaml:"faults"`
 	// Delays are what the fault proxy adds to each round trip on a way, of DelayWays.
 	Delays map[string]Delay `yaml:"delays"`
 	// Metric decides. It has its unit in its name.
 	Metric string `yaml:"metric"`
 	// Rule says what is claimed of each pair: "differ", "equal" (within the margin), or "less" (the first has less of the
-	// metric than the second).
+	// metric than the second); or of each arm: "within" (it has less than Bound).
 	Rule string `yaml:"rule"`
+	// Bound is what the arms' metric is held against where the rule is "within"; else 0.
+	Bound Span `yaml:"bound"`
 	// Pairs are what is compared; none: every two of the arms, in their order, for a rule without direction.
 	Pairs [][]string `yaml:"pairs"`
 	// Alpha is the chance of a false verdict; Margin, a ratio above 1, is the effect below which nobody would care.
@@ -82,9 +86,10 @@ const (
 	RuleDiffer = "differ"
 	RuleEqual  = "equal"
 	RuleLess   = "less"
+	RuleWithin = "within"
 )
 
-var scenarioRules = []string{RuleDiffer, RuleEqual, RuleLess}
+var scenarioRules = []string{RuleDiffer, RuleEqual, RuleLess, RuleWithin}
 
 // Compared are the pairs that the rule is about.
 func (s Scenario) Compared() [][2]string {
@@ -93,6 +98,12 @@ func (s Scenario) Compared() [][2]string {
 		out = append(out, [2]string{pair[0], pair[1]})
 	}
 	if out != nil {
+		return out
+	}
+	if s.Rule == RuleWithin {
+		for _, arm := range s.Arms {
+			out = append(out, [2]string{arm, Bound})
+		}
 		return out
 	}
 	for i, a := range s.Arms {
@@ -127,7 +138,10 @@ func Named(all []Scenario, list string) ([]Scenario, error) {
 }
 
 // scenarioMetrics are those of a trial's record that a scenario may be decided by.
-var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns", "database_primary_cpu_us_per_request"}
+var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns", "database_primary_cpu_us_per_request", MetricRecovery}
+
+// MetricRecovery is the longest time, over a trial's faults, from a fault's end until all requests succeed again.
+const MetricRecovery = "recovery_ns"
 
 // scenarioAlpha is the chance of a false verdict that is accepted, in every scenario.
 const scenarioAlpha = 0.05
@@ -253,6 +267,9 @@ func parseScenario(text []byte) (Scenario, error) {
 		if slices.ContainsFunc(s.Pairs[:i], func(other []string) bool { return slices.Contains(other, pair[0]) && slices.Contains(other, pair[1]) }) {
 			return s, atKey(text, []string{"pairs", fmt.Sprint(i)}, "expected two that are not compared already")
 		}
+	}
+	if path, expected := s.checkFaults(); path != nil {
+		return s, atKey(text, path, "expected "+expected)
 	}
 	if needs := loadsOf(s.Metric); !slices.ContainsFunc(s.Load, func(load string) bool { return slices.Contains(needs, load) }) {
 		return s, atKey(text, []string{"metric"}, fmt.Sprintf("expected one that the load has; %s is measured by trials of load %s", s.Metric, strings.Join(needs, " or ")))

@@ -48,7 +48,7 @@ func TestABadScenarioIsNamed(t *testing.T) {
 	s, err := parseScenario([]byte(scenarioText))
 	require.NoError(t, err)
 	assert.Equal(t, Scenario{
-		ID: "io-bound", Claim: "the language makes almost no difference", Arms: []string{"go", "node"}, Operation: "q2", Load: []string{"rate", "closed"}, Connections: []int{1, 64}, OwnConnections: map[string]int{"q3": 2}, RateRPS: 70, Mix: map[string]float64{"q2": 9, "q3": 1}, Duration: Delay(6 * time.Second),
+		ID: "io-bound", Claim: "the language makes almost no difference", Arms: []string{"go", "node"}, Operation: "q2", Load: []string{"rate", "closed"}, Connections: []int{1, 64}, OwnConnections: map[string]int{"q3": 2}, RateRPS: 70, Mix: map[string]float64{"q2": 9, "q3": 1}, Duration: Span(6 * time.Second),
 		Delays: map[string]Delay{"database": Delay(20 * time.Millisecond), "upstream": Delay(1500 * time.Millisecond)},
 		Metric: "latency_p50_ns", Rule: RuleEqual, Pairs: [][]string{{"node", "go"}}, Alpha: 0.05, Margin: 1.05, ChangedBy: "a slower processor",
 	}, s)

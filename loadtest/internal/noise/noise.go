@@ -20,6 +20,7 @@ import (
 
 	"lab/loadtest/internal/plan"
 	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/stats"
 )
 
 //go:embed recorded.json
@@ -179,6 +180,17 @@ func (p Parts) SameArm() []float64 {
 		}
 	}
 	return out
+}
+
+// Median is what half of the trials of an arm without an effect have less of the metric than.
+func (p Parts) Median() float64 {
+	all := make([]float64, 0, len(p.Blocks)*len(p.Rests))
+	for _, weather := range p.Blocks {
+		for _, rest := range p.Rests {
+			all = append(all, weather+rest)
+		}
+	}
+	return math.Exp(p.level + stats.Median(all))
 }
 
 // Design is a comparison to be made up.

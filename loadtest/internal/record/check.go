@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"lab/loadtest/internal/contract"
 )
 
 // check says where plan and verdicts contradict the trials beside them, and names the field. Whether a verdict follows
@@ -77,7 +79,7 @@ func (s *Scenario) check() error {
 	}
 	for _, pair := range s.Pairs {
 		for _, arm := range pair {
-			if !slices.Contains(s.Arms, arm) {
+			if !slices.Contains(s.Arms, arm) && !(arm == contract.Bound && s.BoundNS > 0) {
 				return fmt.Errorf("pairs has %q, which arms has not", arm)
 			}
 		}
@@ -107,6 +109,8 @@ func (s *Scenario) check() error {
 		}
 	}
 	switch {
+	case (s.Rule == contract.RuleWithin) != (s.BoundNS > 0):
+		return fmt.Errorf("rule is %s, and bound_ns is %d", s.Rule, s.BoundNS)
 	case s.GeneratorCeilingRPS != nil && *s.GeneratorCeilingRPS <= 0:
 		return fmt.Errorf("generator_ceiling_rps is %g", *s.GeneratorCeilingRPS)
 	case !(s.Margin > 1):
@@ -171,6 +175,10 @@ func (p *Plan) checkPower() error {
 func (r *Run) checkVerdict(v *Verdict) error {
 	var blocks [2]map[int]bool
 	for i, arm := range v.Arms {
+		if s := r.ScenarioNamed(v.Scenario); arm == contract.Bound && i == 1 && s != nil && s.BoundNS > 0 {
+			blocks[1] = blocks[0]
+			continue
+		}
 		blocks[i] = map[int]bool{}
 		for k := range r.Trials {
 			if t := &r.Trials[k]; t.Scenario == v.Scenario && t.Arm == arm && t.Load.Blocked() {

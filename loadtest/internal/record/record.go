@@ -131,7 +131,12 @@ type Scenario struct {
 	OwnShare float64 `json:"own_share,omitempty"`
 	// DelaysNS has what the fault proxy added to each round trip on a way: "client", "database", "upstream".
 	DelaysNS map[string]int64 `json:"delays_ns,omitempty"`
-	// Metric decides, by the rule "differ", "equal" or "less", for each of the pairs.
+	// Faults are caused and taken back in each trial.
+	Faults []PlannedFault `json:"faults,omitempty"`
+	// BoundNS is what each arm's metric is held against where the rule is "within".
+	BoundNS int64 `json:"bound_ns,omitempty"`
+	// Metric decides, by the rule "differ", "equal" or "less" for each of the pairs, or "within" for each arm, whose pair is
+	// with contract.Bound.
 	Metric string      `json:"metric"`
 	Rule   string      `json:"rule"`
 	Pairs  [][2]string `json:"pairs"`
@@ -151,7 +156,11 @@ type Scenario struct {
 // Definition is what makes figures of a scenario comparable with those of another run: what is asked, at which rate if that
 // is fixed, by trials of which length, over which delays.
 func (s *Scenario) Definition() string {
-	return fmt.Sprintf("%s %v, loads %v, %g requests a second, trials of %v, delays %v", s.Operation, s.Mix, s.Loads, s.RateRPS, time.Duration(s.Plan.RateDurationNS), s.DelaysNS)
+	faults := ""
+	for _, f := range s.Faults {
+		faults += ", " + f.String()
+	}
+	return fmt.Sprintf("%s %v, loads %v, %g requests a second, trials of %v, delays %v%s", s.Operation, s.Mix, s.Loads, s.RateRPS, time.Duration(s.Plan.RateDurationNS), s.DelaysNS, faults)
 }
 
 // CeilingOf is the load generator's ceiling with a scenario's question, or nil.
@@ -332,6 +341,11 @@ type Trial struct {
 	Compared uint64 `json:"compared,omitempty"`
 	// Operations are those of a mix, each with its part of the requests. Their response times are in the HDR log, with tags.
 	Operations []OperationFigures `json:"operations,omitempty"`
+	// Faults are those that were caused in the trial, in their order; RecoveryNS is the longest of their times to recover,
+	// see Faulted. Outcomes has what became of requests over time. They are there where the scenario has faults.
+	Faults     []FaultOutcome `json:"faults,omitempty"`
+	RecoveryNS *int64         `json:"recovery_ns,omitempty"`
+	Outcomes   *Outcomes      `json:"outcomes,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
 	HDRLog string `json:"hdr_log"`
 }
@@ -400,6 +414,11 @@ type Failed struct {
 	WrongAnswer   uint64 `json:"wrong_answer"`
 }
 
+// Add returns the sums.
+func (f Failed) Add(g Failed) Failed {
+	return Failed{f.Refused + g.Refused, f.Reset + g.Reset, f.Timeout + g.Timeout, f.Status + g.Status, f.GraphQLErrors + g.GraphQLErrors, f.WrongAnswer + g.WrongAnswer}
+}
+
 // Total is the number of requests that failed.
 func (f Failed) Total() uint64 {
 	return f.Refused + f.Reset + f.Timeout + f.Status + f.GraphQLErrors + f.WrongAnswer
@@ -422,7 +441,7 @@ type Verdict struct {
 	Scenario   string    `json:"scenario"`
 	Metric     string    `json:"metric"`
 	Arms       [2]string `json:"arms"`
-	Ratio      *float64  `json:"ratio"` // geometric mean over the blocks of the first arm's figure over the second's
+	Ratio      *float64  `json:"ratio"` // geometric mean over the blocks of the first arm's figure over the second's; of rule within the median of its figure over the bound
 	RatioLow   *float64  `json:"ratio_low"`
 	RatioHigh  *float64  `json:"ratio_high"` // 95 %
 	Margin     float64   `json:"margin"`     // the effect, as a ratio, below which nobody would care
@@ -449,6 +468,9 @@ func (t *Trial) Check() error {
 		return fmt.Errorf("trial %s: percentiles go down", t.ID)
 	case t.CPUUsPerRequest != nil && math.Abs(*t.CPUUsPerRequest*float64(t.Sent)-t.CPUSeconds*1e6) > 1e-6*t.CPUSeconds*1e6:
 		return fmt.Errorf("trial %s: cpu_us_per_request %g is not cpu_seconds %g over sent %d", t.ID, *t.CPUUsPerRequest, t.CPUSeconds, t.Sent)
+	}
+	if err := t.checkFaults(); err != nil {
+		return fmt.Errorf("trial %s: %w", t.ID, err)
 	}
 	if len(t.Operations) == 0 {
 		return nil

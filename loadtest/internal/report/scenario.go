@@ -8,6 +8,7 @@ import (
 
 	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/summary"
 )
@@ -95,6 +96,15 @@ func quantityOf(metric, operation string) quantity {
 				return 0, false
 			})
 		}, whole}
+	case contract.MetricRecovery:
+		return quantity{"recovered ms", "longest time to recover from a fault, ms", "ms", func(a summary.Arm) summary.Quantity {
+			return summary.Of(a.Rate, func(t record.Trial) (float64, bool) {
+				if t.RecoveryNS == nil {
+					return 0, false
+				}
+				return float64(*t.RecoveryNS) / 1e6, true
+			})
+		}, whole}
 	case "cold_start_ns":
 		return quantity{"first answer ms", "start to first right answer, ms", "ms", summary.Arm.ColdStart, whole}
 	}
@@ -106,6 +116,9 @@ func (b *build) claim(g summary.Group, s *record.Scenario) []section {
 	out := []section{b.decides(g, s)}
 	if len(s.Connections) > 0 {
 		out = append(out, b.closedLoops(g, s))
+	}
+	if faults := b.faults(g); faults != nil {
+		out = append(out, *faults)
 	}
 	if pairs := b.claimPairs(g, s); pairs != nil {
 		out = append([]section{*pairs}, out...)
@@ -119,7 +132,7 @@ func (b *build) doneWords(g summary.Group, s *record.Scenario) string {
 	if len(s.Mix) > 0 {
 		asked = fmt.Sprintf("%s, latencies of %s,", chart.Clean(summary.OperationWords(b.run, g), 200), operation(g))
 	}
-	words := fmt.Sprintf("%s%s%s", asked, summary.RateWords(b.run, s.ID), chart.Clean(summary.DelayWords(b.run, s.ID), 200))
+	words := fmt.Sprintf("%s%s%s", asked, summary.RateWords(b.run, s.ID), chart.Clean(summary.DelayWords(b.run, s.ID)+summary.FaultWords(b.run, s.ID), 400))
 	for _, load := range s.Loads {
 		switch load {
 		case record.LoadThroughput:
@@ -154,6 +167,11 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 		if ok {
 			style = b.styles[first.Contender]
 		}
+		if s.Rule == string(claims.Within) {
+			if k := slices.IndexFunc(g.Arms, func(a summary.Arm) bool { return a.Name == v.Arms[0] }); k >= 0 {
+				style = b.styles[g.Arms[k].Contender]
+			}
+		}
 		if s.Rule != string(claims.Equal) && v.NoiseFloor != nil && *v.NoiseFloor > 1 {
 			panel.Band, panel.BandLabel = [2]float64{1 / *v.NoiseFloor, *v.NoiseFloor}, "shaded: what identical arms (A/A) differ by"
 		}
@@ -161,8 +179,12 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 		finding = append(finding, claimedWords(v, s))
 		t.Rows = append(t.Rows, verdictRow(v))
 	}
+	how := "Geometric mean of the blocks' ratios, 95 % interval (exact sign-flip test). "
+	if s.Rule == string(claims.Within) {
+		how = fmt.Sprintf("Ratio to the bound of %v: median of the blocks, 95 %% interval (order statistics, sign test). ", time.Duration(s.BoundNS))
+	}
 	f := chart.Rows{
-		ID: b.id(g, "claim"), Title: "Ratio of " + metric, Subtitle: "Geometric mean of the blocks' ratios, 95 % interval (exact sign-flip test). " + b.count(g, decidingQuantity(s).of),
+		ID: b.id(g, "claim"), Title: "Ratio of " + metric, Subtitle: how + b.count(g, decidingQuantity(s).of),
 		Finding: sentences(finding), Panels: []chart.Panel{panel}, Rows: rows,
 	}.Figure()
 	lead := fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s %s What would change it: %s.",
@@ -249,6 +271,8 @@ func claimedWords(v record.Verdict, s *record.Scenario) string {
 		return fmt.Sprintf("%s has %s times the %s of %s", v.Arms[0], ratioText(v), metric, v.Arms[1])
 	}
 	switch {
+	case s.Rule == string(claims.Within):
+		return withinWords(v, s)
 	case v.Verdict == claims.Untested:
 		return fmt.Sprintf("%s against %s cannot be tested here: %s", v.Arms[0], v.Arms[1], v.Reason)
 	case v.Verdict == claims.TooClose:
@@ -262,6 +286,20 @@ func claimedWords(v record.Verdict, s *record.Scenario) string {
 		return "against the claim: " + ratio()
 	}
 	return ratio()
+}
+
+// withinWords is a verdict on an arm and its scenario's bound as a sentence.
+func withinWords(v record.Verdict, s *record.Scenario) string {
+	arm, bound := v.Arms[0], time.Duration(s.BoundNS)
+	switch v.Verdict {
+	case claims.Holds:
+		return fmt.Sprintf("%s stays within %v: its %s is %s times that", arm, bound, claims.MetricWords(s.Metric), ratioText(v))
+	case claims.Contradicted:
+		return fmt.Sprintf("against the claim: %s", v.Reason)
+	case claims.Untested:
+		return fmt.Sprintf("whether %s stays within %v cannot be tested here: %s", arm, bound, v.Reason)
+	}
+	return fmt.Sprintf("whether %s stays within %v is too close to call: ratio %s; %s", arm, bound, ratioText(v), v.Reason)
 }
 
 // claimAnswer is what a scenario came to, in one line.

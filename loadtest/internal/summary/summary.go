@@ -93,7 +93,7 @@ func What(r record.Run, g Group) string {
 		of = "Scenario " + s.ID + ": "
 	}
 	return fmt.Sprintf("%s%s, open loop with Poisson arrivals%s%s; %s in random order%s, seed %d; data %s.",
-		of, OperationWords(r, g), RateWords(r, g.Scenario), DelayWords(r, g.Scenario), Plural(p.Blocks, "block"), floors, r.Seed, r.Environment.DataSize)
+		of, OperationWords(r, g), RateWords(r, g.Scenario), DelayWords(r, g.Scenario)+FaultWords(r, g.Scenario), Plural(p.Blocks, "block"), floors, r.Seed, r.Environment.DataSize)
 }
 
 // OperationWords are what a group's requests ask, with their shares where they are a mix.
@@ -214,6 +214,7 @@ func Text(r record.Run) string {
 		_ = w.Flush()
 		fmt.Fprintln(&b)
 		closedText(&b, r, g)
+		faultText(&b, g)
 	}
 	fmt.Fprintf(&b, "%s\n", legend)
 	verdictText(&b, r)
@@ -277,6 +278,8 @@ func RuleWords(s record.Scenario) string {
 	switch s.Rule {
 	case string(claims.Equal):
 		return fmt.Sprintf("Decided by %s: equal within %.0f %%.", metric, 100*(s.Margin-1))
+	case string(claims.Within):
+		return fmt.Sprintf("Decided by %s: the median of an arm's blocks is below the bound of %v, and no answer is wrong.", metric, time.Duration(s.BoundNS))
 	case string(claims.Less):
 		return fmt.Sprintf("Decided by %s: the first of a pair has less.", metric)
 	}

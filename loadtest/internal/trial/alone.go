@@ -41,8 +41,8 @@ func late(t *record.Trial) *string {
 	switch {
 	case float64(t.Unsent) > MaxUnsentShare*float64(t.Offered):
 		return reason("%d of %d requests could not be sent; the limit is %.0f %%", t.Unsent, t.Offered, 100*MaxUnsentShare)
-	case time.Duration(t.SendLagP99NS) > MaxSendLagP99:
-		return reason("the generator sent late: lag p99 %.1f ms; the limit is %.0f ms", float64(t.SendLagP99NS)/1e6, MaxSendLagP99.Seconds()*1e3)
+	case time.Duration(t.SendLagP99NS) > maxSendLag(t):
+		return reason("the generator sent late: lag p99 %.1f ms; the limit is %.0f ms", float64(t.SendLagP99NS)/1e6, maxSendLag(t).Seconds()*1e3)
 	}
 	return nil
 }

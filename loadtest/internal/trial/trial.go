@@ -25,7 +25,9 @@ type Subject struct {
 	// Upstream is the stub of the quote service, or nil.
 	Upstream engine.Service
 	// Faults is the proxy that the contender reaches them through, or nil.
-	Faults    engine.FaultProxy
+	Faults engine.FaultProxy
+	// Links are the contender's ways through it.
+	Links     Links
 	Placement engine.Placement
 	// ColdStart is the time from the program's start to its first right answer.
 	ColdStart time.Duration
@@ -73,6 +75,8 @@ type Spec struct {
 	// ClientDelay is added to each round trip between generator and contender; ClientProbes measure what it comes to.
 	ClientDelay  time.Duration
 	ClientProbes int
+	// Faults are caused and taken back meanwhile, in their order.
+	Faults []record.PlannedFault
 	// TooSlow says of a trial that is not at the common rate that its service times alone are worse than what was asked, so
 	// that a late generator does not make it void; nil where nothing was asked.
 	TooSlow func(record.Trial) bool
@@ -138,7 +142,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 		t.RateRPS = spec.RPS
 	}
 	statements := &statementCounter{}
-	if s.Database != nil {
+	if s.Database != nil && len(spec.Faults) == 0 { // a fault may cut what counts them
 		var err error
 		if statements, err = openCounter(ctx, s.Database); err != nil {
 			return t, nil, err
@@ -152,7 +156,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	}
 	memory := sampleMemory(ctx, s.Contender)
 	began := time.Now()
-	result, out, err := attack(ctx, s, spec.job(s))
+	result, out, faults, err := attackWithFaults(ctx, s, spec)
 	counted := time.Since(began)
 	t.MemoryPSSPeakBytes, t.MemoryPSSEndBytes, t.MemoryCgroupPeakBytes = memory.end(ctx)
 	if err != nil {
@@ -162,8 +166,16 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	if err != nil {
 		return t, nil, err
 	}
+	for name, used := range faults.carried {
+		after.used[name] = after.used[name].Add(used)
+	}
 	pool := waited(poolWaitBefore, poolWait(ctx, s.Contender))
 	fill(&t, result)
+	if len(spec.Faults) > 0 {
+		if err := fillFaults(&t, result, spec.Faults, faults.caused, faults.ended); err != nil {
+			return t, nil, err
+		}
+	}
 	used := after.used["contender"].Sub(before.used["contender"])
 	t.MemoryPSSIdleBytes = s.IdleMemory.PSSBytes
 	t.CPUSeconds = used.CPU.Seconds()
@@ -277,16 +289,30 @@ const (
 	MaxSteal       = 0.10
 )
 
+// MaxSendLagP99UnderFaults is the limit of a trial with faults: restarting a database takes CPU time from whoever shares it,
+// and what such a trial tells is when requests succeed, not how soon they are answered.
+const MaxSendLagP99UnderFaults = 100 * time.Millisecond
+
+// maxSendLag is the limit of a trial.
+func maxSendLag(t *record.Trial) time.Duration {
+	if len(t.Faults) > 0 {
+		return MaxSendLagP99UnderFaults
+	}
+	return MaxSendLagP99
+}
+
 // void is why a trial says nothing, or nil. A failed request voids a trial at the common rate and beyond; in a search of
-// capacity it is an answer: the objective did not hold.
+// capacity and under faults it is an answer.
 func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 	objective := t.Load == record.LoadCapacity || t.Load == record.LoadCurve
 	switch {
 	case t.MachineStealShare > MaxSteal:
 		return reason("the hypervisor took %.0f %% of the CPU time; the limit is %.0f %%", 100*t.MachineStealShare, 100*MaxSteal)
-	case t.OK == 0 && !(objective && t.Failed > 0):
+	case len(t.Faults) > 0 && t.Faults[len(t.Faults)-1].EndedNS >= t.DurationNS:
+		return reason("%s ended %.1f s after the trial's beginning, when nothing was sent any more", t.Faults[len(t.Faults)-1].Kind, float64(t.Faults[len(t.Faults)-1].EndedNS)/1e9)
+	case t.OK == 0 && !((objective || len(t.Faults) > 0) && t.Failed > 0):
 		return reason("no request was answered")
-	case t.Failed > 0 && !objective:
+	case t.Failed > 0 && !objective && len(t.Faults) == 0:
 		return reason("%d of %d requests failed: %s", t.Failed, t.Sent, t.FirstFailure)
 	case t.Load == record.LoadRate, objective && t.Failed == 0 && (tooSlow == nil || !tooSlow(*t)):
 		return late(t)
@@ -297,8 +323,8 @@ func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 // Spoilt tells whether a trial is void for what the arm had no part in: the hypervisor, or a generator that sent late. One
 // that failed, or whose requests found no room, is void too, but another try at it would be a choice of results.
 func Spoilt(t *record.Trial) bool {
-	return t.Void != nil && t.OK > 0 && t.Failed == 0 && (t.Load != record.LoadRate || t.Unsent == 0) &&
-		(t.MachineStealShare > MaxSteal || t.Load == record.LoadRate && time.Duration(t.SendLagP99NS) > MaxSendLagP99)
+	return t.Void != nil && t.OK > 0 && (t.Failed == 0 || len(t.Faults) > 0) && (t.Load != record.LoadRate || t.Unsent == 0) &&
+		(t.MachineStealShare > MaxSteal || t.Load == record.LoadRate && time.Duration(t.SendLagP99NS) > maxSendLag(t))
 }
 
 // memorySampler looks at the contender's memory while it works. Reading it costs the contender time, so it is done

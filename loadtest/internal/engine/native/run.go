@@ -206,7 +206,7 @@ func (m marker) killProcesses(dir string) []int {
 			return killed
 		}
 		for _, pid := range pids {
-			if kill(pid, func() bool { return m.owns(dir, pid) }) {
+			if host.Kill(pid, func() bool { return m.owns(dir, pid) }) {
 				killed = append(killed, pid)
 			}
 		}

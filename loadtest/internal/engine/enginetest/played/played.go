@@ -18,6 +18,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -51,6 +52,9 @@ type Engine struct {
 	// GeneratorBears is the rate from which the load generator is late, against the null server and arms of known capacity.
 	GeneratorBears float64
 
+	// StaysBroken has every contender answer 503 from the first fault on that is caused while it runs.
+	StaysBroken bool
+
 	t        *testing.T
 	answer   atomic.Pointer[string]
 	attacks  atomic.Int64
@@ -63,6 +67,7 @@ type Engine struct {
 
 	mu      sync.Mutex
 	started []engine.ContenderSpec
+	caused  []string
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -98,6 +103,19 @@ func (e *Engine) Started() []engine.ContenderSpec {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.started)
+}
+
+// Caused are the faults that were caused, in order: "backends killed" for each server, "restart", or a link and its fault.
+func (e *Engine) Caused() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.caused)
+}
+
+func (e *Engine) cause(what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.caused = append(e.caused, what)
 }
 
 // Attacks is how many load generators have been run.
@@ -154,7 +172,7 @@ type proxy struct{ service }
 
 // Link lays a way that is the direct one, under an address that shows it.
 func (p *proxy) Link(_ context.Context, name, url string) (engine.FaultLink, error) {
-	return &link{name: name, target: url}, nil
+	return &link{e: p.e, name: name, target: url}, nil
 }
 
 // Overhead is what was set, to the nanosecond.
@@ -168,6 +186,7 @@ func (p *proxy) Overhead(_ context.Context, l engine.FaultLink, roundTrips int) 
 }
 
 type link struct {
+	e            *Engine
 	name, target string
 	faults       []engine.Fault
 }
@@ -182,6 +201,11 @@ func (l *link) URL() string { return l.target + "#" + l.name }
 // Set keeps the faults.
 func (l *link) Set(_ context.Context, faults ...engine.Fault) error {
 	l.faults = faults
+	for _, f := range faults {
+		if f.Kind != engine.FaultLatency {
+			l.e.cause(l.name + " " + f.String())
+		}
+	}
 	return engine.CheckFaults(faults)
 }
 
@@ -193,7 +217,7 @@ func (e *Engine) Contender(_ context.Context, spec engine.ContenderSpec) (engine
 	e.mu.Lock()
 	e.started = append(e.started, spec)
 	e.mu.Unlock()
-	started := time.Now()
+	started, before := time.Now(), len(e.Caused())
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		e.requests.Add(1)
@@ -202,6 +226,10 @@ func (e *Engine) Contender(_ context.Context, spec engine.ContenderSpec) (engine
 			w.WriteHeader(http.StatusInternalServerError)
 			return
 		case <-time.After(answerTime):
+		}
+		if e.StaysBroken && len(e.Caused()) > before {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
 		}
 		w.Header().Set("Content-Type", "application/graphql-response+json")
 		_, _ = io.WriteString(w, *e.answer.Load())
@@ -392,8 +420,13 @@ func (d *database) Fork(context.Context, string) (engine.Database, error) {
 	return nil, errors.New("no fork is played")
 }
 func (d *database) WaitReplica(context.Context) error { return nil }
-func (d *database) Restart(context.Context) error     { return errors.New("no restart is played") }
-func (d *database) Stop(context.Context) error        { return nil }
+
+// Restart takes no time.
+func (d *database) Restart(context.Context) error {
+	d.e.cause("restart")
+	return nil
+}
+func (d *database) Stop(context.Context) error { return nil }
 
 // servePostgres answers every query with one number, a statement for each request.
 func (e *Engine) servePostgres(connection net.Conn) {
@@ -419,6 +452,9 @@ func (e *Engine) servePostgres(connection net.Conn) {
 		}
 		switch m := message.(type) {
 		case *pgproto3.Parse:
+			if strings.Contains(m.Query, "pg_terminate_backend") {
+				e.cause("backends killed")
+			}
 			b.Send(&pgproto3.ParseComplete{})
 		case *pgproto3.Describe:
 			b.Send(&pgproto3.ParameterDescription{})

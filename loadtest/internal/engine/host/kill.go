@@ -1,4 +1,4 @@
-package native
+package host
 
 import (
 	"errors"
@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kill kills a process of which still says that it is the one meant, and waits until it is gone. A pidfd holds on to the
+// Kill kills a process of which still says that it is the one meant, and waits until it is gone. A pidfd holds on to the
 // process while we look, so that another one that is given the same id in between is never hit.
-func kill(pid int, still func() bool) bool {
+func Kill(pid int, still func() bool) bool {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		if errors.Is(err, unix.ENOSYS) && still() {

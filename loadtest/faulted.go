@@ -1,0 +1,46 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/trial"
+)
+
+// faults are what the scenario's file has caused in each trial, as the record has it.
+func (st *study) faults() []record.PlannedFault {
+	var out []record.PlannedFault
+	for _, f := range st.Faults {
+		out = append(out, record.PlannedFault{Kind: string(f.Kind), AtNS: int64(f.At), LastsNS: int64(f.Lasts), DelayNS: int64(f.Delay)})
+	}
+	return out
+}
+
+// proxied are the ways of the study's contenders that lead through the fault proxy, of contract.DelayWays: those with a
+// delay, and those on which something is to go wrong.
+func (st *study) proxied() []string {
+	ways := slices.Collect(maps.Keys(st.Delays))
+	ways = slices.DeleteFunc(ways, func(way string) bool { return way == contract.WayClient }) // it is the generator's own
+	for _, f := range st.Faults {
+		ways = append(ways, contract.FaultTraitsOf[f.Kind].Ways...)
+	}
+	slices.Sort(ways)
+	return slices.Compact(ways)
+}
+
+// faultedInFlight is how many requests may be under way at once in a trial with faults: more than can be if none of them is
+// answered until its time is over (Little's law), so that a server that hangs leaves none unsent.
+func faultedInFlight(rps float64, timeout time.Duration) uint64 {
+	return max(rateMaxInFlight, uint64(1.5*rps*timeout.Seconds()))
+}
+
+// links are the ways as a trial makes them worse.
+func (w *ways) links() trial.Links {
+	if w == nil {
+		return trial.Links{}
+	}
+	return trial.Links{Primary: w.primary, Replica: w.replica, Upstream: w.upstream}
+}

@@ -1,0 +1,54 @@
+package agent
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// By hand: steps of 10 ms of a job of 30 ms; a request that is over later adds steps.
+func TestOutcomesByWhenRequestsWereOver(t *testing.T) {
+	assert.Nil(t, newOutcomes(Job{Duration: time.Second}))
+	const ms = time.Millisecond
+	o := newOutcomes(Job{Duration: 30 * ms, OutcomeStep: 10 * ms})
+	o.count(0, Failed{})
+	o.count(9*ms, Failed{Reset: 1})
+	o.count(10*ms, Failed{WrongAnswer: 1})
+	o.count(55*ms, Failed{})
+	assert.Equal(t, []Outcome{
+		{1, Failed{Reset: 1}}, {0, Failed{WrongAnswer: 1}}, {}, {}, {}, {1, Failed{}},
+	}, o.steps)
+	job := Job{URL: "http://127.0.0.1:1/", Duration: time.Second, Timeout: time.Second, MaxInFlight: 1, Closed: true, OutcomeStep: time.Nanosecond}
+	require.ErrorContains(t, job.Check(), "outcome_step_ns 1: expected 0, or at most 100000 steps")
+}
+
+// Every request of an attack is in exactly one step, as what it was.
+func TestAnAttacksOutcomesAddUp(t *testing.T) {
+	var n atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1)%3 == 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte(`{"data":{}}`))
+	}))
+	t.Cleanup(s.Close)
+	r, err := Attack(t.Context(), Job{
+		URL: s.URL, Body: "{}", RPS: 300, Duration: 200 * time.Millisecond, Arrival: Poisson, Seed: 1, MaxInFlight: 64, Timeout: 5 * time.Second, OutcomeStep: 10 * time.Millisecond,
+	}, nil)
+	require.NoError(t, err)
+	var all Outcome
+	for _, o := range r.Outcomes {
+		all.OK += o.OK
+		all.FailedBy.add(o.FailedBy)
+	}
+	assert.Equal(t, Outcome{r.OK, r.FailedBy}, all)
+	assert.Positive(t, r.OK)
+	assert.Positive(t, r.FailedBy.Status)
+	assert.GreaterOrEqual(t, len(r.Outcomes), 20)
+}

@@ -1,0 +1,240 @@
+package trial
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/agent"
+	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/record"
+)
+
+// stepsOf has one step for each rune: "." one success, "x" one failure (status), "w" one wrong answer, "b" one of each of
+// the first two, " " nothing.
+func stepsOf(text string) []agent.Outcome {
+	var out []agent.Outcome
+	for _, c := range text {
+		var o agent.Outcome
+		switch c {
+		case '.':
+			o.OK = 1
+		case 'x':
+			o.FailedBy.Status = 1
+		case 'w':
+			o.FailedBy.WrongAnswer = 1
+		case 'b':
+			o.OK, o.FailedBy.Status = 1, 1
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// By hand, in steps of 10 ms: the fault is caused with step 2, has ended with step 4, and is looked at up to step 12.
+func TestRecovery(t *testing.T) {
+	at := func(steps int64) int64 { return steps * int64(faultResolution) }
+	for name, c := range map[string]struct {
+		steps      string
+		first      int64 // in steps; -1: none
+		recovery   int64
+		recovered  bool
+		ok, failed uint64
+	}{
+		"nothing fails": {"................", 1, 1, true, 10, 0},
+		"what fails before the end is no recovery":   {"..xx............", 1, 1, true, 8, 2},
+		"what fails before the cause is not counted": {"xx..............", 1, 1, true, 10, 0},
+		"three steps of failures":                    {"..xxxxx.........", 4, 4, true, 5, 5},
+		"a success between failures ends nothing":    {"..xx.xx.........", 1, 3, true, 6, 4},
+		"a step with both":                           {"..xxbb..........", 1, 2, true, 8, 4},
+		"nobody asks for a while":                    {"..xxx    .......", 6, 6, true, 3, 3},
+		"all fails to the end":                       {"..xxxxxxxxxxxx..", -1, 8, false, 0, 10},
+		"and so does the last":                       {"..xx.......x....", 1, 8, false, 7, 3},
+		"of the next fault nothing counts":           {"............xxxx", 1, 1, true, 10, 0},
+		"silence to the end is no recovery":          {"..xx        ....", -1, 8, false, 0, 2},
+		"a failure after a success":                  {"....x.x.........", 2, 3, true, 8, 2},
+		"wrong answers are failures":                 {"....ww..........", 3, 3, true, 8, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := record.FaultOutcome{CausedNS: at(2), EndedNS: at(4), UntilNS: at(12)}
+			recovery(&f, stepsOf(c.steps))
+			if c.first < 0 {
+				assert.Nil(t, f.FirstSuccessNS)
+			} else {
+				require.NotNil(t, f.FirstSuccessNS)
+				assert.Equal(t, at(c.first), *f.FirstSuccessNS)
+			}
+			assert.Equal(t, at(c.recovery), f.RecoveryNS)
+			assert.Equal(t, c.recovered, f.Recovered)
+			assert.Equal(t, []uint64{c.ok, c.failed, f.FailedBy.Total()}, []uint64{f.OK, f.Failed, c.failed})
+		})
+	}
+}
+
+// A trial's record has the longest recovery, each fault up to the next, and coarser steps that add up.
+func TestFillFaults(t *testing.T) {
+	began := time.Now()
+	moment := func(steps int) time.Time { return began.Add(time.Duration(steps) * faultResolution) }
+	r := &agent.Result{Began: began, Outcomes: stepsOf("..xxx......x....xx......")}
+	x := record.Trial{DurationNS: int64(24 * faultResolution), OK: 18, Failed: 6}
+	planned := []record.PlannedFault{{Kind: "backends_killed"}, {Kind: "replica_lost", LastsNS: 1}}
+	require.NoError(t, fillFaults(&x, r, planned, []time.Time{moment(2), moment(11)}, []time.Time{moment(2), moment(12)}))
+	assert.Equal(t, int64(4*faultResolution), x.Faults[0].RecoveryNS)
+	assert.Equal(t, int64(6*faultResolution), x.Faults[1].RecoveryNS)
+	assert.Equal(t, int64(11*faultResolution), x.Faults[0].UntilNS)
+	assert.Equal(t, x.DurationNS, x.Faults[1].UntilNS)
+	assert.Equal(t, int64(6*faultResolution), *x.RecoveryNS)
+	assert.Equal(t, []uint64{7, 7, 4}, x.Outcomes.OK)
+	assert.Equal(t, []uint64{3, 3, 0}, x.Outcomes.Failed)
+	require.ErrorContains(t, fillFaults(&x, &agent.Result{}, planned, nil, nil), "no outcomes")
+}
+
+// Failures void no trial that has faults, and neither does a lag that is small beside what it tells.
+func TestVoidUnderFaults(t *testing.T) {
+	good := record.Trial{Load: record.LoadRate, Offered: 1000, Sent: 1000, OK: 600, Failed: 400, DurationNS: 2e9, Faults: []record.FaultOutcome{{Kind: "database_restarted", EndedNS: 1e9}}}
+	for name, c := range map[string]struct {
+		change func(*record.Trial)
+		says   string
+		spoilt bool
+	}{
+		"failures":               {func(*record.Trial) {}, "", false},
+		"nothing answered":       {func(t *record.Trial) { t.OK, t.Failed = 0, 1000 }, "", false},
+		"nothing asked":          {func(t *record.Trial) { t.OK, t.Failed = 0, 0 }, "no request was answered", false},
+		"a little late":          {func(t *record.Trial) { t.SendLagP99NS = 50e6 }, "", false},
+		"late":                   {func(t *record.Trial) { t.SendLagP99NS = 101e6 }, "the limit is 100 ms", true},
+		"the hypervisor":         {func(t *record.Trial) { t.MachineStealShare = 0.2 }, "hypervisor", true},
+		"a fault without an end": {func(t *record.Trial) { t.Faults[0].EndedNS = 2e9 }, "database_restarted ended 2.0 s after the trial's beginning, when nothing was sent", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := good
+			x.Faults = append([]record.FaultOutcome(nil), good.Faults...)
+			c.change(&x)
+			x.Void = void(&x, nil)
+			assert.Equal(t, c.spoilt, Spoilt(&x))
+			if c.says == "" {
+				assert.Nil(t, x.Void)
+				return
+			}
+			require.NotNil(t, x.Void)
+			assert.Contains(t, *x.Void, c.says)
+		})
+	}
+}
+
+func TestEveryKindOfFaultHasACause(t *testing.T) {
+	for _, kind := range contract.FaultKinds() {
+		assert.Contains(t, causes, kind)
+		traits := contract.FaultTraitsOf[kind]
+		assert.NotEmpty(t, traits.Words, kind)
+		assert.False(t, traits.Lasts && traits.Instant, kind)
+	}
+	assert.Len(t, causes, len(contract.FaultKinds()))
+}
+
+// link keeps what was set, or fails to set one kind.
+type link struct {
+	engine.FaultLink
+	faults []engine.Fault
+	all    []engine.FaultKind
+	fails  engine.FaultKind
+}
+
+func (l *link) Faults() []engine.Fault { return l.faults }
+func (l *link) Set(ctx context.Context, faults ...engine.Fault) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l.faults = faults
+	if len(faults) == 0 {
+		l.all = append(l.all, "")
+		return nil
+	}
+	l.all = append(l.all, faults[0].Kind)
+	if faults[0].Kind == l.fails {
+		return errors.New("no")
+	}
+	return nil
+}
+
+// Whatever ends a trial, what was set before is set again.
+func TestAFaultIsTakenBack(t *testing.T) {
+	delay := engine.Fault{Kind: engine.FaultLatency, Delay: time.Millisecond}
+	stall := []record.PlannedFault{{Kind: string(contract.FaultPacketsStalled), LastsNS: int64(time.Hour)}}
+	for name, c := range map[string]struct {
+		planned []record.PlannedFault
+		fails   engine.FaultKind
+		says    string
+	}{
+		"when its time is over":    {[]record.PlannedFault{{Kind: string(contract.FaultPacketsStalled), LastsNS: 1}}, "", ""},
+		"when the attack failed":   {stall, "", "context canceled"},
+		"when it could not be set": {stall, engine.FaultStall, "fault packets_stalled: no"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &link{faults: []engine.Fault{delay}, fails: c.fails}
+			failed := make(chan struct{}, 1)
+			f := causeFaults(t.Context(), Subject{Links: Links{Replica: l}}, c.planned, func() { failed <- struct{}{} })
+			err := f.end(c.planned[0].LastsNS > 1 && c.fails == "")
+			if c.says == "" {
+				require.NoError(t, err)
+				assert.Len(t, f.ended, 1)
+			} else {
+				require.ErrorContains(t, err, c.says)
+				<-failed
+			}
+			assert.Equal(t, []engine.Fault{delay}, l.faults)
+		})
+	}
+	t.Run("no proxy in the way", func(t *testing.T) {
+		err := causeFaults(t.Context(), Subject{}, stall, func() {}).end(false)
+		require.ErrorContains(t, err, "the contender's way leads through no fault proxy")
+	})
+	t.Run("a slow service is slower by as much as is set", func(t *testing.T) {
+		l := &link{faults: []engine.Fault{delay}}
+		f := &faulting{subject: Subject{Links: Links{Upstream: l}}}
+		undo, err := slowUpstream(t.Context(), f, record.PlannedFault{DelayNS: int64(time.Second)}, func() {})
+		require.NoError(t, err)
+		assert.Equal(t, []engine.Fault{{Kind: engine.FaultLatency, Delay: time.Second + time.Millisecond}}, l.faults)
+		require.NoError(t, undo(t.Context()))
+		assert.Equal(t, []engine.Fault{delay}, l.faults)
+	})
+}
+
+// processes is a contender of these.
+type processes struct {
+	engine.Contender
+	pids []int
+}
+
+func (p processes) Pids() []int { return p.pids }
+
+// The last of a contender's processes is killed, never its first, and never one that is not there.
+func TestAWorkerIsKilled(t *testing.T) {
+	start := func() *exec.Cmd {
+		c := exec.Command("sleep", "600")
+		require.NoError(t, c.Start())
+		t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+		return c
+	}
+	first, last := start(), start()
+	f := &faulting{subject: Subject{Arm: contender.Arm{Name: "node-cluster"}, Contender: processes{pids: []int{first.Process.Pid, last.Process.Pid}}}}
+	begun := false
+	undo, err := killWorker(t.Context(), f, record.PlannedFault{}, func() { begun = true })
+	require.NoError(t, err)
+	assert.Nil(t, undo)
+	assert.True(t, begun)
+	require.ErrorContains(t, last.Wait(), "killed")
+	_, err = killWorker(t.Context(), f, record.PlannedFault{}, func() {})
+	require.ErrorContains(t, err, "could not be killed")
+	f.subject.Contender = processes{pids: []int{first.Process.Pid}}
+	_, err = killWorker(t.Context(), f, record.PlannedFault{}, func() {})
+	require.ErrorContains(t, err, "node-cluster has 1 processes that can be seen here")
+	require.NoError(t, first.Process.Signal(syscall.Signal(0)), "it lives")
+}
