@@ -20,6 +20,8 @@ type Curves struct {
 type CurvePanel struct {
 	Title string
 	Axis  string
+	// Plain draws y as a number from zero on, whose unit is in Title and Axis.
+	Plain bool
 	Lines []Line
 	// Limit, where not 0, is a value of y that is marked with a line across and with LimitLabel.
 	Limit      float64
@@ -128,11 +130,15 @@ func (c Curves) view(f Frame) View {
 		if f.Narrow {
 			axisName = "" // there is room for the labels only, and they have their unit
 		}
-		ys = append(ys, M{"type": "log", "gridIndex": p, "min": y.low, "max": y.high, "name": text(axisName), "nameLocation": "middle", "nameGap": nameGap, "nameMoveOverlap": false,
+		kind, format := y.kind(), "ms"
+		if panel.Plain {
+			format = "number"
+		}
+		ys = append(ys, M{"type": kind, "gridIndex": p, "min": y.low, "max": y.high, "name": text(axisName), "nameLocation": "middle", "nameGap": nameGap, "nameMoveOverlap": false,
 			"nameTextStyle": M{"color": "$muted", "fontSize": 12},
 			"axisLine":      M{"show": true, "lineStyle": M{"color": "$axis"}}, "axisTick": M{"show": true, "customValues": y.ticks, "lineStyle": M{"color": "$axis"}},
 			"minorTick": M{"show": false}, "minorSplitLine": M{"show": false}, "splitLine": M{"show": false},
-			"axisLabel": M{"color": "$muted", "fontSize": 12, "formatter": "fn:ms", "customValues": y.ticks}})
+			"axisLabel": M{"color": "$muted", "fontSize": 12, "formatter": "fn:" + format, "customValues": y.ticks}})
 		xTicks, _ := x["axisTick"].(M)["customValues"].([]float64)
 		series = append(series, M{"type": "custom", "silent": true, "z": 1, "xAxisIndex": p, "yAxisIndex": p, "data": A{A{x["max"], y.high}}, "encode": M{"x": 0, "y": 1},
 			"renderItem": call("lattice", panel.lattice(xTicks, y.ticks))})
@@ -214,16 +220,27 @@ func (p CurvePanel) scale() scale {
 			values = append(values, d.Y)
 		}
 	}
+	if p.Plain {
+		return zeroScale(values, 5)
+	}
 	return logScale(values, 9)
 }
 
-// widestLabel is how wide the labels of the axes of milliseconds are, in pixels.
+// label is what the kit makes of a value of y.
+func (p CurvePanel) label(v float64) string {
+	if p.Plain {
+		return numberLabel(v)
+	}
+	return msLabel(v)
+}
+
+// widestLabel is how wide the labels of the axes of y are, in pixels.
 func (c Curves) widestLabel() int {
 	m := newMeter()
 	widest := 0.0
 	for _, panel := range c.Panels {
 		for _, v := range panel.scale().ticks {
-			widest = math.Max(widest, m.width(msLabel(v), "12px"))
+			widest = math.Max(widest, m.width(panel.label(v), "12px"))
 		}
 	}
 	return int(math.Ceil(widest))

@@ -331,6 +331,10 @@ type Trial struct {
 	Operations []OperationFigures `json:"operations,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
 	HDRLog string `json:"hdr_log"`
+	// RuntimeSeries is the file beside it with what the contender told of its runtime each second; empty where it told
+	// nothing. Runtime is what is in it: set by whoever measured, and not read with the record.
+	RuntimeSeries string         `json:"runtime_series,omitempty"`
+	Runtime       *RuntimeSeries `json:"-"`
 }
 
 // PrimaryCPUUsPerRequest is the primary database's user and system time for each request sent, in µs; nil where it is not known.
@@ -530,6 +534,9 @@ func (f Folder) WriteTrial(t Trial, hdrLog []byte) error {
 	if err := WriteFile(filepath.Join(f.path, "trials", t.HDRLog), hdrLog); err != nil {
 		return err
 	}
+	if err := f.writeRuntime(t); err != nil {
+		return err
+	}
 	return WriteJSON(filepath.Join(f.path, "trials", t.ID+".json"), t)
 }
 
@@ -605,8 +612,9 @@ func compile(place string) (*jsonschema.Schema, error) {
 }
 
 var (
-	runSchema   = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json") })
-	trialSchema = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json#/$defs/Trial") })
+	runSchema     = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json") })
+	trialSchema   = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json#/$defs/Trial") })
+	runtimeSchema = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json#/$defs/RuntimeSeries") })
 )
 
 // validate checks a text against a schema.

@@ -145,15 +145,17 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 		}
 	}
 	defer statements.close()
-	poolWaitBefore := poolWait(ctx, s.Contender)
+	told := newRuntimeSampler(ctx, s.Contender)
 	before, err := readCounters(ctx, s, statements)
 	if err != nil {
 		return t, nil, err
 	}
 	memory := sampleMemory(ctx, s.Contender)
+	told.start(ctx)
 	began := time.Now()
 	result, out, err := attack(ctx, s, spec.job(s))
 	counted := time.Since(began)
+	told.end()
 	t.MemoryPSSPeakBytes, t.MemoryPSSEndBytes, t.MemoryCgroupPeakBytes = memory.end(ctx)
 	if err != nil {
 		return t, nil, err
@@ -162,8 +164,12 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	if err != nil {
 		return t, nil, err
 	}
-	pool := waited(poolWaitBefore, poolWait(ctx, s.Contender))
+	told.last(ctx)
+	pool := told.poolWait()
 	fill(&t, result)
+	if t.Runtime = told.series(t.ID, s.Arm, result.Began); t.Runtime != nil {
+		t.RuntimeSeries = record.RuntimeFile(t.ID)
+	}
 	used := after.used["contender"].Sub(before.used["contender"])
 	t.MemoryPSSIdleBytes = s.IdleMemory.PSSBytes
 	t.CPUSeconds = used.CPU.Seconds()
