@@ -88,12 +88,13 @@ func (p runtimePanel) absent(r runtimeOf) string {
 
 var (
 	runtimePauses = []runtimePanel{
-		{"garbage collection, ms of pause in a second", "GC pause ms/s", "ms/s", []string{"gc_pause_seconds_per_second"}, 1e3, three},
+		{"GC pause, ms in a second", "GC pause ms/s", "ms/s", []string{"gc_pause_seconds_per_second"}, 1e3, three},
 		{"delay before running, p99, ms", "delay p99 ms", "ms", []string{"scheduling_delay_p99_seconds", "event_loop_delay_p99_seconds"}, 1e3, three},
 	}
 	runtimeLoad = []runtimePanel{
-		{"busy: workers, or CPUs in Go", "busy", "of 1", []string{"worker_busy_share", "cpu_seconds_per_second"}, 1, two},
-		{"heap, MB of the system", "heap MB", "MB", []string{"heap_committed_bytes"}, 1e-6, one},
+		{"busy share of workers, %", "workers busy %", "%", []string{"worker_busy_share"}, 100, one},
+		{"CPU time, s in a second", "CPU s/s", "s/s", []string{"cpu_seconds_per_second"}, 1, two},
+		{"heap of the system, MB", "heap MB", "MB", []string{"heap_committed_bytes"}, 1e-6, one},
 	}
 )
 
@@ -106,7 +107,7 @@ func (b *build) runtime(g summary.Group) []section {
 		out = append(out, *s)
 	}
 	if s := b.runtimeCharts(g, "runtime-load", "Busy workers and heap", "What each server says of its runtime, of each second of one trial. ", runtimeLoad,
-		oneTrial+"Busy: the share of a second in which a worker (an event loop, a thread of tokio) was not waiting, mean of the workers; Go does not tell that, so of Go it is the CPU time of the process, in CPUs. Heap: what the runtime or the allocator has of the system, used or not."); s != nil {
+		oneTrial+"Busy: the share of a second in which a worker (an event loop, a thread of tokio) was not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not."); s != nil {
 		out = append(out, *s)
 	}
 	return out
@@ -143,8 +144,9 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 			if len(line.Points) > 0 {
 				curves[i].Lines = append(curves[i].Lines, line)
 			}
-			if why := p.absent(r); why != "" {
-				reasons = append(reasons, fmt.Sprintf("%s has no %s: %s", a.Name, p.head, why))
+			why := fmt.Sprintf("%s has no “%s”: %s", chart.Clean(a.Contender, labelRunes), p.head, p.absent(r))
+			if p.absent(r) != "" && !slices.Contains(reasons, why) {
+				reasons = append(reasons, why)
 			}
 		}
 		for k, place := range places {
