@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
@@ -67,8 +68,11 @@ func NewMetrics() *Metrics {
 	b.reviewsByUser = keys.WithLabelValues("reviews_by_user_ids")
 	m.registry.MustRegister(m.requests, m.seconds, m.statements, keys,
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		// Not all of the runtime's: its histograms by size have so many buckets that a reading each second would show in the
+		// CPU of a request.
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
-			collectors.MetricsGC, collectors.MetricsScheduler, collectors.MetricsMemory)))
+			collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/(cycles/|heap/(live|goal):|gogc:|gomemlimit:)`)},
+			collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/sched/(gomaxprocs|goroutines):`)})))
 	return m
 }
 
