@@ -22,7 +22,7 @@ POWER ?=
 LOADTEST := bin/loadtest
 comma := ,
 # What is to be built besides `make build` for the arms that CONTENDER names.
-arms_named = $(foreach arm,rust-system-malloc rust-jemalloc,$(if $(findstring $(arm),$(CONTENDER)),build-$(arm)))
+arms_named = $(foreach arm,rust-system-malloc rust-jemalloc rust-steal-counts,$(if $(findstring $(arm),$(CONTENDER)),build-$(arm)))
 # The scenario allocator has all of them, and so has the profile nightly.
 scenario_arms = $(if $(filter allocator all,$(subst $(comma), ,$(SCENARIO)))$(filter nightly,$(PROFILE)),build-arms)
 flag = $(if $(strip $(2)),--$(1) '$(2)')
@@ -198,11 +198,15 @@ build-rust: need-rust
 	cargo build --manifest-path rust-server/Cargo.toml --release --locked
 
 # Arms that are built otherwise: their own target folder, and the dependencies of the default build.
-.PHONY: build-arms build-rust-system-malloc build-rust-jemalloc
-build-arms: build-rust-system-malloc build-rust-jemalloc ## Build the arms that differ in how they are built
+.PHONY: build-arms build-rust-system-malloc build-rust-jemalloc build-rust-steal-counts
+build-arms: build-rust-system-malloc build-rust-jemalloc build-rust-steal-counts ## Build the arms that differ in how they are built
 
 build-rust-system-malloc build-rust-jemalloc: build-rust-%: need-rust
 	CARGO_BUILD_BUILD_DIR=rust-server/target cargo build --manifest-path rust-server/Cargo.toml --release --locked --no-default-features --features $* --target-dir rust-server/target/$*
+
+# A flag of the compiler, which tokio has to be built with as well.
+build-rust-steal-counts: need-rust
+	RUSTFLAGS='--cfg tokio_unstable' CARGO_BUILD_BUILD_DIR=rust-server/target cargo build --manifest-path rust-server/Cargo.toml --release --locked --target-dir rust-server/target/steal-counts
 
 .PHONY: need-go need-node need-rust
 need-go need-node need-rust: need-%:

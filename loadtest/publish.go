@@ -142,7 +142,9 @@ func putThere(root, from, to string, r record.Run, made report.Report) (err erro
 func recordFiles(r record.Run) []string {
 	names := []string{"run.json"}
 	for _, t := range r.Trials {
-		names = append(names, filepath.Join("trials", t.ID+".json"), filepath.Join("trials", t.HDRLog))
+		for _, name := range t.Files() {
+			names = append(names, filepath.Join("trials", name))
+		}
 	}
 	return names
 }

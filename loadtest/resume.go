@@ -139,7 +139,7 @@ func (s *session) takeUp(c *comparison) (map[string]*schedule, error) {
 	var trials []record.Trial
 	damaged := slices.Clone(c.earlier.Damaged)
 	setAside := func(t record.Trial, why string) {
-		damaged = append(damaged, record.Damaged{Files: []string{t.ID + ".json", t.HDRLog}, Why: why})
+		damaged = append(damaged, record.Damaged{Files: t.Files(), Why: why})
 	}
 	ahead, searched := 0, false
 	for _, st := range c.studies {

@@ -60,6 +60,8 @@ type documentCache struct {
 	mu     sync.Mutex
 	byText map[string]*list.Element
 	recent *list.List // of cachedDocument, the latest first
+	// hits and misses count what was asked for.
+	hits, misses uint64
 }
 
 type cachedDocument struct {
@@ -79,8 +81,10 @@ func (c *documentCache) get(text string) *document {
 	defer c.mu.Unlock()
 	e, ok := c.byText[text]
 	if !ok {
+		c.misses++
 		return nil
 	}
+	c.hits++
 	c.recent.MoveToFront(e)
 	return e.Value.(cachedDocument).document
 }
@@ -99,6 +103,12 @@ func (c *documentCache) add(text string, d *document) {
 		last := c.recent.Back()
 		delete(c.byText, c.recent.Remove(last).(cachedDocument).text)
 	}
+}
+
+func (c *documentCache) lookups() (hits, misses uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hits, c.misses
 }
 
 func (c *documentCache) len() int {

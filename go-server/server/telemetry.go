@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
+	"runtime/debug"
+	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,8 +68,11 @@ func NewMetrics() *Metrics {
 	b.reviewsByUser = keys.WithLabelValues("reviews_by_user_ids")
 	m.registry.MustRegister(m.requests, m.seconds, m.statements, keys,
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		// Not all of the runtime's: its histograms by size have so many buckets that a reading each second would show in the
+		// CPU of a request.
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
-			collectors.MetricsGC, collectors.MetricsScheduler, collectors.MetricsMemory)))
+			collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/(cycles/|heap/(live|goal):|gogc:|gomemlimit:)`)},
+			collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/sched/(gomaxprocs|goroutines):`)})))
 	return m
 }
 
@@ -78,7 +84,7 @@ func (m *Metrics) watch(store *Store, documents *documentCache) {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "lab_documents_cached", Help: "Parsed and validated documents kept.",
 		}, func() float64 { return float64(documents.len()) }),
-		poolCollector{store})
+		poolCollector{store}, lookupCollector{documents}, runtimeCollector{})
 }
 
 func (m *Metrics) handler() http.Handler {
@@ -117,6 +123,74 @@ func (c poolCollector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(poolConnections, prometheus.GaugeValue, float64(s.IdleConns()), d.name, "idle")
 		to <- prometheus.MustNewConstSummary(poolWait, uint64(s.AcquireCount()), s.EmptyAcquireWaitTime().Seconds(), nil, d.name)
 	}
+}
+
+// lookupCollector reads the cache's own counts.
+type lookupCollector struct{ documents *documentCache }
+
+var documentLookups = prometheus.NewDesc("lab_document_lookups_total", "Requests that asked the cache of documents, by whether theirs was there.", []string{"result"}, nil)
+
+// Describe is of prometheus.Collector.
+func (c lookupCollector) Describe(to chan<- *prometheus.Desc) { to <- documentLookups }
+
+// Collect is of prometheus.Collector.
+func (c lookupCollector) Collect(to chan<- prometheus.Metric) {
+	hits, misses := c.documents.lookups()
+	to <- prometheus.MustNewConstMetric(documentLookups, prometheus.CounterValue, float64(hits), "hit")
+	to <- prometheus.MustNewConstMetric(documentLookups, prometheus.CounterValue, float64(misses), "miss")
+}
+
+// runtimeCollector reads from Go's runtime what the contract has a name for, none of which stops the world. The rest is
+// under client_golang's own names.
+type runtimeCollector struct{}
+
+var (
+	gcPause         = prometheus.NewDesc("lab_gc_pause_seconds", "Time in which the garbage collector had stopped all goroutines: the sum, and in how many collections.", nil, nil)
+	gcCPU           = prometheus.NewDesc("lab_gc_cpu_seconds_total", "CPU time of the garbage collector, brought up to date by each collection.", nil, nil)
+	schedulingDelay = prometheus.NewDesc("lab_scheduling_delay_seconds", "Time that a goroutine could run and had no thread, of every eighth.", nil, nil)
+	heapUsed        = prometheus.NewDesc("lab_heap_used_bytes", "Heap in use, with what is not collected yet.", nil, nil)
+	heapCommitted   = prometheus.NewDesc("lab_heap_committed_bytes", "Heap that the system has given and not been given back.", nil, nil)
+)
+
+// Describe is of prometheus.Collector.
+func (runtimeCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{gcPause, gcCPU, schedulingDelay, heapUsed, heapCommitted} {
+		to <- d
+	}
+}
+
+// Collect is of prometheus.Collector.
+func (runtimeCollector) Collect(to chan<- prometheus.Metric) {
+	var gc debug.GCStats
+	debug.ReadGCStats(&gc)
+	to <- prometheus.MustNewConstSummary(gcPause, uint64(gc.NumGC), gc.PauseTotal.Seconds(), nil)
+	samples := []metrics.Sample{
+		{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/sched/latencies:seconds"}, {Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+	}
+	metrics.Read(samples)
+	to <- prometheus.MustNewConstMetric(gcCPU, prometheus.CounterValue, samples[0].Value.Float64())
+	to <- schedulingDelays(samples[1].Value.Float64Histogram())
+	used := samples[2].Value.Uint64()
+	to <- prometheus.MustNewConstMetric(heapUsed, prometheus.GaugeValue, float64(used))
+	to <- prometheus.MustNewConstMetric(heapCommitted, prometheus.GaugeValue, float64(used+samples[3].Value.Uint64()+samples[4].Value.Uint64()))
+}
+
+// The bounds of lab_scheduling_delay_seconds are those of the runtime between these, four in each doubling; client_golang's
+// own histogram of it has one in each power of ten. The runtime keeps no sum, so it is made of the buckets' lower ends.
+const leastDelay, mostDelay = 1e-6, 10
+
+func schedulingDelays(h *metrics.Float64Histogram) prometheus.Metric {
+	buckets := map[float64]uint64{}
+	count, sum := uint64(0), 0.0
+	for i, n := range h.Counts {
+		count += n
+		sum += float64(n) * max(0, h.Buckets[i])
+		if upper := h.Buckets[i+1]; upper >= leastDelay && upper <= mostDelay {
+			buckets[upper] = count
+		}
+	}
+	return prometheus.MustNewConstHistogram(schedulingDelay, count, sum, buckets)
 }
 
 // request is what one request carries along.

@@ -94,7 +94,7 @@ export async function newApp(
   let server: Server;
   let handler: GraphqlHandler;
   if (config.tier === 'floor') {
-    telemetry.watch(store.pools, () => 0);
+    telemetry.watch(store.pools, null, () => ranking.busy());
     const execute = newFloor(config.contractDir, { store, master, masterInMemory });
     handler = new GraphqlHandler({ ...common, execute });
     server = floorServer(handler, pages);
@@ -111,7 +111,7 @@ export async function newApp(
     };
     const schema = newSchema(config.contractDir);
     const documents = new DocumentCache(schema, config.limits);
-    telemetry.watch(store.pools, () => documents.size);
+    telemetry.watch(store.pools, documents, () => ranking.busy());
     const compiled = config.tier === 'compiled';
     const fastify = newFastify();
     await fastify.register(mercurius, {

@@ -2,6 +2,7 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import type { RequestError } from './errors.ts';
 import { describe, type Logger } from './logging.ts';
 import type { Abortable, ItemVector, Work } from './store.ts';
+import type { WorkerBusy } from './telemetry.ts';
 
 /** Features of an item, each from -127 to 127. */
 export const features = 32;
@@ -111,6 +112,8 @@ export interface Ranking {
     areaId: string | null,
     work: Work,
   ): RankedItem[] | Promise<RankedItem[]>;
+  /** How long each of its threads was busy. */
+  busy(): WorkerBusy[];
   close(): Promise<void>;
 }
 
@@ -119,6 +122,7 @@ export const loopRanking: Ranking = {
   rank: (vectors, weights, first, areaId, work) =>
     rankItems(vectors, weights, first, areaId, () => work.checkDeadline()),
   open: () => {},
+  busy: () => [],
   close: async () => {},
 };
 
@@ -194,6 +198,7 @@ class ThreadJob implements Abortable {
 
 interface Thread {
   readonly worker: Worker;
+  readonly name: string;
   readonly jobs: ThreadJob[];
   vectors: Scorable | null;
 }
@@ -204,6 +209,7 @@ export class ThreadRanking implements Ranking {
   readonly #logger: Logger;
   readonly #threads = new Set<Thread>();
   readonly #queue = new Set<ThreadJob>();
+  #started = 0;
   #closed = false;
 
   constructor(size: number, logger: Logger) {
@@ -229,6 +235,13 @@ export class ThreadRanking implements Ranking {
       this.#queue.add(new ThreadJob(vectors, message, work, this.#queue, resolve, reject));
       this.#hand();
     });
+  }
+
+  busy(): WorkerBusy[] {
+    return [...this.#threads].map(({ worker, name }) => ({
+      worker: name,
+      busySeconds: worker.performance.eventLoopUtilization().active / 1e3,
+    }));
   }
 
   async close(): Promise<void> {
@@ -261,7 +274,7 @@ export class ThreadRanking implements Ranking {
 
   #start(): void {
     const worker = new Worker(new URL(import.meta.url), { workerData: threadMark });
-    const thread: Thread = { worker, jobs: [], vectors: null };
+    const thread: Thread = { worker, name: `ranking-${this.#started++}`, jobs: [], vectors: null };
     this.#threads.add(thread);
     worker.on('message', (answer: JobAnswer) => {
       thread.jobs.shift()?.answered(answer);

@@ -206,6 +206,9 @@ export class DocumentCache {
   readonly #documents = new Map<string, Document>();
   // The document asked for last needs no reordering: most requests of a client repeat.
   #newest: Document | undefined;
+  /** How often a document was asked for that was there, and that was not. */
+  hits = 0;
+  misses = 0;
 
   constructor(schema: GraphQLSchema, limits: Limits) {
     this.#schema = schema;
@@ -218,10 +221,18 @@ export class DocumentCache {
 
   /** Throws QUERY_TOO_LONG and GRAPHQL_PARSE_FAILED. */
   get(text: string): Document {
-    if (this.#newest?.text === text) return this.#newest;
+    if (this.#newest?.text === text) {
+      this.hits++;
+      return this.#newest;
+    }
     let document = this.#documents.get(text);
-    if (document === undefined) document = this.#parse(text);
-    else this.#documents.delete(text);
+    if (document === undefined) {
+      this.misses++;
+      document = this.#parse(text);
+    } else {
+      this.hits++;
+      this.#documents.delete(text);
+    }
     this.#documents.set(text, document);
     this.#newest = document;
     if (this.#documents.size > this.#limits.cachedDocuments) {

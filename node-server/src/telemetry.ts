@@ -1,3 +1,5 @@
+import cluster from 'node:cluster';
+import { constants, monitorEventLoopDelay, PerformanceObserver } from 'node:perf_hooks';
 import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, type Metric, Registry } from 'prom-client';
 
 /** Where a request's time goes. Phases are disjoint; their sum is the total. */
@@ -97,11 +99,78 @@ export function sumMetrics(processes: object[][]): Promise<MetricsAnswer> {
   return answerOf(AggregatorRegistry.aggregate(processes));
 }
 
+/** What a cache of documents counts. */
+export interface DocumentCounts {
+  readonly size: number;
+  readonly hits: number;
+  readonly misses: number;
+}
+
 /** Connections of one pool, as a scrape sees them. */
 export interface PoolGauge {
   address: 'primary' | 'replica';
   counts(): { inUse: number; idle: number };
 }
+
+/** Who has done a part of the work, and for how long it was busy since it began. */
+export interface WorkerBusy {
+  readonly worker: string;
+  readonly busySeconds: number;
+}
+
+const gcKinds: ReadonlyMap<number, string> = new Map([
+  [constants.NODE_PERFORMANCE_GC_MINOR, 'minor'],
+  [constants.NODE_PERFORMANCE_GC_MAJOR, 'major'],
+  [constants.NODE_PERFORMANCE_GC_INCREMENTAL, 'incremental'],
+  [constants.NODE_PERFORMANCE_GC_WEAKCB, 'weakcb'],
+]);
+
+/** What an entry of the type gc carries. */
+interface GcEntry {
+  readonly duration: number;
+  readonly detail: { readonly kind: number };
+}
+
+// A timer of the loop itself, so a finer one would cost more than it tells.
+const delayResolutionMs = 10;
+/** Keeps prom-client's own timer from running. */
+const neverMs = 1e9;
+
+/** Garbage collection and event loop of this process, as the runtime tells them. */
+class RuntimeWatch {
+  /** By kind: seconds in which nothing else ran, and how often. */
+  readonly collections = new Map([...gcKinds.values()].map((kind) => [kind, { seconds: 0, count: 0 }]));
+  readonly #delay = monitorEventLoopDelay({ resolution: delayResolutionMs });
+  readonly #observer: PerformanceObserver;
+
+  constructor() {
+    this.#delay.enable();
+    // All of them: several are often told of together.
+    this.#observer = new PerformanceObserver((list) => {
+      for (const { detail, duration } of list.getEntries() as unknown as GcEntry[])
+        this.#collected(detail.kind, duration);
+    });
+    this.#observer.observe({ entryTypes: ['gc'] });
+  }
+
+  /** The p99 of how much later than asked a timer of the loop ran, since it was last asked for; null where none ran. */
+  takeDelayP99Seconds(): number | null {
+    const { count } = this.#delay;
+    const seconds = Math.max(0, this.#delay.percentile(99) / 1e9 - delayResolutionMs / 1e3);
+    this.#delay.reset();
+    return count === 0 ? null : seconds;
+  }
+
+  #collected(kind: number, durationMs: number): void {
+    const collected = this.collections.get(gcKinds.get(kind) ?? '');
+    if (collected === undefined) return;
+    collected.seconds += durationMs / 1e3;
+    collected.count++;
+  }
+}
+
+/** Which process of a cluster this is, else 0. */
+const loopName = String(cluster.worker?.id ?? 0);
 
 /**
  * Counts what /metrics tells. The hot path adds to plain numbers; prom-client and its runtime metrics (event-loop delay,
@@ -115,7 +184,8 @@ export class Telemetry {
   readonly #statementsByName = new Map<string, number>();
   readonly #batchKeysByLoader = new Map<string, FastHistogram>();
   #pools: readonly PoolGauge[] = [];
-  #documentsCached: () => number = () => 0;
+  #documents: DocumentCounts | null = null;
+  #threads: () => readonly WorkerBusy[] = () => [];
 
   constructor() {
     const registers = [this.#registry];
@@ -146,13 +216,24 @@ export class Telemetry {
         }
       },
     });
-    const documents = () => this.#documentsCached();
+    const documents = () => this.#documents;
     new Gauge({
       name: 'lab_documents_cached',
       help: 'Parsed documents kept.',
       registers,
       collect() {
-        this.set(documents());
+        this.set(documents()?.size ?? 0);
+      },
+    });
+    new Counter({
+      name: 'lab_document_lookups_total',
+      help: 'Requests that asked the cache of documents, by whether theirs was there.',
+      labelNames: ['result'],
+      registers,
+      collect() {
+        this.reset();
+        this.inc({ result: 'hit' }, documents()?.hits ?? 0);
+        this.inc({ result: 'miss' }, documents()?.misses ?? 0);
       },
     });
     this.#histogram('lab_request_seconds', 'Time from reading a request to its answer.', () => [
@@ -164,7 +245,14 @@ export class Telemetry {
     this.#histogram('lab_loader_batch_keys', 'Keys of one batch of a loader.', () =>
       [...this.#batchKeysByLoader].map(([loader, histogram]) => [{ loader }, histogram]),
     );
-    collectDefaultMetrics({ register: this.#registry });
+    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: neverMs });
+    // It counts the first only of the collections that it is told of together, and averages percentiles over processes.
+    for (const { name } of this.#registry.getMetricsAsArray()) {
+      if (name.startsWith('nodejs_gc_') || name.startsWith('nodejs_eventloop_lag_')) {
+        this.#registry.removeSingleMetric(name);
+      }
+    }
+    this.#watchRuntime();
   }
 
   countRequest(code: string, seconds: number): void {
@@ -185,10 +273,11 @@ export class Telemetry {
     histogram.observe(keys);
   }
 
-  /** Says where the scrape finds what others keep count of. */
-  watch(pools: readonly PoolGauge[], documentsCached: () => number): void {
+  /** Says where the scrape finds what others keep count of; `threads` are workers besides the event loop. */
+  watch(pools: readonly PoolGauge[], documents: DocumentCounts | null, threads: () => readonly WorkerBusy[]): void {
     this.#pools = pools;
-    this.#documentsCached = documentsCached;
+    this.#documents = documents;
+    this.#threads = threads;
   }
 
   /** The body of /metrics and its content type. */
@@ -201,21 +290,75 @@ export class Telemetry {
     return this.#registry.getMetricsAsJSON();
   }
 
-  #histogram(name: string, help: string, histograms: () => [Record<string, string>, FastHistogram][]): void {
-    const metric = {
-      name,
-      help,
-      type: 'histogram',
+  #watchRuntime(): void {
+    const registers = [this.#registry];
+    const watch = new RuntimeWatch();
+    const threads = () => this.#threads();
+    new Counter({
+      name: 'lab_worker_busy_seconds_total',
+      help: 'Time that an event loop, or a worker thread, was not waiting for events.',
+      labelNames: ['worker'],
+      registers,
+      collect() {
+        this.reset();
+        this.inc({ worker: loopName }, performance.eventLoopUtilization().active / 1e3);
+        for (const { worker, busySeconds } of threads()) this.inc({ worker }, busySeconds);
+      },
+    });
+    new Gauge({
+      name: 'lab_event_loop_delay_p99_seconds',
+      help: 'How much later than asked a timer ran, p99 since the last reading.',
+      labelNames: ['worker'],
+      registers,
+      aggregator: 'max',
+      collect() {
+        this.reset();
+        const seconds = watch.takeDelayP99Seconds();
+        if (seconds !== null) this.set({ worker: loopName }, seconds);
+      },
+    });
+    this.#metric(
+      'lab_gc_pause_seconds',
+      'Time in which the garbage collector ran and nothing else, by kind.',
+      'summary',
+      () =>
+        [...watch.collections].flatMap(([kind, { seconds, count }]) => [
+          { metricName: 'lab_gc_pause_seconds_sum', labels: { kind }, value: seconds },
+          { metricName: 'lab_gc_pause_seconds_count', labels: { kind }, value: count },
+        ]),
+    );
+    let heap: NodeJS.MemoryUsage | null = null;
+    new Gauge({
+      name: 'lab_heap_used_bytes',
+      help: "V8's heap in use, with what is not collected yet.",
+      registers,
       aggregator: 'sum',
-      reset() {},
-      get: async () => ({
-        name,
-        help,
-        type: 'histogram',
-        aggregator: 'sum',
-        values: histograms().flatMap(([labels, histogram]) => histogram.samples(name, labels)),
-      }),
-    };
+      collect() {
+        heap = process.memoryUsage();
+        this.set(heap.heapUsed);
+      },
+    });
+    new Gauge({
+      name: 'lab_heap_committed_bytes',
+      help: "V8's heap that the system has given.",
+      registers,
+      aggregator: 'sum',
+      collect() {
+        this.set((heap ?? process.memoryUsage()).heapTotal);
+      },
+    });
+  }
+
+  #histogram(name: string, help: string, histograms: () => [Record<string, string>, FastHistogram][]): void {
+    this.#metric(name, help, 'histogram', () =>
+      histograms().flatMap(([labels, histogram]) => histogram.samples(name, labels)),
+    );
+  }
+
+  /** A metric whose samples are made at the scrape. */
+  #metric(name: string, help: string, type: 'histogram' | 'summary', samples: () => object[]): void {
+    const head = { name, help, type, aggregator: 'sum' };
+    const metric = { ...head, reset() {}, get: async () => ({ ...head, values: samples() }) };
     this.#registry.registerMetric(metric as unknown as Metric<string>);
   }
 }

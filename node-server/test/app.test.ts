@@ -101,7 +101,13 @@ for (const tier of ['mainstream', 'compiled', 'floor']) {
         'lab_pool_wait_seconds_count',
         'lab_statements_total{statement="items"}',
         'lab_documents_cached',
-        'nodejs_eventloop_lag_p99_seconds',
+        'lab_document_lookups_total{result="hit"}',
+        'lab_worker_busy_seconds_total{worker="0"}',
+        'lab_gc_pause_seconds_sum{kind="minor"}',
+        'lab_gc_pause_seconds_count{kind="major"}',
+        'lab_heap_used_bytes',
+        'lab_heap_committed_bytes',
+        'process_cpu_seconds_total',
         ...(tier === 'floor' ? [] : ['lab_loader_batch_keys_bucket{loader="users_by_ids",le="+Inf"}']),
       ]) {
         assert.ok(text.includes(`\n${name} `) || text.includes(`\n${name}{`), name);

@@ -224,6 +224,6 @@ impl App {
             }
         }
         let runtimes = self.cores.iter().map(|core| &core.runtime).collect();
-        self.metrics.render(&Gauges { pools, documents_cached: self.schema.documents_cached(), runtimes })
+        self.metrics.render(&Gauges { pools, documents: self.schema.document_counts(), runtimes })
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     limits::{Limits, check_limits, check_tokens},
     resolvers::{Located, Mutation, Query, Scope},
     store::Date,
-    telemetry::lock,
+    telemetry::{DocumentCounts, lock},
 };
 use anyhow::Context;
 use async_graphql::{
@@ -19,7 +19,10 @@ use std::{
     fmt::Write,
     num::NonZeroUsize,
     path::Path,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 type Library = async_graphql::Schema<Query, Mutation, EmptySubscription>;
@@ -42,6 +45,8 @@ pub struct Schema {
     rules: spec::Schema,
     limits: Limits,
     documents: Mutex<LruCache<Box<str>, Arc<Prepared>>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 impl Schema {
@@ -66,15 +71,28 @@ impl Schema {
             .map_err(anyhow::Error::msg)
             .with_context(|| format!("cannot read {}", path.display()))?;
         let capacity = NonZeroUsize::new(limits.cached_documents).unwrap_or(NonZeroUsize::MIN);
-        Ok(Schema { library, rules, limits: limits.clone(), documents: Mutex::new(LruCache::new(capacity)) })
+        Ok(Schema {
+            library,
+            rules,
+            limits: limits.clone(),
+            documents: Mutex::new(LruCache::new(capacity)),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        })
     }
 
-    pub fn documents_cached(&self) -> usize {
-        lock(&self.documents).len()
+    pub fn document_counts(&self) -> DocumentCounts {
+        DocumentCounts {
+            cached: lock(&self.documents).len(),
+            hits: self.hits.load(Relaxed),
+            misses: self.misses.load(Relaxed),
+        }
     }
 
     pub fn cached(&self, text: &str) -> Option<Arc<Prepared>> {
-        lock(&self.documents).get(text).cloned()
+        let cached = lock(&self.documents).get(text).cloned();
+        if cached.is_some() { &self.hits } else { &self.misses }.fetch_add(1, Relaxed);
+        cached
     }
 
     /// Tokens and parsing.

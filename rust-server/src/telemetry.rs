@@ -113,11 +113,20 @@ impl Default for Metrics {
     }
 }
 
+/// What the cache of documents counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DocumentCounts {
+    pub cached: usize,
+    /// How often a document was asked for that was there.
+    pub hits: u64,
+    pub misses: u64,
+}
+
 /// The figures that are asked for at the time of a scrape.
 pub struct Gauges<'a> {
     /// Address, in use, idle.
     pub pools: Vec<(&'static str, usize, usize)>,
-    pub documents_cached: usize,
+    pub documents: DocumentCounts,
     pub runtimes: Vec<&'a Handle>,
 }
 
@@ -172,7 +181,25 @@ impl Metrics {
             let _ = writeln!(out, "lab_statements_total{{statement=\"{}\"}} {count}", statement.name());
         }
         head(&mut out, "lab_documents_cached", "gauge", "Parsed documents kept.");
-        let _ = writeln!(out, "lab_documents_cached {}", gauges.documents_cached);
+        let _ = writeln!(out, "lab_documents_cached {}", gauges.documents.cached);
+        head(
+            &mut out,
+            "lab_document_lookups_total",
+            "counter",
+            "Requests that asked the cache of documents, by whether theirs was there.",
+        );
+        let _ = writeln!(out, "lab_document_lookups_total{{result=\"hit\"}} {}", gauges.documents.hits);
+        let _ = writeln!(out, "lab_document_lookups_total{{result=\"miss\"}} {}", gauges.documents.misses);
+        let heap = heap();
+        for (name, help, bytes) in [
+            ("lab_heap_used_bytes", "Memory that the allocator has handed out.", heap.used_bytes),
+            ("lab_heap_committed_bytes", "Memory that the allocator has of the system.", heap.committed_bytes),
+        ] {
+            if let Some(bytes) = bytes {
+                head(&mut out, name, "gauge", help);
+                let _ = writeln!(out, "{name} {bytes}");
+            }
+        }
         self.render_runtimes(&mut out, &gauges.runtimes);
         out
     }
@@ -190,15 +217,16 @@ impl Metrics {
         let _ = writeln!(out, "# TYPE tokio_alive_tasks gauge\ntokio_alive_tasks {alive}");
         let depth = sum(RuntimeMetrics::global_queue_depth);
         let _ = writeln!(out, "# TYPE tokio_global_queue_depth gauge\ntokio_global_queue_depth {depth}");
-        let _ = writeln!(out, "# TYPE tokio_worker_busy_seconds_total counter");
+        let _ = writeln!(out, "# TYPE lab_worker_busy_seconds_total counter");
         for (index, (metrics, worker)) in workers.iter().enumerate() {
             let busy = metrics.worker_total_busy_duration(*worker).as_secs_f64();
-            let _ = writeln!(out, "tokio_worker_busy_seconds_total{{worker=\"{index}\"}} {busy}");
+            let _ = writeln!(out, "lab_worker_busy_seconds_total{{worker=\"{index}\"}} {busy}");
         }
-        let _ = writeln!(out, "# TYPE tokio_worker_parks_total counter");
-        for (index, (metrics, worker)) in workers.iter().enumerate() {
-            let parks = metrics.worker_park_count(*worker);
-            let _ = writeln!(out, "tokio_worker_parks_total{{worker=\"{index}\"}} {parks}");
+        for (name, count) in WORKER_COUNTS {
+            let _ = writeln!(out, "# TYPE {name} counter");
+            for (index, (metrics, worker)) in workers.iter().enumerate() {
+                let _ = writeln!(out, "{name}{{worker=\"{index}\"}} {}", count(metrics, *worker));
+            }
         }
         let _ = writeln!(out, "# TYPE process_uptime_seconds gauge");
         let _ = writeln!(out, "process_uptime_seconds {}", self.started.elapsed().as_secs_f64());
@@ -222,6 +250,65 @@ impl Metrics {
             let _ = writeln!(out, "process_cpu_seconds_total {}", cpu_ticks as f64 / 100.0);
         }
     }
+}
+
+type WorkerCount = (&'static str, fn(&RuntimeMetrics, usize) -> u64);
+
+/// What tokio counts of each worker.
+#[cfg(not(tokio_unstable))]
+const WORKER_COUNTS: &[WorkerCount] = &[("tokio_worker_parks_total", RuntimeMetrics::worker_park_count)];
+/// What tokio counts of each worker where it is built to count more.
+#[cfg(tokio_unstable)]
+const WORKER_COUNTS: &[WorkerCount] = &[
+    ("tokio_worker_parks_total", RuntimeMetrics::worker_park_count),
+    ("tokio_worker_steals_total", RuntimeMetrics::worker_steal_count),
+    ("tokio_worker_polls_total", RuntimeMetrics::worker_poll_count),
+];
+
+/// What the allocator tells of its memory; what it does not is `None`.
+struct Heap {
+    used_bytes: Option<u64>,
+    committed_bytes: Option<u64>,
+}
+
+/// mimalloc counts what it has of the system; it could count what is in use at the price of doing so at each allocation.
+#[cfg(feature = "mimalloc")]
+fn heap() -> Heap {
+    let mut committed = 0_usize;
+    let none = std::ptr::null_mut;
+    // SAFETY: each argument is null or points to a usize that outlives the call.
+    unsafe {
+        libmimalloc_sys::mi_process_info(none(), none(), none(), none(), none(), &mut committed, none(), none());
+    }
+    Heap { used_bytes: None, committed_bytes: Some(committed as u64) }
+}
+
+#[cfg(all(feature = "jemalloc", not(feature = "mimalloc")))]
+fn heap() -> Heap {
+    use tikv_jemalloc_ctl::{epoch, stats};
+    // Its figures are those of the last epoch.
+    let read = || {
+        epoch::advance()?;
+        Ok::<_, tikv_jemalloc_ctl::Error>((stats::allocated::read()? as u64, stats::mapped::read()? as u64))
+    };
+    let read = read().ok();
+    Heap { used_bytes: read.map(|(used, _)| used), committed_bytes: read.map(|(_, committed)| committed) }
+}
+
+/// glibc's malloc: its arenas, and what it has mapped for large requests alone.
+#[cfg(all(not(feature = "mimalloc"), not(feature = "jemalloc"), target_os = "linux", target_env = "gnu"))]
+fn heap() -> Heap {
+    // SAFETY: it has no argument and answers by value.
+    let info = unsafe { libc::mallinfo2() };
+    Heap {
+        used_bytes: Some((info.uordblks + info.hblkhd) as u64),
+        committed_bytes: Some((info.arena + info.hblkhd) as u64),
+    }
+}
+
+#[cfg(all(not(feature = "mimalloc"), not(feature = "jemalloc"), not(all(target_os = "linux", target_env = "gnu"))))]
+fn heap() -> Heap {
+    Heap { used_bytes: None, committed_bytes: None }
 }
 
 /// User and system time of this process in clock ticks.

@@ -298,7 +298,7 @@ func TestACurveAgainstRateShowsItsLimit(t *testing.T) {
 	c := Curves{ID: "y", Title: "t", Rate: true, Axis: "requests a second", Height: 300, Panels: []CurvePanel{{Axis: "p99", Limit: 100, LimitLabel: "the objective", Lines: []Line{
 		{Name: "go", Style: Style{"c.go", "circle"}, Tier: "mainstream", Points: []Point{{X: 120, Y: 3}, {X: 870, Y: 20}}},
 	}}}}
-	assert.GreaterOrEqual(t, c.scale(Frame{}, c.Panels[0]).high, 100.0, "though no point is that high")
+	assert.GreaterOrEqual(t, c.Panels[0].scale().high, 100.0, "though no point is that high")
 	axis := c.axis(Frame{Width: WideWidth}, c.Panels[0])
 	assert.Equal(t, "value", axis["type"])
 	assert.InDelta(t, 0, axis["min"], 0)

@@ -12,16 +12,16 @@ type Curves struct {
 	// Percentile draws x as 1 ÷ (1 − q) on a logarithmic axis, as HDR plots do; Rate draws it as requests a second from
 	// zero; otherwise x is seconds.
 	Percentile, Rate bool
-	// Counts draws y as numbers from zero, in place of milliseconds on a logarithmic axis.
-	Counts bool
-	Axis   string // of x
-	Height int    // of a panel's inside
+	Axis             string // of x
+	Height           int    // of a panel's inside
 }
 
 // CurvePanel is one pair of axes; y is milliseconds, on a logarithmic axis.
 type CurvePanel struct {
 	Title string
 	Axis  string
+	// Plain draws y as a number from zero on, whose unit is in Title and Axis.
+	Plain bool
 	Lines []Line
 	// Limit, where not 0, is a value of y that is marked with a line across and with LimitLabel.
 	Limit      float64
@@ -78,7 +78,7 @@ func (c Curves) view(f Frame) View {
 	if f.Narrow {
 		left, right = narrowLeft, 14
 	}
-	widest := c.widestLabel(f)
+	widest := c.widestLabel()
 	nameGap := tickGap + widest + nameToLabels
 	if f.Narrow {
 		left = max(left, tickGap+widest+edge)
@@ -127,20 +127,20 @@ func (c Curves) view(f Frame) View {
 		x := c.axis(f, panel)
 		x["gridIndex"] = p
 		xs = append(xs, x)
-		y := c.scale(f, panel)
-		kind, format := "log", "fn:ms"
-		if c.Counts {
-			kind, format = "value", "fn:number"
-		}
+		y := panel.scale()
 		axisName := panel.Axis
 		if f.Narrow {
 			axisName = "" // there is room for the labels only, and they have their unit
+		}
+		kind, format := y.kind(), "ms"
+		if panel.Plain {
+			format = "number"
 		}
 		ys = append(ys, M{"type": kind, "gridIndex": p, "min": y.low, "max": y.high, "name": text(axisName), "nameLocation": "middle", "nameGap": nameGap, "nameMoveOverlap": false,
 			"nameTextStyle": M{"color": "$muted", "fontSize": 12},
 			"axisLine":      M{"show": true, "lineStyle": M{"color": "$axis"}}, "axisTick": M{"show": true, "customValues": y.ticks, "lineStyle": M{"color": "$axis"}},
 			"minorTick": M{"show": false}, "minorSplitLine": M{"show": false}, "splitLine": M{"show": false},
-			"axisLabel": M{"color": "$muted", "fontSize": 12, "formatter": format, "customValues": y.ticks}})
+			"axisLabel": M{"color": "$muted", "fontSize": 12, "formatter": "fn:" + format, "customValues": y.ticks}})
 		xTicks, _ := x["axisTick"].(M)["customValues"].([]float64)
 		series = append(series, M{"type": "custom", "silent": true, "z": 1, "xAxisIndex": p, "yAxisIndex": p, "data": A{A{x["max"], y.high}}, "encode": M{"x": 0, "y": 1},
 			"renderItem": call("lattice", panel.lattice(xTicks, y.ticks))})
@@ -216,17 +216,8 @@ func (p CurvePanel) lattice(xs, ys []float64) M {
 	return m
 }
 
-// scale is that of a panel's y.
-func (c Curves) scale(f Frame, p CurvePanel) scale {
-	values := p.values()
-	if c.Counts {
-		return zeroScale(values, ticksFor(f, len(c.Panels)))
-	}
-	return logScale(values, 9)
-}
-
-// values are all of y that a panel shows.
-func (p CurvePanel) values() []float64 {
+// scale is that of y.
+func (p CurvePanel) scale() scale {
 	var values []float64
 	if p.Limit > 0 {
 		values = append(values, p.Limit)
@@ -239,19 +230,27 @@ func (p CurvePanel) values() []float64 {
 			values = append(values, d.Y)
 		}
 	}
-	return values
+	if p.Plain {
+		return zeroScale(values, 5)
+	}
+	return logScale(values, 9)
 }
 
-// widestLabel is how wide the labels of the upright axes are, in pixels.
-func (c Curves) widestLabel(f Frame) int {
-	m, label := newMeter(), msLabel
-	if c.Counts {
-		label = numberLabel
+// label is what the kit makes of a value of y.
+func (p CurvePanel) label(v float64) string {
+	if p.Plain {
+		return numberLabel(v)
 	}
+	return msLabel(v)
+}
+
+// widestLabel is how wide the labels of the axes of y are, in pixels.
+func (c Curves) widestLabel() int {
+	m := newMeter()
 	widest := 0.0
 	for _, panel := range c.Panels {
-		for _, v := range c.scale(f, panel).ticks {
-			widest = math.Max(widest, m.width(label(v), "12px"))
+		for _, v := range panel.scale().ticks {
+			widest = math.Max(widest, m.width(panel.label(v), "12px"))
 		}
 	}
 	return int(math.Ceil(widest))

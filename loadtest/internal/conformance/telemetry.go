@@ -167,6 +167,7 @@ func metrics(ctx context.Context, s *subject, t *tally) error {
 		atLeast(1, "lab_pool_connections", "address", "replica")
 		if s.arm.Tier != contender.TierFloor {
 			atLeast(1, "lab_documents_cached")
+			grew(right+wrong, "lab_document_lookups_total")
 			if s.arm.Environment["LOADER"] != "off" {
 				// The first statement is the root field's own; the others are loaders', each a batch.
 				batches := float64(right * (loaded - 1))
@@ -174,6 +175,9 @@ func metrics(ctx context.Context, s *subject, t *tally) error {
 					t.find(Finding{Operation: fmt.Sprintf("%d × q2", right), Path: "lab_loader_batch_keys_count", Expected: fmt.Sprintf("at least %v more", batches), Got: fmt.Sprintf("%v more", got)})
 				}
 			}
+		}
+		if got := after.Sum("process_cpu_seconds_total"); got <= 0 {
+			t.find(Finding{Operation: "/metrics", Path: "process_cpu_seconds_total", Expected: "more than 0", Got: describeSample(after, "process_cpu_seconds_total")})
 		}
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(after)), func(key string) bool { return !strings.HasPrefix(key, "lab_") }) {
 			t.find(Finding{Operation: "/metrics", Path: "the runtime's own metrics", Expected: "some", Got: "none"})

@@ -29,8 +29,9 @@ const Format = 1
 
 // Method is the version of how figures come about: it goes up when a change of the lab alone moves them. Runs of
 // different methods are not compared. 2: the load generator's own transport, warm-up until steady. 3: the generator rests
-// between two wake-ups and sends together what is due; the profile nightly has other lengths.
-const Method = 3
+// between two wake-ups and sends together what is due; the profile nightly has other lengths. 4: a contender's /metrics is
+// read each second of a trial, at its own cost.
+const Method = 4
 
 // Run is run.json.
 type Run struct {
@@ -348,6 +349,10 @@ type Trial struct {
 	Outcomes   *Outcomes      `json:"outcomes,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
 	HDRLog string `json:"hdr_log"`
+	// RuntimeSeries is the file beside it with what the contender told of its runtime each second; empty where it told
+	// nothing. Runtime is what is in it: set by whoever measured, and not read with the record.
+	RuntimeSeries string         `json:"runtime_series,omitempty"`
+	Runtime       *RuntimeSeries `json:"-"`
 }
 
 // PrimaryCPUUsPerRequest is the primary database's user and system time for each request sent, in µs; nil where it is not known.
@@ -555,6 +560,9 @@ func (f Folder) WriteTrial(t Trial, hdrLog []byte) error {
 	if err := WriteFile(filepath.Join(f.path, "trials", t.HDRLog), hdrLog); err != nil {
 		return err
 	}
+	if err := f.writeRuntime(t); err != nil {
+		return err
+	}
 	return WriteJSON(filepath.Join(f.path, "trials", t.ID+".json"), t)
 }
 
@@ -630,8 +638,9 @@ func compile(place string) (*jsonschema.Schema, error) {
 }
 
 var (
-	runSchema   = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json") })
-	trialSchema = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json#/$defs/Trial") })
+	runSchema     = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json") })
+	trialSchema   = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json#/$defs/Trial") })
+	runtimeSchema = sync.OnceValues(func() (*jsonschema.Schema, error) { return compile("run.schema.json#/$defs/RuntimeSeries") })
 )
 
 // validate checks a text against a schema.

@@ -59,15 +59,17 @@ func OpenRemains(path string) (Remains, error) {
 		left[e.Name()] = true
 	}
 	for _, e := range entries {
-		id, isRecord := strings.CutSuffix(e.Name(), ".json")
+		id, isRecord := trialOfRecord(e.Name())
 		if !isRecord || strings.HasPrefix(id, ".") {
 			continue
 		}
 		files := []string{e.Name()}
 		delete(left, e.Name())
-		if log := id + ".hlog"; left[log] {
-			files = append(files, log)
-			delete(left, log)
+		for _, beside := range []string{id + ".hlog", RuntimeFile(id)} {
+			if left[beside] {
+				files = append(files, beside)
+				delete(left, beside)
+			}
 		}
 		t, err := readTrial(path, id)
 		if err != nil {
@@ -84,6 +86,8 @@ func OpenRemains(path string) (Remains, error) {
 			r.Damaged = append(r.Damaged, Damaged{[]string{name}, "half written"})
 		case strings.HasSuffix(name, ".hlog"):
 			r.Damaged = append(r.Damaged, Damaged{[]string{name}, "an HDR log without its record"})
+		case strings.HasSuffix(name, runtimeSuffix):
+			r.Damaged = append(r.Damaged, Damaged{[]string{name}, "runtime series without their record"})
 		default:
 			r.Damaged = append(r.Damaged, Damaged{[]string{name}, "no record of a trial"})
 		}
@@ -111,11 +115,16 @@ func readTrial(path, id string) (Trial, error) {
 		return Trial{}, fmt.Errorf("its id is %q", t.ID)
 	case t.HDRLog != id+".hlog":
 		return Trial{}, fmt.Errorf("its hdr_log is %q", t.HDRLog)
+	case t.RuntimeSeries != "" && t.RuntimeSeries != RuntimeFile(id):
+		return Trial{}, fmt.Errorf("its runtime_series is %q", t.RuntimeSeries)
 	}
 	if err := t.Check(); err != nil {
 		return Trial{}, err
 	}
 	if _, err := (Saved{path: path}).Seconds(t); err != nil {
+		return Trial{}, err
+	}
+	if _, err := (Saved{path: path}).Runtime(t); err != nil {
 		return Trial{}, err
 	}
 	return t, nil

@@ -47,7 +47,7 @@ func Open(path string) (Saved, error) {
 	}
 	known := map[string]bool{}
 	for _, t := range s.Run.Trials {
-		for _, name := range []string{t.ID + ".json", t.HDRLog} {
+		for _, name := range t.Files() {
 			if !plainName(name) {
 				return s, fmt.Errorf("%s: trial %q: %q is no file name", filepath.Join(path, "run.json"), t.ID, name)
 			}
@@ -69,6 +69,9 @@ func Open(path string) (Saved, error) {
 			return s, fmt.Errorf("%s: differs from the same trial in run.json", file)
 		}
 		if _, err := s.Seconds(t); err != nil {
+			return s, err
+		}
+		if _, err := s.Runtime(t); err != nil {
 			return s, err
 		}
 	}

@@ -27,8 +27,8 @@ func (b *build) faults(g summary.Group) *section {
 		}
 		t.Rows = append(t.Rows, cells)
 	}
-	right := chart.CurvePanel{Title: "right answers a second", Axis: "right answers a second", Spans: faultSpans(g)}
-	failed := chart.CurvePanel{Title: "failures a second", Axis: "failures a second", Spans: right.Spans}
+	right := chart.CurvePanel{Title: "right answers a second", Axis: "right answers a second", Plain: true, Spans: faultSpans(g)}
+	failed := chart.CurvePanel{Title: "failures a second", Axis: "failures a second", Plain: true, Spans: right.Spans}
 	variants := map[string]int{}
 	var finding []string
 	for _, a := range g.Arms {
@@ -44,7 +44,7 @@ func (b *build) faults(g summary.Group) *section {
 	f := chart.Curves{
 		ID: b.id(g, "faults"), Title: "Right answers and failures over time, " + operation(g),
 		Subtitle: "By when requests were over; mean of an arm's trials. Shaded: from a fault's cause to its end. " + b.count(g, atRate),
-		Finding:  "Longest time to recover from a fault: " + list(finding) + ".", Axis: "time in the trial", Height: 260, Counts: true,
+		Finding:  "Longest time to recover from a fault: " + list(finding) + ".", Axis: "time in the trial", Height: 260,
 		Panels: []chart.CurvePanel{right, failed},
 	}.Figure()
 	return &section{b.id(g, "faults"), chart.Clean(fmt.Sprintf("%s: faults and recovery", g.Scenario), 80), summary.FaultLegend, &f, t}

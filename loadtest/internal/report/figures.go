@@ -53,6 +53,8 @@ type build struct {
 	groups []summary.Group
 	styles map[string]chart.Style
 	logs   map[string]map[string]*latencies // operation → arm
+	// runtimes are what the arms' runtimes told in one trial each.
+	runtimes map[string]map[string]runtimeOf // operation → arm
 	// prefixes of figures' names, where there are several operations
 	prefixes map[string]string
 }

@@ -28,6 +28,45 @@ type made struct {
 	change  func(r *record.Run)
 	// rename gives an arm another name.
 	rename map[string]string
+	// runtime gives the trials series of the runtime.
+	runtime bool
+}
+
+// madeRuntime is what a contender told of its runtime in a trial: the n-th second is n times the first.
+func madeRuntime(x record.Trial, seconds int) *record.RuntimeSeries {
+	of := func(first float64) (values []*float64) {
+		values = append(values, nil) // before the load
+		for k := range seconds {
+			v := first * float64(k+1)
+			values = append(values, &v)
+		}
+		return append(values, &first) // after it
+	}
+	r := &record.RuntimeSeries{
+		Trial: x.ID, BeganNS: -900e6, EndsNS: []int64{100e6},
+		Series: map[string][]*float64{"cpu_seconds_per_second": of(0.25), "heap_committed_bytes": of(12.5e6)}, Absent: map[string]string{},
+	}
+	for k := range seconds + 1 {
+		r.EndsNS = append(r.EndsNS, int64(k+1)*1e9+100e6)
+	}
+	none := func(why string, names ...string) {
+		for _, name := range names {
+			r.Absent[name] = why
+		}
+	}
+	switch x.Contender {
+	case "go":
+		r.Series["gc_pause_seconds_per_second"], r.Series["scheduling_delay_p99_seconds"] = of(0.0015), of(0.00025)
+		none("it does not tell", "worker_busy_share", "event_loop_delay_p99_seconds")
+	case "node":
+		r.Series["gc_pause_seconds_per_second"], r.Series["event_loop_delay_p99_seconds"], r.Series["worker_busy_share"] = of(0.0175), of(0.004), of(0.125)
+		none("there is no queue", "scheduling_delay_p99_seconds")
+	default:
+		r.Series["worker_busy_share"] = of(0.0625)
+		none("there is no garbage collector", "gc_pause_seconds_per_second")
+		none("nobody measures it", "scheduling_delay_p99_seconds", "event_loop_delay_p99_seconds")
+	}
+	return r
 }
 
 type madeArm struct {
@@ -104,6 +143,9 @@ func (m made) write(t *testing.T) string {
 				}
 				all := record.Merge(seconds)
 				x.LatencyP50NS, x.LatencyP90NS, x.LatencyP99NS, x.LatencyP999NS, x.LatencyMaxNS = all.ValueAtQuantile(50), all.ValueAtQuantile(90), all.ValueAtQuantile(99), all.ValueAtQuantile(99.9), all.Max()
+				if m.runtime {
+					x.RuntimeSeries, x.Runtime = record.RuntimeFile(x.ID), madeRuntime(x, m.seconds)
+				}
 				r.Trials = append(r.Trials, x)
 				require.NoError(t, folder.WriteTrial(x, logOf(t, seconds)))
 			}

@@ -101,7 +101,7 @@ func open(s record.Saved) (*build, error) {
 	if err := capacity.Check(s.Run); err != nil {
 		return nil, fmt.Errorf("run.json of %s: %w", s.Run.ID, err)
 	}
-	b := &build{run: s.Run, groups: summary.Groups(s.Run), logs: map[string]map[string]*latencies{}}
+	b := &build{run: s.Run, groups: summary.Groups(s.Run), logs: map[string]map[string]*latencies{}, runtimes: map[string]map[string]runtimeOf{}}
 	var contenders []string
 	for _, t := range s.Run.Trials {
 		contenders = append(contenders, t.Contender)
@@ -134,6 +134,9 @@ func open(s record.Saved) (*build, error) {
 					of[a.Name] = &latencies{all: empty(seconds[0])}
 				}
 				of[a.Name].add(t, seconds)
+			}
+			if err := b.readRuntime(s, g, a); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -216,6 +219,7 @@ func (b *build) sections() []section {
 			if l := b.latencyTime(g); l != nil {
 				out = append(out, *l)
 			}
+			out = append(out, b.runtime(g)...)
 		}
 		if m := b.memory(g); m != nil {
 			out = append(out, *m)

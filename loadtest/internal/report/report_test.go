@@ -77,12 +77,12 @@ func TestARunThatIsNoEvidenceHasNoPictures(t *testing.T) {
 func TestARunThatIsEvidenceHasPicturesInBothThemes(t *testing.T) {
 	needsAssets(t)
 	m := smoke()
-	m.profile, m.blocks = "quick", 2
+	m.profile, m.blocks, m.runtime = "quick", 2, true
 	r, err := Make(t.Context(), opened(t, m.write(t)), Options{NoPage: true, CacheDir: t.TempDir()})
 	require.NoError(t, err)
 	require.NoError(t, r.NoPictures)
 	readme := fileOf(t, r, "README.md")
-	for _, name := range []string{"cpu", "pairs", "throughput", "latency-percentiles", "latency-trials", "latency-time", "memory"} {
+	for _, name := range []string{"cpu", "pairs", "throughput", "latency-percentiles", "latency-trials", "latency-time", "runtime-pauses", "runtime-load", "memory"} {
 		for _, theme := range []string{"light", "dark"} {
 			assert.NotEmpty(t, fileOf(t, r, "charts/"+name+"-"+theme+".png"))
 			svg := fileOf(t, r, "charts/"+name+"-"+theme+".svg")
@@ -228,7 +228,7 @@ var reference = regexp.MustCompile(`(?i)\b(src|href|srcset|action|poster|data)\s
 func TestPageRefersToNothingOutside(t *testing.T) {
 	needsAssets(t)
 	m := quick()
-	m.blocks, m.floors, m.seconds, m.rps = 14, 6, 10, 60
+	m.blocks, m.floors, m.seconds, m.rps, m.runtime = 14, 6, 10, 60, true
 	r, err := Make(t.Context(), opened(t, m.write(t)), Options{NoPNG: true})
 	require.NoError(t, err)
 	page := fileOf(t, r, "report.html")

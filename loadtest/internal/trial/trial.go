@@ -149,15 +149,17 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 		}
 	}
 	defer statements.close()
-	poolWaitBefore := poolWait(ctx, s.Contender)
+	told := newRuntimeSampler(ctx, s.Contender)
 	before, err := readCounters(ctx, s, statements)
 	if err != nil {
 		return t, nil, err
 	}
 	memory := sampleMemory(ctx, s.Contender)
+	told.start(ctx)
 	began := time.Now()
 	result, out, faults, err := attackWithFaults(ctx, s, spec)
 	counted := time.Since(began)
+	told.end()
 	t.MemoryPSSPeakBytes, t.MemoryPSSEndBytes, t.MemoryCgroupPeakBytes = memory.end(ctx)
 	if err != nil {
 		return t, nil, err
@@ -166,11 +168,15 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 	if err != nil {
 		return t, nil, err
 	}
+	told.last(ctx)
 	for name, used := range faults.carried {
 		after.used[name] = after.used[name].Add(used)
 	}
-	pool := waited(poolWaitBefore, poolWait(ctx, s.Contender))
+	pool := told.poolWait()
 	fill(&t, result)
+	if t.Runtime = told.series(t.ID, s.Arm, result.Began); t.Runtime != nil {
+		t.RuntimeSeries = record.RuntimeFile(t.ID)
+	}
 	if len(spec.Faults) > 0 {
 		if err := fillFaults(&t, result, spec.Faults, faults.caused, faults.ended); err != nil {
 			return t, nil, err

@@ -1,0 +1,125 @@
+package report
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/record"
+)
+
+// What stands in the tables and on the axes is in the unit that is named there: seconds become milliseconds, a share per
+// cent, bytes megabytes. An arm without a figure has none, and the page says why.
+func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
+	m := quick()
+	m.runtime = true
+	b, err := open(opened(t, m.write(t)))
+	require.NoError(t, err)
+	row := func(s section, arm string, second int) []string {
+		var rows [][]string
+		for _, r := range s.Table.Rows {
+			if r[0] == arm {
+				rows = append(rows, r)
+			}
+		}
+		require.Len(t, rows, m.seconds, "the intervals before and after the load are left out")
+		return rows[second]
+	}
+	requests := func(arm string) string { return count(b.runtimes["library q2"][arm].trial.Sent) }
+	pauses := sectionOf(t, b, "runtime-pauses")
+	assert.Equal(t, []string{"arm", "block", "seconds", "GC pause ms/s", "delay p99 ms", "requests"}, pauses.Table.Heads)
+	assert.Equal(t, []string{"0.1–1.1", "1.500", "0.250", requests("go")}, row(pauses, "go", 0)[2:])
+	assert.Equal(t, []string{"1.1–2.1", "3.000", "0.500", requests("go")}, row(pauses, "go", 1)[2:])
+	assert.Equal(t, []string{"0.1–1.1", "17.500", "4.000", requests("node")}, row(pauses, "node", 0)[2:])
+	assert.Equal(t, []string{"0.1–1.1", "–", "–", requests("rust")}, row(pauses, "rust", 0)[2:])
+	assert.Contains(t, pauses.Lead, "rust has no “GC pause ms/s”: there is no garbage collector.")
+	assert.Contains(t, pauses.Lead, "rust has no “delay p99 ms”: nobody measures it.")
+	assert.NotContains(t, pauses.Lead, "go has no")
+	load := sectionOf(t, b, "runtime-load")
+	assert.Equal(t, []string{"arm", "block", "seconds", "workers busy %", "CPU s/s", "heap MB", "requests"}, load.Table.Heads)
+	assert.Equal(t, []string{"2.1–3.1", "37.5", "0.75", "37.5", requests("node")}, row(load, "node", 2)[2:])
+	assert.Equal(t, []string{"0.1–1.1", "–", "0.25", "12.5", requests("go")}, row(load, "go", 0)[2:])
+	assert.Equal(t, 1, strings.Count(load.Lead, "go has no “workers busy %”: it does not tell."), "once, not for each arm")
+
+	for id, axes := range map[string][]string{
+		"runtime-pauses": {"GC pause, ms in a second", "delay before running, p99, ms"},
+		"runtime-load":   {"busy share of workers, %", "CPU time, s in a second", "heap of the system, MB"},
+	} {
+		text := string(sectionOf(t, b, id).Figure.Wide().JSON())
+		for _, axis := range axes {
+			assert.Contains(t, text, axis, id)
+		}
+		assert.Contains(t, text, `"fn:number"`, id)
+		assert.NotContains(t, text, `"fn:ms"`, "%s: numbers of other units are no milliseconds", id)
+	}
+	assertRequestsAreNamed(t, b)
+	ids := []string{}
+	for _, s := range b.sections() {
+		ids = append(ids, s.ID)
+	}
+	at := slices.Index(ids, "latency-time")
+	assert.Equal(t, []string{"runtime-pauses", "runtime-load"}, ids[at+1:at+3], "under the latency that they explain")
+}
+
+func TestTheTrialThatIsDrawnHasTheMedianP99(t *testing.T) {
+	m := quick()
+	m.runtime = true
+	b, err := open(opened(t, m.write(t)))
+	require.NoError(t, err)
+	for arm, drawn := range b.runtimes["library q2"] {
+		var p99 []int64
+		for _, x := range b.run.Trials {
+			if x.Arm == arm && x.Load == record.LoadRate && !x.Duplicate {
+				p99 = append(p99, x.LatencyP99NS)
+			}
+		}
+		slices.Sort(p99)
+		assert.Equal(t, p99[(len(p99)-1)/2], drawn.trial.LatencyP99NS, arm)
+		assert.Equal(t, drawn.trial.ID, drawn.series.Trial)
+	}
+	assert.Len(t, b.runtimes["library q2"], len(madeArms))
+}
+
+func TestARunWithoutRuntimeSeriesHasNoSuchSections(t *testing.T) {
+	b, err := open(opened(t, smoke().write(t)))
+	require.NoError(t, err)
+	for _, s := range b.sections() {
+		assert.NotContains(t, s.ID, "runtime")
+	}
+}
+
+// What is damaged is named.
+func TestDamagedRuntimeSeriesAreNamed(t *testing.T) {
+	m := smoke()
+	m.runtime = true
+	for name, c := range map[string]struct {
+		damage func(t *testing.T, file string)
+		says   string
+	}{
+		"lost":             {func(t *testing.T, file string) { require.NoError(t, os.Remove(file)) }, "runtime series of trial"},
+		"cut short":        {func(t *testing.T, file string) { truncate(t, file, 2) }, "not JSON"},
+		"of another trial": {func(t *testing.T, file string) { replace(t, file, `"trial":"library`, `"trial":"other`) }, "is of the trial"},
+		"a value too few": {func(t *testing.T, file string) {
+			replace(t, file, `"cpu_seconds_per_second":[null,`, `"cpu_seconds_per_second":[`)
+		}, "cpu_seconds_per_second has 3 values for 4 intervals"},
+		"a text for a number": {func(t *testing.T, file string) {
+			replace(t, file, `"cpu_seconds_per_second":[null,`, `"cpu_seconds_per_second":["1",`)
+		}, "cpu_seconds_per_second"},
+		"intervals out of order": {func(t *testing.T, file string) { replace(t, file, `"ends_ns":[100000000,`, `"ends_ns":[9100000000,`) }, "is not after"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := m.write(t)
+			r, err := record.ReadRun(dir)
+			require.NoError(t, err)
+			c.damage(t, filepath.Join(dir, "trials", r.Trials[0].RuntimeSeries))
+			_, err = record.Open(dir)
+			require.ErrorContains(t, err, c.says)
+			require.ErrorContains(t, err, r.Trials[0].ID)
+		})
+	}
+}

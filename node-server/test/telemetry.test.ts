@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { sumMetrics, Telemetry } from '../src/telemetry.ts';
+
+function value(text: string, sample: string): number {
+  const line = text.split('\n').find((candidate) => candidate.startsWith(`${sample} `));
+  assert.ok(line !== undefined, `${sample} is there`);
+  return Number(line.slice(sample.length + 1));
+}
+
+/** Keeps the event loop from doing anything else. */
+function block(ms: number): void {
+  const until = performance.now() + ms;
+  while (performance.now() < until);
+}
+
+suite('runtime metrics', () => {
+  const telemetry = new Telemetry();
+  const read = async (): Promise<string> => (await telemetry.metrics()).body;
+
+  test('a held-up event loop shows its delay', async () => {
+    await sleep(50);
+    await read();
+    await sleep(50);
+    block(300);
+    await sleep(50);
+    const delay = value(await read(), 'lab_event_loop_delay_p99_seconds{worker="0"}');
+    assert.ok(delay > 0.2, `${delay} s is the delay that was made`);
+  });
+
+  test('the time in which it ran is busy', async () => {
+    const busy = async (): Promise<number> => value(await read(), 'lab_worker_busy_seconds_total{worker="0"}');
+    const first = await busy();
+    block(200);
+    await sleep(1);
+    const second = await busy();
+    assert.ok(second - first >= 0.19, `${second - first} s`);
+  });
+
+  test('every collection is counted, by kind', async () => {
+    const count = async (): Promise<number> => value(await read(), 'lab_gc_pause_seconds_count{kind="minor"}');
+    const before = await count();
+    let kept: unknown[] = [];
+    for (let i = 0; i < 3_000_000; i++) {
+      kept.push({ i });
+      if (kept.length > 1000) kept = [];
+    }
+    await sleep(50);
+    assert.ok((await count()) > before);
+    assert.ok(value(await read(), 'lab_gc_pause_seconds_sum{kind="minor"}') > 0);
+  });
+
+  test('threads are workers beside the event loop', async () => {
+    telemetry.watch([], { size: 2, hits: 5, misses: 3 }, () => [{ worker: 'ranking-0', busySeconds: 1.5 }]);
+    const text = await read();
+    assert.equal(value(text, 'lab_worker_busy_seconds_total{worker="ranking-0"}'), 1.5);
+    assert.equal(value(text, 'lab_document_lookups_total{result="hit"}'), 5);
+    assert.equal(value(text, 'lab_document_lookups_total{result="miss"}'), 3);
+  });
+
+  test('of several processes pauses and heaps are added up', async () => {
+    const values = await telemetry.values();
+    const { body } = await sumMetrics([values, values]);
+    assert.equal(value(body, 'lab_document_lookups_total{result="hit"}'), 10);
+    for (const name of [
+      'lab_gc_pause_seconds_count{kind="minor"}',
+      'lab_heap_used_bytes',
+      'lab_heap_committed_bytes',
+    ]) {
+      const one = (values as { name: string; values: { metricName?: string; labels: object; value: number }[] }[])
+        .flatMap((metric) => metric.values.map((sample) => ({ ...sample, name: sample.metricName ?? metric.name })))
+        .find(
+          (sample) =>
+            name.startsWith(sample.name) &&
+            (!name.includes('{') || ('kind' in sample.labels && sample.labels.kind === 'minor')),
+        );
+      assert.equal(value(body, name), 2 * (one?.value ?? Number.NaN), name);
+    }
+  });
+});
