@@ -96,6 +96,9 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec
 		ClientDelay: todo.study.clientDelay(), RPS: todo.rate, Duration: todo.profile.duration(ask.load), MaxInFlight: rateMaxInFlight,
 	}
 	spec.Operations = operations(todo.mixed, arm, todo.seed)
+	if ask.load == record.LoadRate {
+		spec.Bench = todo.study.benchAsked()
+	}
 	switch {
 	case ask.load == record.LoadThroughput:
 		spec.RPS, spec.MaxInFlight = overload*todo.capacity[arm.Name], throughputMaxInFlight

@@ -76,7 +76,7 @@ func Bench(args []string, stdout io.Writer) error {
 	var result any
 	switch args[0] {
 	case "hand-over":
-		result, err = benchHandOver(flags)
+		result, err = handOver(flags)
 	case "loader":
 		result, err = benchLoader(flags)
 	default:
@@ -151,7 +151,7 @@ func fill(data []byte) uint32 {
 	return checksum(data)
 }
 
-func benchHandOver(flags flagValues) (*HandOver, error) {
+func handOver(flags flagValues) (*HandOver, error) {
 	size, err := flags.number("bytes", mostBenchBytes)
 	if err == nil && size%4 != 0 {
 		err = fmt.Errorf("--bytes %d: expected a multiple of 4", size)

@@ -41,6 +41,8 @@ type Scenario struct {
 	Duration Delay `yaml:"duration"`
 	// Delays are what the fault proxy adds to each round trip on a way, of DelayWays.
 	Delays map[string]Delay `yaml:"delays"`
+	// Bench, where there is one, is a command of each server that is run after each trial at the common rate.
+	Bench *Bench `yaml:"bench"`
 	// Metric decides. It has its unit in its name.
 	Metric string `yaml:"metric"`
 	// Rule says what is claimed of each pair: "differ", "equal" (within the margin), or "less" (the first has less of the
@@ -127,7 +129,7 @@ func Named(all []Scenario, list string) ([]Scenario, error) {
 }
 
 // scenarioMetrics are those of a trial's record that a scenario may be decided by.
-var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns", "database_primary_cpu_us_per_request"}
+var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns", "database_primary_cpu_us_per_request", MetricHandOver, MetricLoader}
 
 // scenarioAlpha is the chance of a false verdict that is accepted, in every scenario.
 const scenarioAlpha = 0.05
@@ -214,6 +216,9 @@ func parseScenario(text []byte) (Scenario, error) {
 		if arm == "" || slices.Index(s.Arms, arm) != i {
 			return s, atKey(text, []string{"arms", fmt.Sprint(i)}, "expected an arm that is not there already")
 		}
+	}
+	if key, expected := s.Bench.check(s.Metric); expected != "" {
+		return s, atKey(text, strings.Split(key, "."), "expected "+expected)
 	}
 	for i, load := range s.Load {
 		if !slices.Contains(scenarioLoads, load) || slices.Index(s.Load, load) != i {

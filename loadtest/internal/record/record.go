@@ -129,6 +129,8 @@ type Scenario struct {
 	RateRPS float64 `json:"rate_rps,omitempty"`
 	// OwnShare is the share of what each arm bore in the pilot that it was offered, in place of a common rate; 0: a common one.
 	OwnShare float64 `json:"own_share,omitempty"`
+	// Bench is the command that each server was asked after each trial at the common rate.
+	Bench *BenchAsked `json:"bench,omitempty"`
 	// DelaysNS has what the fault proxy added to each round trip on a way: "client", "database", "upstream".
 	DelaysNS map[string]int64 `json:"delays_ns,omitempty"`
 	// Metric decides, by the rule "differ", "equal" or "less", for each of the pairs.
@@ -332,6 +334,8 @@ type Trial struct {
 	Compared uint64 `json:"compared,omitempty"`
 	// Operations are those of a mix, each with its part of the requests. Their response times are in the HDR log, with tags.
 	Operations []OperationFigures `json:"operations,omitempty"`
+	// Benched is what the arm's own benchmark commands printed after the trial, in the order of the scenario's sizes.
+	Benched []Benched `json:"benched,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
 	HDRLog string `json:"hdr_log"`
 }
