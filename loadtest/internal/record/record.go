@@ -153,7 +153,11 @@ type Scenario struct {
 // Definition is what makes figures of a scenario comparable with those of another run: what is asked, at which rate if that
 // is fixed, by trials of which length, over which delays.
 func (s *Scenario) Definition() string {
-	return fmt.Sprintf("%s %v, loads %v, %g requests a second, trials of %v, delays %v", s.Operation, s.Mix, s.Loads, s.RateRPS, time.Duration(s.Plan.RateDurationNS), s.DelaysNS)
+	words := fmt.Sprintf("%s %v, loads %v, %g requests a second, trials of %v, delays %v", s.Operation, s.Mix, s.Loads, s.RateRPS, time.Duration(s.Plan.RateDurationNS), s.DelaysNS)
+	if s.Bench != nil {
+		words += fmt.Sprintf(", bench %s of %v", s.Bench.Command, s.Bench.Sizes)
+	}
+	return words
 }
 
 // CeilingOf is the load generator's ceiling with a scenario's question, or nil.
