@@ -132,7 +132,7 @@ func TestScenarioFilesAreNamedAfterTheirIDs(t *testing.T) {
 	_, err = LoadScenarios(c)
 	require.ErrorContains(t, err, file)
 	require.ErrorContains(t, err, `line 2: key "id" is other: expected "io-bound"`)
-	write(strings.Replace(strings.Replace(scenarioText, "mix: {q2: 9, q3: 1}\n", "", 1), "q2", "q9", 1))
+	write(strings.Replace(strings.NewReplacer("mix: {q2: 9, q3: 1}\n", "", "own_connections: {q3: 2}\n", "").Replace(scenarioText), "q2", "q9", 1))
 	_, err = LoadScenarios(c)
 	require.ErrorContains(t, err, `line 5: key "operation" is q9`)
 	write(strings.ReplaceAll(scenarioText, "q3", "q9"))
