@@ -47,10 +47,16 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 		}
 		return exitFine
 	case len(args) == 1 && args[0] == "--help":
-		_, _ = fmt.Fprintf(stdout, "go-server [--version | --health | --help]\n\n--health asks the server at HOST and PORT whether it is ready: exit status 0 or 1.\n\nSettings come from the environment (defaults in parentheses):\n\n%s", server.SettingsHelp)
+		_, _ = fmt.Fprintf(stdout, "go-server [--version | --health | --help | bench …]\n\n--health asks the server at HOST and PORT whether it is ready: exit status 0 or 1.\n\nbench hand-over --bytes N --duration TIME and bench loader --keys N --batch N measure this program itself and print a line of JSON.\n\nSettings come from the environment (defaults in parentheses):\n\n%s", server.SettingsHelp)
+		return exitFine
+	case len(args) > 0 && args[0] == "bench":
+		if err := server.Bench(args[1:], stdout); err != nil {
+			_, _ = fmt.Fprintf(stderr, "go-server: %s\n", err)
+			return exitUsage
+		}
 		return exitFine
 	case len(args) > 0:
-		_, _ = fmt.Fprintf(stderr, "go-server: unknown argument %q; it takes --version, --health, --help or nothing\n", args[0])
+		_, _ = fmt.Fprintf(stderr, "go-server: unknown argument %q; it takes --version, --health, --help, bench or nothing\n", args[0])
 		return exitUsage
 	}
 	config, err := server.LoadSettings(getenv)

@@ -64,6 +64,10 @@ func TestTheScenarioFileIsWhatIsMeasured(t *testing.T) {
 			if len(s.Faults) > 0 {
 				assert.GreaterOrEqual(t, st.profile.rate, time.Duration(s.Duration))
 			}
+			if assert.Equal(t, s.Bench == nil, is.Bench == nil) && s.Bench != nil {
+				assert.Equal(t, s.Bench.Command, is.Bench.Command)
+				assert.Equal(t, s.Bench.Sizes, is.Bench.Sizes)
+			}
 			rule := claims.RuleOf(is)
 			assert.Equal(t, s.Metric, rule.Metric)
 			assert.InDelta(t, s.Margin, rule.Margin, 0)
@@ -225,6 +229,39 @@ func TestAMixIsSentToAll(t *testing.T) {
 	assert.Contains(t, s.out.String(), "Scenario head-of-line: Q1 (90 %) and Q3 (10 %), open loop")
 }
 
+// What each server measures of itself is in the record of each trial, and no other scenario asks for it.
+func TestBenchmarksOfTheServersAreTrials(t *testing.T) {
+	inNoTime(t)
+	for id, metric := range map[string]string{"hand-over": contract.MetricHandOver, "dataloader-equal": contract.MetricLoader} {
+		t.Run(id, func(t *testing.T) {
+			s := newStage(t, compareOptions{seed: 7, scenario: id + ",io-bound", contenders: "go,node"})
+			dir := filepath.Join(t.TempDir(), "run")
+			require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+			r := whole(t, dir)
+			asked := r.ScenarioNamed(id).Bench
+			require.NotNil(t, asked)
+			require.Len(t, asked.Sizes, 3)
+			duplicates := 0
+			for _, x := range r.Trials {
+				if x.Scenario != id {
+					assert.Empty(t, x.Benched, x.ID)
+					continue
+				}
+				require.Len(t, x.Benched, 3, x.ID)
+				for i, b := range x.Benched {
+					assert.Equal(t, asked.Command, b.Bench)
+					assert.EqualValues(t, asked.Sizes[i], max(b.Bytes, b.Batch))
+				}
+				if x.Duplicate {
+					duplicates++
+				}
+			}
+			assert.Positive(t, duplicates, "an A/A pair as everywhere")
+			assert.Contains(t, s.out.String(), "Decided by "+claims.MetricWords(metric))
+		})
+	}
+}
+
 // Trials that cannot carry the percentile that decides are refused before the first of them, with the number it would need.
 func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
 	inNoTime(t)
@@ -251,7 +288,7 @@ func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
 func TestAScenarioThatIsNoneIsRefused(t *testing.T) {
 	code, _, errs := runCommand(t, "compare", "--scenario", "library,io-bond", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
-	assert.Contains(t, errs, `--scenario "io-bond": expected all, or of allocator, concurrent-start, connections, `)
+	assert.Contains(t, errs, `--scenario "io-bond": expected all, or of allocator, concurrent-start, connections, dataloader-equal, `)
 	code, _, errs = runCommand(t, "compare", "--scenario", "allocator", "--contender", "go,node", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
 	assert.Contains(t, errs, "scenario allocator compares rust with rust-system-malloc")
@@ -289,9 +326,28 @@ func madeTrials(s record.Scenario, blocks int, level map[string]float64) []recor
 				}
 				x.RecoveryNS, x.Outcomes = &recovery, &record.Outcomes{ResolutionNS: 1e7}
 				x.LatencyP50NS, x.LatencyP90NS, x.LatencyP99NS, x.LatencyP999NS, x.ColdStartNS, x.AchievedRPS = int64(5e6*v), int64(7e6*v), int64(9e6*v), int64(11e6*v), int64(1e8*v), 400*v
+				if s.Bench != nil {
+					x.Benched = madeBench(*s.Bench, v)
+				}
 				out = append(out, x)
 			}
 		}
+	}
+	return out
+}
+
+// madeBench is what a server printed whose first size takes its level; the others are alike in all, so they cannot decide.
+func madeBench(asked record.BenchAsked, level float64) []record.Benched {
+	var out []record.Benched
+	for i := range asked.Sizes {
+		if i > 0 {
+			level = 1
+		}
+		if asked.Command == record.BenchLoader {
+			out = append(out, record.Benched{Bench: asked.Command, CPUNSPerKey: 200 * level})
+			continue
+		}
+		out = append(out, record.Benched{Bench: asked.Command, Ways: []record.BenchWay{{Way: "usual", WallNSP50: int64(1e5 * level)}, {Way: "other", WallNSP50: 1e5}}})
 	}
 	return out
 }

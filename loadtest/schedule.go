@@ -99,6 +99,9 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec
 	if spec.Faults = todo.study.faults(); len(spec.Faults) > 0 {
 		spec.MaxInFlight = faultedInFlight(spec.RPS, spec.Timeout)
 	}
+	if ask.load == record.LoadRate {
+		spec.Bench = todo.study.benchAsked()
+	}
 	switch {
 	case ask.load == record.LoadThroughput:
 		spec.RPS, spec.MaxInFlight = overload*todo.capacity[arm.Name], throughputMaxInFlight

@@ -138,6 +138,11 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 			return t, err
 		}
 	}
+	if spec.Bench != nil {
+		if t.Benched, err = trial.Bench(ctx, subject, *spec.Bench); err != nil {
+			return t, err
+		}
+	}
 	t.Nonconformant, t.NearGeneratorCeiling = s.nonconformant[subject.Arm.Name], s.nearCeiling(t)
 	if err := s.folder.WriteTrial(t, log); err != nil {
 		return t, err

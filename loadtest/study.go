@@ -109,6 +109,14 @@ func (c *comparison) settle(ctx context.Context, e engine.Engine, tell func(stri
 	return nil
 }
 
+// benchAsked is the benchmark command that each server is asked, or nil.
+func (st *study) benchAsked() *record.BenchAsked {
+	if st.Bench == nil {
+		return nil
+	}
+	return &record.BenchAsked{Command: st.Bench.Command, Sizes: st.Bench.Sizes}
+}
+
 // plan is the study's plan in a run's record.
 func (st *study) plan(r *record.Run) *record.Plan { return r.PlanOf(st.ID) }
 
@@ -131,6 +139,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 	}
 	s.Arms = append(s.Arms, slices.Sorted(maps.Keys(st.absent))...)
 	s.Pairs, s.Faults, s.BoundNS = st.among(s.Arms), st.faults(), int64(st.Bound)
+	s.Bench = st.benchAsked()
 	for way, d := range st.Delays {
 		if s.DelaysNS == nil {
 			s.DelaysNS = map[string]int64{}
@@ -207,7 +216,7 @@ func (st *study) fit(spent, around time.Duration) {
 // takes is how long the blocks take if each arm is warm as soon as can be.
 func (st *study) takes(around time.Duration) time.Duration {
 	p := st.profile
-	each := around + min(p.warm.Most, trial.WarmWindows*p.warm.Window)
+	each := around + min(p.warm.Most, trial.WarmWindows*p.warm.Window) + trial.BenchTime(st.benchAsked())
 	for _, ask := range st.asks() {
 		each += p.duration(ask.load)
 	}

@@ -169,13 +169,17 @@ export function newLoaders(
       },
     }));
   }
-  return new RequestLoaders(
-    run,
-    statements,
-    (name, batch) =>
-      new DataLoader((ids: readonly string[]) => {
-        countBatch(name, ids.length);
-        return batch(ids);
-      }),
-  );
+  return new RequestLoaders(run, statements, (name, batch) => newLoader(name, batch, countBatch));
+}
+
+/** One batching loader; `countBatch` is told its name and how many keys each batch has. */
+export function newLoader<Value>(
+  name: string,
+  batch: Batch<Value>,
+  countBatch: (loader: string, keys: number) => void,
+): Loader<Value> {
+  return new DataLoader((ids: readonly string[]) => {
+    countBatch(name, ids.length);
+    return batch(ids);
+  });
 }

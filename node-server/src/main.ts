@@ -97,13 +97,25 @@ async function health(): Promise<never> {
   process.exit(0);
 }
 
+async function runBench(args: readonly string[]): Promise<void> {
+  const { bench, BenchError } = await import('./bench.ts');
+  try {
+    process.stdout.write(`${JSON.stringify(await bench(args))}\n`);
+  } catch (error) {
+    if (error instanceof BenchError) fail(error.message);
+    throw error;
+  }
+}
+
 const [argument, ...rest] = process.argv.slice(2);
 if (argument === undefined) await serve();
 else if (argument === '--version' && rest.length === 0) process.stdout.write(`${version()}\n`);
+else if (argument === 'bench') await runBench(rest);
 else if (argument === '--health' && rest.length === 0) await health();
 else if (argument === '--help' && rest.length === 0) {
   process.stdout.write(
     `Serves the lab's GraphQL API. --version says what it is made of; --health asks the server at HOST and PORT whether
-it is ready, with exit status 0 or 1. Settings come from the environment:\n\n${environmentHelp}`,
+it is ready, with exit status 0 or 1. bench hand-over --bytes N --duration TIME and bench loader --keys N --batch N
+measure this program itself and print one line of JSON. Settings come from the environment:\n\n${environmentHelp}`,
   );
-} else fail(`unknown argument ${JSON.stringify(argument)}, expected none, --version, --health or --help`);
+} else fail(`unknown argument ${JSON.stringify(argument)}, expected none, --version, --health, --help or bench`);

@@ -97,6 +97,9 @@ rust-server: the Rust server of the lab, GraphQL with DataLoader over PostgreSQL
   --version   print one JSON line about language and libraries
   --health    ask the server at HOST and PORT whether it is ready: exit status 0 or 1
   --help      print this
+  bench hand-over --bytes N --duration TIME
+  bench loader --keys N --batch N
+              measure this program itself and print one line of JSON
 
 Environment:
   HOST, PORT             where to listen (127.0.0.1, 8080; port 0: any free one, see the first log line)

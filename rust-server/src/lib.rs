@@ -1,6 +1,7 @@
 //! The Rust server of the lab: GraphQL with DataLoader over PostgreSQL. See README.md.
 
 pub mod app;
+pub mod bench;
 pub mod config;
 pub mod errors;
 pub mod floor;

@@ -2,6 +2,7 @@
 
 use rust_server::{
     app::App,
+    bench::bench,
     config::{Config, HELP},
     health, http, log, logging,
     workers::start_workers,
@@ -53,6 +54,18 @@ fn main() -> ExitCode {
         ["--help"] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;
+        }
+        ["bench", arguments @ ..] => {
+            return match bench(arguments) {
+                Ok(figures) => {
+                    println!("{figures}");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    eprintln!("rust-server: {error:#}");
+                    ExitCode::from(2)
+                }
+            };
         }
         _ => {
             eprintln!("rust-server: unknown argument {:?}; try --help", arguments[0]);

@@ -94,6 +94,8 @@ func valueOf(s record.Scenario) func(*record.Trial) (float64, bool) {
 		return at(record.LoadRate, func(t *record.Trial) (float64, bool) { return known(t.StatementsPerRequest) })
 	case "database_primary_cpu_us_per_request":
 		return at(record.LoadRate, func(t *record.Trial) (float64, bool) { return known(t.PrimaryCPUUsPerRequest()) })
+	case contract.MetricHandOver, contract.MetricLoader:
+		return at(record.LoadRate, func(t *record.Trial) (float64, bool) { return known(t.BenchFigure()) })
 	case "memory_pss_peak_bytes":
 		return at(record.LoadRate, func(t *record.Trial) (float64, bool) {
 			if t.MemoryPSSPeakBytes == nil {
@@ -127,6 +129,7 @@ func known(x *float64) (float64, bool) {
 func MetricWords(metric string) string {
 	words := map[string]string{
 		metricCPU: "CPU per request", "latency_p50_ns": "median response time", "latency_p90_ns": "p90 of response time", "latency_p99_ns": "p99 of response time", "latency_p999_ns": "p99.9 of response time",
+		contract.MetricHandOver: "time to hand over and get an answer", contract.MetricLoader: "CPU of the loader per key",
 		"achieved_rps": "throughput", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "database_primary_cpu_us_per_request": "the primary database's CPU per request", "cold_start_ns": "time from start to first answer",
 		contract.MetricRecovery: "longest time to recover from a fault",
 	}

@@ -23,7 +23,7 @@ var sources = map[string]struct {
 	"rust-server": {[]string{"src"}, ".rs", []string{"lib"}},
 }
 
-var stems = []string{"main", "config", "app", "schema", "resolvers", "loaders", "store", "master", "upstream", "limits", "errors", "logging", "telemetry", "health", "http", "ranking", "floor", "workers"}
+var stems = []string{"main", "config", "app", "schema", "resolvers", "loaders", "store", "master", "upstream", "limits", "errors", "logging", "telemetry", "health", "http", "ranking", "floor", "workers", "bench"}
 
 // names are concepts that a reader of one server must find in the others: by stem, in the writing of Node; the other
 // languages write them in their own case.
@@ -35,6 +35,7 @@ var names = map[string][]string{
 	"workers":  {"startWorkers"},
 	"upstream": {"quote"},
 	"store":    {"addReview", "renameArea"},
+	"bench":    {"bench", "handOver", "checksum"},
 	"health":   {"livez", "readyz"},
 	"http":     {"negotiate"},
 }

@@ -43,6 +43,8 @@ type Scenario struct {
 	Faults []Fault `yaml:"faults"`
 	// Delays are what the fault proxy adds to each round trip on a way, of DelayWays.
 	Delays map[string]Delay `yaml:"delays"`
+	// Bench, where there is one, is a command of each server that is run after each trial at the common rate.
+	Bench *Bench `yaml:"bench"`
 	// Metric decides. It has its unit in its name.
 	Metric string `yaml:"metric"`
 	// Rule says what is claimed of each pair: "differ", "equal" (within the margin), or "less" (the first has less of the
@@ -138,7 +140,7 @@ func Named(all []Scenario, list string) ([]Scenario, error) {
 }
 
 // scenarioMetrics are those of a trial's record that a scenario may be decided by.
-var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns", "database_primary_cpu_us_per_request", MetricRecovery}
+var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns", "database_primary_cpu_us_per_request", MetricRecovery, MetricHandOver, MetricLoader}
 
 // MetricRecovery is the longest time, over a trial's faults, from a fault's end until all requests succeed again.
 const MetricRecovery = "recovery_ns"
@@ -228,6 +230,9 @@ func parseScenario(text []byte) (Scenario, error) {
 		if arm == "" || slices.Index(s.Arms, arm) != i {
 			return s, atKey(text, []string{"arms", fmt.Sprint(i)}, "expected an arm that is not there already")
 		}
+	}
+	if key, expected := s.Bench.check(s.Metric); expected != "" {
+		return s, atKey(text, strings.Split(key, "."), "expected "+expected)
 	}
 	for i, load := range s.Load {
 		if !slices.Contains(scenarioLoads, load) || slices.Index(s.Load, load) != i {

@@ -95,6 +95,11 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		"half a pair":            {"[[node, go]]", "[[go]]", []string{`line 15: key "pairs[0]"`}},
 		"a metric not measured":  {"load: [rate, closed]", "load: [closed]", []string{`line 7: key "metric" is latency_p50_ns`, "trials of load rate"}},
 		"nothing changes it":     {"changed_by: a slower processor\n", "", []string{`key "changed_by" is missing`}},
+		"a bench without one":    {"metric: latency_p50_ns", "metric: bench_loader_cpu_ns_per_key", []string{`key "bench" is missing`, `"loader"`}},
+		"an unknown bench":       {"margin: 1.05", "margin: 1.05\nbench: {command: sort, sizes: [1]}", []string{`key "bench.command" is sort`, `"hand-over"`}},
+		"another bench":          {"metric: latency_p50_ns", "metric: bench_loader_cpu_ns_per_key\nbench: {command: hand-over, sizes: [4]}", []string{`key "bench.command" is hand-over`, `"loader"`}},
+		"a bench of no size":     {"margin: 1.05", "margin: 1.05\nbench: {command: loader}", []string{`key "bench.sizes" is missing`, "one size or more"}},
+		"a size of half a word":  {"margin: 1.05", "margin: 1.05\nbench: {command: hand-over, sizes: [4, 6]}", []string{`bench.sizes[1]`, "a multiple of 4"}},
 		"no metric at all":       {"metric: latency_p50_ns\n", "", []string{`key "metric" is missing`, "cpu_us_per_request"}},
 		"something else than it": {scenarioText, "- a\n- b\n", []string{"[1:"}},
 	} {
@@ -127,7 +132,7 @@ func TestScenarioFilesAreNamedAfterTheirIDs(t *testing.T) {
 	_, err = LoadScenarios(c)
 	require.ErrorContains(t, err, file)
 	require.ErrorContains(t, err, `line 2: key "id" is other: expected "io-bound"`)
-	write(strings.Replace(strings.Replace(scenarioText, "mix: {q2: 9, q3: 1}\n", "", 1), "q2", "q9", 1))
+	write(strings.Replace(strings.NewReplacer("mix: {q2: 9, q3: 1}\n", "", "own_connections: {q3: 2}\n", "").Replace(scenarioText), "q2", "q9", 1))
 	_, err = LoadScenarios(c)
 	require.ErrorContains(t, err, `line 5: key "operation" is q9`)
 	write(strings.ReplaceAll(scenarioText, "q3", "q9"))

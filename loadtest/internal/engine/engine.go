@@ -37,6 +37,9 @@ type Engine interface {
 	Null(ctx context.Context, spec NullSpec) (Contender, error)
 	// Version asks an arm's program for its own version and its libraries'.
 	Version(ctx context.Context, arm contender.Arm) (contender.Version, error)
+	// Bench runs an arm's own benchmark command with these arguments, in a process of its own on the contenders' CPUs with
+	// the arm's settings, and returns what it printed.
+	Bench(ctx context.Context, arm contender.Arm, args []string) ([]byte, error)
 	// Identity names the program that an arm would be started as, beyond its sources: what a proof of it holds for.
 	Identity(ctx context.Context, arm contender.Arm) (string, error)
 	// Agent runs the load generator (this program's hidden command "agent") on its CPUs against a contender of this

@@ -130,6 +130,8 @@ type Scenario struct {
 	RateRPS float64 `json:"rate_rps,omitempty"`
 	// OwnShare is the share of what each arm bore in the pilot that it was offered, in place of a common rate; 0: a common one.
 	OwnShare float64 `json:"own_share,omitempty"`
+	// Bench is the command that each server was asked after each trial at the common rate.
+	Bench *BenchAsked `json:"bench,omitempty"`
 	// DelaysNS has what the fault proxy added to each round trip on a way: "client", "database", "upstream".
 	DelaysNS map[string]int64 `json:"delays_ns,omitempty"`
 	// Faults are caused and taken back in each trial.
@@ -157,11 +159,23 @@ type Scenario struct {
 // Definition is what makes figures of a scenario comparable with those of another run: what is asked, at which rate if that
 // is fixed, by trials of which length, over which delays.
 func (s *Scenario) Definition() string {
-	faults := ""
-	for _, f := range s.Faults {
-		faults += ", " + f.String()
+	words := fmt.Sprintf("%s %v, loads %v, %g requests a second, trials of %v, delays %v", s.Operation, s.Mix, s.Loads, s.RateRPS, time.Duration(s.Plan.RateDurationNS), s.DelaysNS)
+	if s.OwnShare > 0 {
+		words += fmt.Sprintf(", %g of what each bears", s.OwnShare)
 	}
-	return fmt.Sprintf("%s %v, loads %v, %g requests a second, trials of %v, delays %v%s", s.Operation, s.Mix, s.Loads, s.RateRPS, time.Duration(s.Plan.RateDurationNS), s.DelaysNS, faults)
+	if len(s.Connections) > 0 {
+		words += fmt.Sprintf(", closed loops of %v", s.Connections)
+	}
+	if len(s.OwnConnections) > 0 {
+		words += fmt.Sprintf(", own connections %v", s.OwnConnections)
+	}
+	for _, f := range s.Faults {
+		words += ", " + f.String()
+	}
+	if s.Bench != nil {
+		words += fmt.Sprintf(", bench %s of %v", s.Bench.Command, s.Bench.Sizes)
+	}
+	return words
 }
 
 // CeilingOf is the load generator's ceiling with a scenario's question, or nil.
@@ -347,6 +361,8 @@ type Trial struct {
 	Faults     []FaultOutcome `json:"faults,omitempty"`
 	RecoveryNS *int64         `json:"recovery_ns,omitempty"`
 	Outcomes   *Outcomes      `json:"outcomes,omitempty"`
+	// Benched is what the arm's own benchmark commands printed after the trial, in the order of the scenario's sizes.
+	Benched []Benched `json:"benched,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
 	HDRLog string `json:"hdr_log"`
 	// RuntimeSeries is the file beside it with what the contender told of its runtime each second; empty where it told

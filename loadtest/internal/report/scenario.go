@@ -78,6 +78,10 @@ func quantityOf(metric, operation string) quantity {
 		return quantity{"answers /s", "right answers a second", "answers a second", summary.Arm.Answers, whole}
 	case "statements_per_request":
 		return quantity{"SQL/request", "SQL statements per request", "statements", summary.Arm.Statements, one}
+	case contract.MetricHandOver:
+		return quantity{"hand-over µs", "time to hand over and get an answer, median, µs", "µs", benchFigure(1e-3), two}
+	case contract.MetricLoader:
+		return quantity{"loader ns/key", "CPU of the loader per key, ns", "ns", benchFigure(1), whole}
 	case "memory_pss_peak_bytes":
 		return quantity{"PSS MB", "memory, PSS, MB", "MB", func(a summary.Arm) summary.Quantity {
 			return summary.Of(a.Rate, func(t record.Trial) (float64, bool) {
@@ -143,6 +147,7 @@ func (b *build) doneWords(g summary.Group, s *record.Scenario) string {
 			words += ", and in closed loops of " + summary.ConnectionWords(s.Connections)
 		}
 	}
+	words += benchWords(s.Bench)
 	return fmt.Sprintf("%s; %s in random order.", words, summary.Plural(s.Plan.Blocks, "block"))
 }
 

@@ -61,11 +61,13 @@ type Spec struct {
 	Expected  string // the answer each body is compared with
 	// Operations, where there are any, are sent in place of Body; Operation is one of them.
 	Operations []agent.Operation
-	Load       record.Load
-	Block      int
-	Position   int
-	Duplicate  bool
-	Seed       uint64
+	// Bench is the benchmark command that the arm's program is asked after the trial, or nil.
+	Bench     *record.BenchAsked
+	Load      record.Load
+	Block     int
+	Position  int
+	Duplicate bool
+	Seed      uint64
 
 	RPS         float64
 	Duration    time.Duration

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -163,6 +165,18 @@ func (e *Engine) contenderEnvironment(spec engine.ContenderSpec) (map[string]str
 // imageOf is the image that an arm is started from: its contender's, or one of its own where it is built otherwise.
 func (e *Engine) imageOf(ctx context.Context, arm contender.Arm) (image, error) {
 	return e.images.ofTree(ctx, arm.Root, arm.Dir, arm.BuildArguments)
+}
+
+// Bench starts a container of the arm's image with its program's benchmark command, on a contender's CPUs and in its memory.
+func (e *Engine) Bench(ctx context.Context, arm contender.Arm, args []string) ([]byte, error) {
+	image, err := e.imageOf(ctx, arm)
+	if err != nil {
+		return nil, err
+	}
+	return e.runToEnd(ctx, spec{
+		role: "bench", image: image.reference, command: slices.Concat([]string{"bench"}, args), environment: maps.Clone(arm.Environment),
+		cpus: e.placement.Contender, memoryBytes: contenderMemoryBytes, scratch: []string{"/tmp"},
+	})
 }
 
 // Identity is the id of the arm's image.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -249,6 +250,26 @@ func (e *Engine) Version(ctx context.Context, arm contender.Arm) (contender.Vers
 		return contender.Version{}, fmt.Errorf("version of %s: %w", arm.Name, err)
 	}
 	return version, nil
+}
+
+// benchPatience is how long a benchmark command may take.
+const benchPatience = 5 * time.Minute
+
+// Bench starts the arm's program with its benchmark command.
+func (e *Engine) Bench(ctx context.Context, arm contender.Arm, args []string) ([]byte, error) {
+	cmd, err := command(arm, slices.Concat(arm.Start, []string{"bench"}, args))
+	if err != nil {
+		return nil, err
+	}
+	cmd.Env = e.contenderEnvironment(engine.ContenderSpec{Arm: arm})
+	stdout, p, err := e.runToEnd(ctx, e.contenderCPUs, cmd, "bench of "+arm.Name, nil, benchPatience)
+	if err != nil {
+		return nil, err
+	}
+	if !p.status.Success() {
+		return nil, p.exitError()
+	}
+	return stdout, nil
 }
 
 // Identity is empty: an arm is started as the program that is built of its sources here.
