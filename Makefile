@@ -23,8 +23,9 @@ LOADTEST := bin/loadtest
 comma := ,
 # What is to be built besides `make build` for the arms that CONTENDER names.
 arms_named = $(foreach arm,rust-system-malloc rust-jemalloc rust-steal-counts,$(if $(findstring $(arm),$(CONTENDER)),build-$(arm)))
-# The scenario allocator has all of them, and so has the profile nightly.
-scenario_arms = $(if $(filter allocator all,$(subst $(comma), ,$(SCENARIO)))$(filter nightly,$(PROFILE)),build-arms)
+# Those that the scenarios have which are measured; the profile nightly measures all.
+scenarios_named = $(subst $(comma), ,$(SCENARIO)) $(if $(filter nightly,$(PROFILE)),all)
+scenario_arms = $(if $(filter allocator all,$(scenarios_named)),build-rust-system-malloc build-rust-jemalloc) $(if $(filter work-stealing all,$(scenarios_named)),build-rust-steal-counts)
 flag = $(if $(strip $(2)),--$(1) '$(2)')
 
 .PHONY: help

@@ -140,7 +140,7 @@ func TestArmsOnSharedCPUsAreTold(t *testing.T) {
 // A few connections carry the large requests, in the jobs as in the scenario's file.
 func TestLargeRequestsHaveConnectionsOfTheirOwn(t *testing.T) {
 	inNoTime(t)
-	s := newStage(t, compareOptions{seed: 7, scenario: "work-stealing", contenders: "rust+CPUS=2,rust-per-core+CPUS=2"})
+	s := newStage(t, compareOptions{seed: 7, scenario: "work-stealing", contenders: "rust-steal-counts+CPUS=2,rust-per-core+CPUS=2"})
 	jobs := 0
 	s.engine.BeforeAttack = func(_ context.Context, _ int, job agent.Job) error {
 		jobs++

@@ -93,6 +93,27 @@ func TestBlocksFitIntoTheScenariosTime(t *testing.T) {
 	}
 }
 
+// All scenarios, each with the fewest blocks that can decide its family, go into the 90 minutes of a night, where a process
+// takes a second and a half around its trials.
+func TestANightHasRoomForEveryScenario(t *testing.T) {
+	l, err := openLab()
+	require.NoError(t, err)
+	c, err := newComparison(l, compareOptions{profile: "nightly"})
+	require.NoError(t, err)
+	require.NoError(t, c.choose())
+	require.Len(t, c.studies, len(l.scenarios))
+	const around = 1500 * time.Millisecond
+	total := time.Duration(0)
+	for _, st := range c.studies {
+		pilots := time.Duration(len(st.arms)) * (around + st.profile.pilotWarm + st.profile.pilot)
+		st.fit(pilots, around)
+		takes := pilots + st.takes(around)
+		total += takes
+		t.Logf("%-20s %d blocks, %v", st.ID, st.profile.blocks, takes.Round(time.Second))
+	}
+	assert.LessOrEqual(t, total, 90*time.Minute)
+}
+
 // severalScenarios are the library and two claims, one of them through the fault proxy.
 const severalScenarios = "n-plus-one,library,io-bound"
 
