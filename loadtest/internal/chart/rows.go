@@ -59,6 +59,8 @@ const (
 	rowsPadding  = 6
 	valueWidth   = 112
 	labelWidth   = 148
+	labelMost    = 300
+	labelMarker  = 26 // what a marker takes of it
 	narrowLabel  = 124
 	narrowValue  = 78
 	narrowMargin = 4
@@ -71,7 +73,7 @@ func (r Rows) Figure() Figure {
 }
 
 func (r Rows) view(f Frame) View {
-	margin, label, value := panelMargin, labelWidth, valueWidth
+	margin, label, value := panelMargin, r.labelWidth(), valueWidth
 	if f.Narrow {
 		margin, label, value = narrowMargin, narrowLabel, narrowValue
 	}
@@ -166,7 +168,7 @@ func (r Rows) view(f Frame) View {
 			axes(M{"type": "scatter", "z": 4, "data": dots, "symbolSize": 6.5, "encode": M{"x": 0, "y": 1}}),
 			axes(M{"type": "custom", "silent": true, "z": 5, "data": bars, "encode": M{"x": 0, "y": 1}, "renderItem": call("interval", M{"items": items})}))
 		if withLabels {
-			series = append(series, axes(M{"type": "custom", "silent": true, "z": 2, "clip": false, "data": places(scale.low, at), "encode": M{"x": 0, "y": 1}, "renderItem": call("label", M{"items": labels, "low": scale.low, "width": label - 26})}))
+			series = append(series, axes(M{"type": "custom", "silent": true, "z": 2, "clip": false, "data": places(scale.low, at), "encode": M{"x": 0, "y": 1}, "renderItem": call("label", M{"items": labels, "low": scale.low, "width": label - labelMarker})}))
 		}
 	}
 	height := top + float64(f.bottom)
@@ -206,6 +208,15 @@ func places(x float64, at []float64) A {
 		out = append(out, A{x, y})
 	}
 	return out
+}
+
+// labelWidth is what the widest label asks for, in pixels, within bounds.
+func (r Rows) labelWidth() int {
+	m, widest := newMeter(), 0.0
+	for _, row := range r.Rows {
+		widest = math.Max(widest, m.width(row.Label, "600 13px"))
+	}
+	return min(labelMost, max(labelWidth, int(math.Ceil(widest))+labelMarker+4))
 }
 
 func (p Panel) scale(rows []Row, index, count int) scale {

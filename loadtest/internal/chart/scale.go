@@ -79,6 +79,9 @@ func logScale(values []float64, count int) scale {
 		{1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2, 2.2, 2.4, 2.6, 2.8, 3, 3.25, 3.5, 3.75, 4, 4.5, 5, 5.5, 6, 6.5, 7, 7.5, 8, 8.5, 9, 9.5},
 		{1, 1.02, 1.05, 1.08, 1.1, 1.15, 1.2, 1.25, 9, 9.2, 9.5, 9.8},
 	} {
+		if len(steps) > 2 && steps[1] < 1.1 && s.high/s.low > 1.5 {
+			continue // that fine it is for what lies close to a power of ten: of a wide range it would mark one end only
+		}
 		var ticks []float64
 		for e := math.Floor(math.Log10(s.low)); e <= math.Ceil(math.Log10(s.high)); e++ {
 			for _, m := range steps {

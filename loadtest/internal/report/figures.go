@@ -307,7 +307,7 @@ func (b *build) armsOf(v record.Verdict) (first, second summary.Arm, ok bool) {
 }
 
 func pairLabel(v record.Verdict) string {
-	return chart.Clean(v.Arms[0], 20) + " ÷ " + chart.Clean(v.Arms[1], 20)
+	return chart.Clean(v.Arms[0], 26) + " ÷ " + chart.Clean(v.Arms[1], 26)
 }
 
 // upright turns a verdict so that its ratio is at least one: the dearer arm comes first.

@@ -35,28 +35,27 @@ const notMeasured = "not measured in this run"
 
 // borne is what a run says of one claim.
 type borne struct {
-	id, claim, verdict, words string
+	ID, Claim, Verdict, Words string
 }
 
 // bears is what the run says of a claim of that id.
 func (b *build) bears(id string) borne {
 	verdicts := summary.VerdictsOf(b.run, id)
-	x := borne{id: id, verdict: notMeasured}
+	x := borne{ID: id, Verdict: notMeasured}
 	s := b.run.ScenarioNamed(id)
 	switch {
 	case s != nil:
-		x.claim = s.Claim
+		x.Claim = s.Claim
 		for _, v := range verdicts {
-			x.words = strings.TrimSpace(x.words + " " + sentences([]string{claimedWords(v, s)}))
+			x.Words = strings.TrimSpace(x.Words + " " + sentences([]string{claimedWords(v, s)}))
 		}
 	case id == libraryID && len(verdicts) > 0:
-		x.claim = libraryClaim
-		x.words = b.libraryWords(verdicts)
+		x.Claim, x.Words = libraryClaim, b.libraryWords(verdicts)
 	default:
 		return x
 	}
 	if len(verdicts) > 0 {
-		x.verdict = claims.Overall(verdicts)
+		x.Verdict = claims.Overall(verdicts)
 	}
 	return x
 }
@@ -98,7 +97,7 @@ func (b *build) libraryWords(verdicts []record.Verdict) string {
 func tally(of []borne) string {
 	n := map[string]int{}
 	for _, x := range of {
-		n[x.verdict]++
+		n[x.Verdict]++
 	}
 	var words []string
 	for _, verdict := range []string{claims.Holds, claims.Contradicted, claims.TooClose, claims.Untested, notMeasured} {
@@ -109,30 +108,52 @@ func tally(of []borne) string {
 	return fmt.Sprintf("of the %d claims behind it, %s", len(of), strings.Join(words, ", "))
 }
 
-func (b *build) borneBy(l leaf) []borne {
-	var out []borne
-	for _, id := range l.claims {
-		out = append(out, b.bears(id))
-	}
-	return out
+// guideLeaf is a leaf with what a run measured of the claims behind it.
+type guideLeaf struct {
+	Question, Advice string
+	Claims           []borne // those that were measured
 }
 
-// guide is the article's decision tree with what this run measured at its leaves; nil where it measured no claim.
-func (b *build) guide() *section {
+// guideData is the article's decision tree with what a run measured at its leaves.
+type guideData struct {
+	Lead, Beyond string
+	Leaves       []guideLeaf
+}
+
+// guide is that tree; nil where the run measured no claim.
+func (b *build) guide() *guideData {
 	if len(b.run.Scenarios) == 0 {
 		return nil
 	}
-	t := table{Caption: "The article's decision tree, with this run's verdicts", Heads: []string{"if", "then", "claim behind it", "verdict", "what was measured"}}
+	g := &guideData{
+		Lead:   "The article ends in three questions. Each leads to an advice, which leans on claims; beside each claim stands what this run measured on this machine.",
+		Beyond: beyondMeasuring,
+	}
 	for _, l := range leaves {
-		of := b.borneBy(l)
-		t.Rows = append(t.Rows, []string{l.question, l.advice, tally(of), "", ""})
-		for _, x := range of {
-			if x.verdict != notMeasured {
-				t.Rows = append(t.Rows, []string{"", "", x.id + ": " + x.claim, x.verdict, x.words})
-			}
+		var of []borne
+		for _, id := range l.claims {
+			of = append(of, b.bears(id))
+		}
+		g.Leaves = append(g.Leaves, guideLeaf{l.question, fmt.Sprintf("Then, says the article, %s. Here, %s.", l.advice, tally(of)), slices.DeleteFunc(of, func(x borne) bool { return x.Verdict == notMeasured })})
+	}
+	return g
+}
+
+// markdown writes the tree under headings of that level.
+func (g *guideData) markdown(m *strings.Builder, level string) {
+	paragraph(m, g.Lead)
+	for _, l := range g.Leaves {
+		fmt.Fprintf(m, "%s %s\n\n", level, escape(l.Question))
+		paragraph(m, l.Advice)
+		for _, x := range l.Claims {
+			fmt.Fprintf(m, "- **%s**: %s. **%s** %s\n", escape(x.ID), escape(strings.TrimSuffix(x.Claim, ".")), escape(capital(x.Verdict)+"."), escape(x.Words))
+		}
+		if len(l.Claims) > 0 {
+			m.WriteString("\n")
 		}
 	}
-	return &section{ID: "guide", Title: "Which language, then?", Lead: "The article ends in three questions. Each leads to an advice, which leans on claims; beside each claim stands what this run measured on this machine. " + beyondMeasuring, Table: t}
+	fmt.Fprintf(m, "%s What no benchmark can say\n\n", level)
+	paragraph(m, g.Beyond)
 }
 
 // Guide is that tree as Markdown, for docs/DECIDING.md. The folder is where the run is, seen from that page, with a slash at
@@ -142,26 +163,12 @@ func Guide(s record.Saved, folder string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if len(s.Run.Scenarios) == 0 {
+	g := b.guide()
+	if g == nil {
 		return "", errors.New("the run has no claims, so there is nothing to decide by: measure them with --scenario all")
 	}
 	var m strings.Builder
-	for _, l := range leaves {
-		of := b.borneBy(l)
-		fmt.Fprintf(&m, "### %s\n\n", escape(l.question))
-		paragraph(&m, fmt.Sprintf("Then, says the article, %s. On this machine, %s.", l.advice, tally(of)))
-		t := table{Heads: []string{"claim", "verdict", "what was measured"}}
-		for _, x := range of {
-			claim := x.id
-			if x.claim != "" {
-				claim += ": " + x.claim
-			}
-			t.Rows = append(t.Rows, []string{claim, x.verdict, x.words})
-		}
-		t.markdown(&m)
-	}
-	m.WriteString("### What no benchmark can say\n\n")
-	paragraph(&m, beyondMeasuring)
+	g.markdown(&m, "###")
 	r := b.run
 	paragraph(&m, fmt.Sprintf("%s; PostgreSQL %s; %s.", b.machine(", "), r.Environment.PostgreSQL, r.Began.UTC().Format("2006-01-02")))
 	fmt.Fprintf(&m, "Made by `%s`; [every trial and all charts](%sREADME.md).\n", strings.ReplaceAll(command(r.Command), "`", "'"), folder)

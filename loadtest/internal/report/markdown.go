@@ -86,6 +86,10 @@ func (b *build) markdown(sections []section) string {
 		paragraph(&m, s.Lead)
 		s.Table.markdown(&m)
 	}
+	if g := b.guide(); g != nil {
+		m.WriteString("## Which language, then?\n\n")
+		g.markdown(&m, "###")
+	}
 	m.WriteString("## What this does not say\n\n")
 	for _, line := range b.limits() {
 		fmt.Fprintf(&m, "- %s\n", escape(line))

@@ -46,6 +46,7 @@ type pageData struct {
 	Warnings   []string
 	First      *pageSection
 	Sections   []pageSection
+	Guide      *guideData
 	Conforming table
 	Environ    []fact
 	Trials     table
@@ -76,7 +77,7 @@ func (b *build) page(ctx context.Context, sections []section) ([]byte, error) {
 	r := b.run
 	d := pageData{
 		Title: b.headline(), ID: r.ID, Measured: r.Began.UTC().Format("2006-01-02 15:04 UTC"), Answer: b.answer(), Limits: b.limits(), Warnings: r.Warnings,
-		Conforming: b.conformanceTable(), Environ: b.environment(), Trials: b.trialTable(), Voids: b.voids(), Order: b.order(), Command: command(r.Command), Seed: r.Seed,
+		Guide: b.guide(), Conforming: b.conformanceTable(), Environ: b.environment(), Trials: b.trialTable(), Voids: b.voids(), Order: b.order(), Command: command(r.Command), Seed: r.Seed,
 		Machine: b.machine(", "),
 	}
 	for line := range strings.Lines(summary.Caution(r)) {

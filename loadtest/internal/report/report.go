@@ -234,9 +234,6 @@ func (b *build) sections() []section {
 	} else {
 		out = append(out, claim...)
 	}
-	if g := b.guide(); g != nil {
-		out = append(out, *g)
-	}
 	return out
 }
 
