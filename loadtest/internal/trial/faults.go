@@ -292,9 +292,11 @@ func fillFaults(t *record.Trial, r *agent.Result, planned []record.PlannedFault,
 	}
 	var longest int64
 	for i, p := range planned {
-		f := record.FaultOutcome{Kind: p.Kind, CausedNS: caused[i].Sub(r.Began).Nanoseconds(), EndedNS: ended[i].Sub(r.Began).Nanoseconds(), UntilNS: max(t.DurationNS, int64(len(r.Outcomes))*int64(faultResolution))}
+		// A generator that was slow to start has the fault before its first request; such a trial is void.
+		at := func(moment time.Time) int64 { return max(0, moment.Sub(r.Began).Nanoseconds()) }
+		f := record.FaultOutcome{Kind: p.Kind, CausedNS: at(caused[i]), EndedNS: at(ended[i]), UntilNS: max(t.DurationNS, int64(len(r.Outcomes))*int64(faultResolution))}
 		if i+1 < len(planned) {
-			f.UntilNS = caused[i+1].Sub(r.Began).Nanoseconds()
+			f.UntilNS = at(caused[i+1])
 		}
 		f.UntilNS = max(f.UntilNS, f.EndedNS) // where it took longer than the trial, which is void for that
 		recovery(&f, r.Outcomes)

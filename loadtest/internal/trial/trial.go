@@ -318,6 +318,8 @@ func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 		return reason("the hypervisor took %.0f %% of the CPU time; the limit is %.0f %%", 100*t.MachineStealShare, 100*MaxSteal)
 	case len(t.Faults) > 0 && t.Faults[len(t.Faults)-1].EndedNS >= t.DurationNS:
 		return reason("%s ended %.1f s after the trial's beginning, when nothing was sent any more", t.Faults[len(t.Faults)-1].Kind, float64(t.Faults[len(t.Faults)-1].EndedNS)/1e9)
+	case len(t.Faults) > 0 && t.Faults[0].CausedNS == 0:
+		return reason("%s was caused before the load began", t.Faults[0].Kind)
 	case t.OK == 0 && !((objective || len(t.Faults) > 0) && t.Failed > 0):
 		return reason("no request was answered")
 	case t.Failed > 0 && !objective && len(t.Faults) == 0:
