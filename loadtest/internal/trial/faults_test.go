@@ -99,7 +99,7 @@ func TestFillFaults(t *testing.T) {
 
 // Failures void no trial that has faults, and neither does a lag that is small beside what it tells.
 func TestVoidUnderFaults(t *testing.T) {
-	good := record.Trial{Load: record.LoadRate, Offered: 1000, Sent: 1000, OK: 600, Failed: 400, DurationNS: 2e9, Faults: []record.FaultOutcome{{Kind: "database_restarted", EndedNS: 1e9}}}
+	good := record.Trial{Load: record.LoadRate, Offered: 1000, Sent: 1000, OK: 600, Failed: 400, DurationNS: 2e9, Faults: []record.FaultOutcome{{Kind: "database_restarted", CausedNS: 5e8, EndedNS: 1e9}}}
 	for name, c := range map[string]struct {
 		change func(*record.Trial)
 		says   string
@@ -111,6 +111,7 @@ func TestVoidUnderFaults(t *testing.T) {
 		"a little late":          {func(t *record.Trial) { t.SendLagP99NS = 50e6 }, "", false},
 		"late":                   {func(t *record.Trial) { t.SendLagP99NS = 101e6 }, "the limit is 100 ms", true},
 		"the hypervisor":         {func(t *record.Trial) { t.MachineStealShare = 0.2 }, "hypervisor", true},
+		"a fault too early":      {func(t *record.Trial) { t.Faults[0].CausedNS = 0 }, "database_restarted was caused before the load began", true},
 		"a fault without an end": {func(t *record.Trial) { t.Faults[0].EndedNS = 2e9 }, "database_restarted ended 2.0 s after the trial's beginning, when nothing was sent", false},
 	} {
 		t.Run(name, func(t *testing.T) {

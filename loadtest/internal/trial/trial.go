@@ -318,7 +318,7 @@ func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 		return reason("the hypervisor took %.0f %% of the CPU time; the limit is %.0f %%", 100*t.MachineStealShare, 100*MaxSteal)
 	case len(t.Faults) > 0 && t.Faults[len(t.Faults)-1].EndedNS >= t.DurationNS:
 		return reason("%s ended %.1f s after the trial's beginning, when nothing was sent any more", t.Faults[len(t.Faults)-1].Kind, float64(t.Faults[len(t.Faults)-1].EndedNS)/1e9)
-	case len(t.Faults) > 0 && t.Faults[0].CausedNS == 0:
+	case early(t):
 		return reason("%s was caused before the load began", t.Faults[0].Kind)
 	case t.OK == 0 && !((objective || len(t.Faults) > 0) && t.Failed > 0):
 		return reason("no request was answered")
@@ -330,12 +330,15 @@ func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 	return nil // beyond what the arm bears, lag and unsent requests are what was asked for
 }
 
-// Spoilt tells whether a trial is void for what the arm had no part in: the hypervisor, or a generator that sent late. One
+// Spoilt tells whether a trial is void for what the arm had no part in: the hypervisor, or a generator that sent or began late. One
 // that failed, or whose requests found no room, is void too, but another try at it would be a choice of results.
 func Spoilt(t *record.Trial) bool {
 	return t.Void != nil && t.OK > 0 && (t.Failed == 0 || len(t.Faults) > 0) && (t.Load != record.LoadRate || t.Unsent == 0) &&
-		(t.MachineStealShare > MaxSteal || t.Load == record.LoadRate && time.Duration(t.SendLagP99NS) > maxSendLag(t))
+		(t.MachineStealShare > MaxSteal || early(t) || t.Load == record.LoadRate && time.Duration(t.SendLagP99NS) > maxSendLag(t))
 }
+
+// early tells whether the load generator took longer to start than until the first fault.
+func early(t *record.Trial) bool { return len(t.Faults) > 0 && t.Faults[0].CausedNS == 0 }
 
 // memorySampler looks at the contender's memory while it works. Reading it costs the contender time, so it is done
 // once a second.
