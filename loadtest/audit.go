@@ -138,7 +138,8 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 		}
 		a.progress.end()
 		if err != nil {
-			return cannot(fmt.Errorf("%s: %w; go on: loadtest audit --resume %s", part, err, *out))
+			fmt.Fprintf(s.Err, "what it lacks is measured by: loadtest audit --resume %s\n", *out)
+			return cannot(fmt.Errorf("%s: %w", part, err))
 		}
 		for _, row := range rows {
 			row.Part = part
