@@ -38,40 +38,54 @@ import (
 // auditParts are the parts of an audit, in order.
 var auditParts = []string{"stall", "slower", "same"}
 
+// auditOptions are the flags of audit.
+type auditOptions struct {
+	parts, contender, engine string
+	comparisons, blocks      int
+	seed                     uint64
+	out, resume, update      string
+	asJSON                   bool
+}
+
+func auditFlags() (*flag.FlagSet, *auditOptions) {
+	f, o := newFlags("audit", "[flags]"), &auditOptions{}
+	f.StringVar(&o.parts, "part", strings.Join(auditParts, ","), "`NAME,…`: stall (300 ms every 2 s), slower (20 ms against 22 ms), same (a contender against itself)")
+	f.StringVar(&o.contender, "contender", "go", "`ARM` that is compared with itself")
+	f.StringVar(&o.engine, "engine", "auto", "`NAME` of the engine for that: auto, docker or native")
+	f.IntVar(&o.comparisons, "comparisons", 20, "`N` comparisons of the contender with itself")
+	f.IntVar(&o.blocks, "blocks", 8, "`N` blocks of each, as in the profile quick")
+	f.Uint64Var(&o.seed, "seed", 0, "`N` for orders and arrivals (default: a new one, recorded)")
+	f.StringVar(&o.out, "out", "", "`DIR` for the records (default results/local/DATE-audit)")
+	f.StringVar(&o.resume, "resume", "", "`DIR` of an audit that was interrupted: what it has is kept, the rest is measured")
+	f.StringVar(&o.update, "update", "", "`FILE,…` whose table between the markers of make audit is replaced")
+	f.BoolVar(&o.asJSON, "json", false, "print the audit as JSON")
+	return f, o
+}
+
 // auditMain measures what is known beforehand. It is no test: it takes an hour, and a machine that has that hour for it.
 func auditMain(ctx context.Context, args []string, s streams) int {
-	f := newFlags("audit", "[flags]")
-	parts := f.String("part", strings.Join(auditParts, ","), "`NAME,…`: stall (300 ms every 2 s), slower (20 ms against 22 ms), same (a contender against itself)")
-	arm := f.String("contender", "go", "`ARM` that is compared with itself")
-	engineName := f.String("engine", "auto", "`NAME` of the engine for that: auto, docker or native")
-	comparisons := f.Int("comparisons", 20, "`N` comparisons of the contender with itself")
-	blocks := f.Int("blocks", 8, "`N` blocks of each, as in the profile quick")
-	seed := f.Uint64("seed", 0, "`N` for orders and arrivals (default: a new one, recorded)")
-	out := f.String("out", "", "`DIR` for the records (default results/local/DATE-audit)")
-	resume := f.String("resume", "", "`DIR` of an audit that was interrupted: what it has is kept, the rest is measured")
-	update := f.String("update", "", "`FILE,…` whose table between the markers of make audit is replaced")
-	asJSON := f.Bool("json", false, "print the audit as JSON")
+	f, o := auditFlags()
 	if code, ok := parse(f, args, s); !ok {
 		return code
 	}
 	cannot := func(err error) int { return fail(ctx, s, "audit", err) }
 	var earlier audit.Report
-	if *resume != "" {
+	if o.resume != "" {
 		var err error
-		if earlier, err = recallAudit(f, *resume); err != nil {
+		if earlier, err = o.recall(f); err != nil {
 			return cannot(fmt.Errorf("--resume: %w", err))
 		}
 	}
-	chosen := strings.Split(*parts, ",")
+	chosen := strings.Split(o.parts, ",")
 	for _, part := range chosen {
 		if !slices.Contains(auditParts, part) {
 			return cannot(fmt.Errorf("--part %q: expected any of %s", part, strings.Join(auditParts, ", ")))
 		}
 	}
-	if least := stats.MinPairs(claims.Alpha, 1); *comparisons < 1 || *blocks < least || *blocks > stats.MaxPairs {
-		return cannot(fmt.Errorf("--comparisons %d, --blocks %d: at least one comparison, of %d to %d blocks", *comparisons, *blocks, least, stats.MaxPairs))
+	if least := stats.MinPairs(claims.Alpha, 1); o.comparisons < 1 || o.blocks < least || o.blocks > stats.MaxPairs {
+		return cannot(fmt.Errorf("--comparisons %d, --blocks %d: at least one comparison, of %d to %d blocks", o.comparisons, o.blocks, least, stats.MaxPairs))
 	}
-	pages, err := openPages(*update, auditCommand)
+	pages, err := openPages(o.update, auditCommand)
 	if err != nil {
 		return cannot(err)
 	}
@@ -79,17 +93,17 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 	if err != nil {
 		return cannot(err)
 	}
-	o := revisions{base: "the working tree", head: "the working tree", arm: *arm, engine: *engineName, blocks: *blocks}
+	same := revisions{base: "the working tree", head: "the working tree", arm: o.contender, engine: o.engine, blocks: o.blocks}
 	if slices.Contains(chosen, "same") {
-		if err := o.check(l); err != nil {
+		if err := same.check(l); err != nil {
 			return cannot(err)
 		}
 	}
-	if *seed == 0 {
-		*seed = 1 + rand.Uint64N(1<<32)
+	if o.seed == 0 {
+		o.seed = 1 + rand.Uint64N(1<<32)
 	}
-	if *out != "" && *resume == "" {
-		if err := record.CheckFree(*out); err != nil {
+	if o.out != "" && o.resume == "" {
+		if err := record.CheckFree(o.out); err != nil {
 			return cannot(fmt.Errorf("--out: %w", err))
 		}
 	}
@@ -98,30 +112,30 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 		return cannot(err)
 	}
 	defer release()
-	r := audit.Report{Method: record.Method, Began: time.Now().UTC(), Seed: *seed, Command: []string{
-		"loadtest", "audit", "--part", *parts, "--contender", *arm, "--engine", *engineName, "--comparisons", fmt.Sprint(*comparisons), "--blocks", fmt.Sprint(*blocks), "--seed", fmt.Sprint(*seed),
+	r := audit.Report{Method: record.Method, Began: time.Now().UTC(), Seed: o.seed, Command: []string{
+		"loadtest", "audit", "--part", o.parts, "--contender", o.contender, "--engine", o.engine, "--comparisons", fmt.Sprint(o.comparisons), "--blocks", fmt.Sprint(o.blocks), "--seed", fmt.Sprint(o.seed),
 	}}
 	var machine string
 	if r.Environment, machine, err = auditMachine(); err != nil {
 		return cannot(err)
 	}
-	if *resume != "" {
+	if o.resume != "" {
 		if !sameJSON(earlier.Environment, r.Environment) {
-			return cannot(fmt.Errorf("--resume: %s was measured on another machine: %s, and this is %s", *resume, earlier.Environment, r.Environment))
+			return cannot(fmt.Errorf("--resume: %s was measured on another machine: %s, and this is %s", o.resume, earlier.Environment, r.Environment))
 		}
 		r = earlier
 	}
-	if *out == "" {
-		*out = localRun(l.root, r.Began, "audit")
+	if o.out == "" {
+		o.out = localRun(l.root, r.Began, "audit")
 	}
-	if err := os.MkdirAll(*out, 0o755); err != nil {
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return cannot(fmt.Errorf("--out: %w", err))
 	}
-	keep := func() error { return record.WriteJSON(filepath.Join(*out, auditFile), r) }
+	keep := func() error { return record.WriteJSON(filepath.Join(o.out, auditFile), r) }
 	if err := keep(); err != nil { // what --resume goes on with, from the first moment
 		return cannot(err)
 	}
-	a := &auditor{lab: l, out: *out, seed: *seed, progress: newProgress(s.Err), streams: s}
+	a := &auditor{lab: l, out: o.out, seed: o.seed, progress: newProgress(s.Err), streams: s}
 	for _, part := range chosen {
 		if r.Has(part) {
 			a.progress.say("%s: measured before", part)
@@ -134,11 +148,11 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 		case "slower":
 			rows, err = a.slower(ctx)
 		case "same":
-			rows, err = a.same(ctx, o, *comparisons)
+			rows, err = a.same(ctx, same, o.comparisons)
 		}
 		a.progress.end()
 		if err != nil {
-			fmt.Fprintf(s.Err, "what it lacks is measured by: loadtest audit --resume %s\n", *out)
+			fmt.Fprintf(s.Err, "what it lacks is measured by: loadtest audit --resume %s\n", o.out)
 			return cannot(fmt.Errorf("%s: %w", part, err))
 		}
 		for _, row := range rows {
@@ -150,12 +164,12 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 			return cannot(err)
 		}
 	}
-	if *asJSON {
+	if o.asJSON {
 		_ = json.NewEncoder(s.Out).Encode(r)
 	} else {
 		fmt.Fprint(s.Out, r.Markdown(machine))
 	}
-	fmt.Fprintf(s.Err, "records: %s\n", *out)
+	fmt.Fprintf(s.Err, "records: %s\n", o.out)
 	if err := pages.splice(r.Markdown(machine)); err != nil {
 		return cannot(err)
 	}
@@ -168,10 +182,11 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 // auditFile is what an audit found so far, in its folder.
 const auditFile = "audit.json"
 
-// recallAudit reads the audit that --resume names and takes all settings from it. f has the flags that were given: each
-// must say what the audit was begun with.
-func recallAudit(f *flag.FlagSet, dir string) (audit.Report, error) {
+// recall reads the audit that --resume names and takes all settings from it. f has the flags that were given: each must say
+// what the audit was begun with.
+func (o *auditOptions) recall(f *flag.FlagSet) (audit.Report, error) {
 	var r audit.Report
+	dir := o.resume
 	file := filepath.Join(dir, auditFile)
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -188,22 +203,16 @@ func recallAudit(f *flag.FlagSet, dir string) (audit.Report, error) {
 	if len(r.Command) < 2 || r.Command[1] != "audit" {
 		return r, fmt.Errorf("%s: command is no loadtest audit", file)
 	}
-	var errs []error
-	given := map[string]string{}
-	f.Visit(func(x *flag.Flag) { given[x.Name] = x.Value.String() })
-	begun := r.Command[2:]
-	for i := 0; i+1 < len(begun); i += 2 {
-		name := strings.TrimPrefix(begun[i], "--")
-		if now, ok := given[name]; ok && now != begun[i+1] {
-			errs = append(errs, fmt.Errorf("--%s %q: the audit in %s was begun with %q; leave the flag out", name, now, dir, begun[i+1]))
-		} else if err := f.Set(name, begun[i+1]); err != nil {
-			errs = append(errs, fmt.Errorf("%s: command: --%s: %w", file, name, err))
-		}
+	begun, was := auditFlags()
+	if err := begun.Parse(r.Command[2:]); err != nil {
+		return r, fmt.Errorf("%s: command %q: %w", file, r.Command, err)
 	}
-	if now, ok := given["out"]; ok && filepath.Clean(now) != filepath.Clean(dir) {
-		errs = append(errs, fmt.Errorf("--out %q: the audit is in %s; leave the flag out", now, dir))
+	if err := sameFlags(f, begun, dir); err != nil {
+		return r, err
 	}
-	return r, errors.Join(append(errs, f.Set("out", dir))...)
+	was.out, was.resume, was.update, was.asJSON = dir, dir, o.update, o.asJSON
+	*o = *was
+	return r, nil
 }
 
 // auditMachine describes the machine, for the record and in words.

@@ -111,7 +111,7 @@ func sameFlags(given, begun *flag.FlagSet, dir string) error {
 	given.Visit(func(x *flag.Flag) {
 		now, was := x.Value.String(), begun.Lookup(x.Name).Value.String()
 		switch x.Name {
-		case "resume", "json":
+		case "resume", "json", "update":
 			return
 		case "out":
 			was = filepath.Clean(dir)
