@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,7 +22,6 @@ import (
 func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 	inNoTime(t)
 	s := newStage(t, compareOptions{seed: 7, scenario: "connections", contenders: "go,node"})
-	s.studies = nil
 	require.NoError(t, s.anew())
 	s.studies[0].Connections = []int{1, 8}
 	closed := map[uint64]int{}
@@ -31,11 +31,7 @@ func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 		}
 		return nil
 	}
-	dir := filepath.Join(t.TempDir(), "run")
-	folder, err := record.Create(dir)
-	require.NoError(t, err)
-	require.Equal(t, exitOK, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}), s.errs)
-	r := whole(t, dir)
+	r := s.beginChosen(t, filepath.Join(t.TempDir(), "run"))
 	require.Len(t, r.Scenarios, 1)
 	assert.Equal(t, []int{1, 8}, r.Scenarios[0].Connections)
 	processes := 0
@@ -97,13 +93,9 @@ func TestArmsThatNeedMoreCPUsThanThereAre(t *testing.T) {
 	s.engine.Machine.Placement = engine.Place([]int{0})
 	require.NoError(t, s.anew())
 	s.studies[0].Pairs = append(s.studies[0].Pairs, []string{"node+CPUS=1", "go+CPUS=1"})
-	dir := filepath.Join(t.TempDir(), "run")
-	folder, err := record.Create(dir)
-	require.NoError(t, err)
-	require.Equal(t, exitOK, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}), s.errs)
-	r := whole(t, dir)
+	r := s.beginChosen(t, filepath.Join(t.TempDir(), "run"))
 	require.Len(t, r.Scenarios, 1)
-	assert.Equal(t, []string{"go+CPUS=2", "rust+CPUS=2"}, sortedNames(r.Scenarios[0].Absent))
+	assert.Equal(t, []string{"go+CPUS=2", "rust+CPUS=2"}, slices.Sorted(maps.Keys(r.Scenarios[0].Absent)))
 	for _, x := range r.Trials {
 		assert.NotContains(t, x.Arm, "CPUS=2")
 	}
@@ -115,14 +107,6 @@ func TestArmsThatNeedMoreCPUsThanThereAre(t *testing.T) {
 	assert.Equal(t, "this machine has too few CPUs: 2 are asked for, and it has 1", reasons["go+CPUS=1 go+CPUS=2"])
 	assert.NotContains(t, reasons["node+CPUS=1 go+CPUS=1"], "too few CPUs", "those are there")
 	assert.Contains(t, s.errs.String(), "go+CPUS=2 cannot be tested here: this machine has too few CPUs")
-}
-
-func sortedNames(m map[string]string) (names []string) {
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // Contenders on more CPUs than the table gives share them, which the run says.
@@ -171,12 +155,8 @@ func TestTheClientsWayIsDelayed(t *testing.T) {
 		}
 		return nil
 	}
-	dir := filepath.Join(t.TempDir(), "run")
-	folder, err := record.Create(dir)
-	require.NoError(t, err)
-	require.Equal(t, exitOK, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}), s.errs)
+	r := s.beginChosen(t, filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, 1, probes)
-	r := whole(t, dir)
 	require.Len(t, r.Scenarios, 1)
 	var links []string
 	for _, o := range r.Scenarios[0].FaultOverhead {

@@ -249,10 +249,7 @@ func (s *session) mayRepeat(todo *schedule) bool {
 		return false
 	}
 	// Where a resumed run has measured nothing yet, the time of a process is that of its trials.
-	each := p.warm.Most
-	for _, ask := range todo.study.asks() {
-		each += p.duration(ask.load)
-	}
+	each := p.warm.Most + todo.study.trialsTake()
 	if todo.done > 0 {
 		each = time.Since(todo.blocksBegan) / time.Duration(todo.done)
 	}

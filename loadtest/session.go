@@ -91,6 +91,13 @@ func (s *session) warn(format string, args ...any) {
 
 // with runs f on a fresh process of the arm, which has answered the first question right, and ends that process.
 func (s *session) with(ctx context.Context, arm contender.Arm, first question, f func(trial.Subject) error) error {
+	placement, err := s.description.Placement.With(arm.CPUCount())
+	if err != nil {
+		return fmt.Errorf("%s: %w", arm.Name, err)
+	}
+	if placement.Shared && !s.description.Placement.Shared {
+		s.warn("%s", placement.Note)
+	}
 	spec := engine.ContenderSpec{
 		Arm: arm, PrimaryURL: s.database.PrimaryURL(), ReplicaURL: s.database.ReplicaURL(), UpstreamURL: s.upstream.URL(),
 		// One line per failed request at most: logging must not be what is measured.
@@ -100,13 +107,6 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, f
 	c, err := s.engine.Contender(ctx, spec)
 	if err != nil {
 		return err
-	}
-	placement, err := s.description.Placement.With(arm.CPUCount())
-	if err != nil {
-		return fmt.Errorf("%s: %w", arm.Name, err)
-	}
-	if placement.Shared && !s.description.Placement.Shared {
-		s.warn("%s", placement.Note)
 	}
 	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Faults: s.ways.faults(), Links: s.ways.links(), Placement: placement}
 	if subject.ColdStart, err = trial.FirstAnswer(ctx, c, first.body(arm.Tier, s.run.Seed), first.expected); err == nil {

@@ -216,11 +216,17 @@ func (st *study) fit(spent, around time.Duration) {
 // takes is how long the blocks take if each arm is warm as soon as can be.
 func (st *study) takes(around time.Duration) time.Duration {
 	p := st.profile
-	each := around + min(p.warm.Most, trial.WarmWindows*p.warm.Window) + trial.BenchTime(st.benchAsked())
-	for _, ask := range st.asks() {
-		each += p.duration(ask.load)
-	}
+	each := around + min(p.warm.Most, trial.WarmWindows*p.warm.Window) + st.trialsTake()
 	return time.Duration(st.processes(p.blocks, p.floorBlocks)) * each
+}
+
+// trialsTake is how long the trials of one process take, and the benchmark commands after them.
+func (st *study) trialsTake() time.Duration {
+	sum := trial.BenchTime(st.benchAsked())
+	for _, ask := range st.asks() {
+		sum += st.profile.duration(ask.load)
+	}
+	return sum
 }
 
 // duration is that of a trial.
@@ -317,8 +323,8 @@ type ways struct {
 // overheadRoundTrips are made on each way to measure what the proxy adds.
 const overheadRoundTrips = 50
 
-// lay starts the proxy where the study's delays or faults need it, sets the delays, measures how exact they are, and puts the links into the way of whatever contender starts
-// from now on. take ends the proxy.
+// lay starts the proxy where the study's delays or faults need it, sets the delays, measures how exact they are, and puts the
+// links into the way of whatever contender starts from now on. take ends the proxy.
 func (s *session) lay(ctx context.Context, st *study) (overheads []record.FaultOverhead, take func(), err error) {
 	if len(st.proxied()) == 0 {
 		return nil, func() {}, nil

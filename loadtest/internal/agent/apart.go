@@ -56,18 +56,10 @@ func (s *separate) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // CloseIdleConnections closes those of all.
 func (s *separate) CloseIdleConnections() {
-	for _, rt := range append([]http.RoundTripper{s.shared}, s.owned()...) {
-		if c, ok := rt.(interface{ CloseIdleConnections() }); ok {
-			c.CloseIdleConnections()
-		}
-	}
-}
-
-func (s *separate) owned() (out []http.RoundTripper) {
+	closeIdle(s.shared)
 	for _, own := range s.own {
-		out = append(out, own.rt)
+		closeIdle(own.rt)
 	}
-	return out
 }
 
 // freeing is a body whose end frees its connection.

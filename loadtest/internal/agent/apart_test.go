@@ -3,7 +3,6 @@ package agent
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -20,7 +19,7 @@ func TestAnOperationHasConnectionsOfItsOwn(t *testing.T) {
 	var mu sync.Mutex
 	over := map[string]map[string]int{"light": {}, "heavy": {}} // operation → the client's end → requests
 	busy, most := 0, 0
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		name := "light"
 		if strings.Contains(string(body), "heavy") {
@@ -41,8 +40,6 @@ func TestAnOperationHasConnectionsOfItsOwn(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, `{"data":{}}`)
 	}))
-	server.Config.ConnState = func(net.Conn, http.ConnState) {}
-	server.Start()
 	defer server.Close()
 	job := Job{
 		URL: server.URL, RPS: 1000, Duration: 400 * time.Millisecond, Arrival: Poisson, Seed: 1, MaxInFlight: 200, Timeout: 10 * time.Second,

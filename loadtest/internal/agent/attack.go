@@ -198,8 +198,10 @@ func (b *bodied) RoundTrip(asked *http.Request) (*http.Response, error) {
 }
 
 // CloseIdleConnections closes those of the transport.
-func (b *bodied) CloseIdleConnections() {
-	if c, ok := b.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+func (b *bodied) CloseIdleConnections() { closeIdle(b.RoundTripper) }
+
+func closeIdle(rt http.RoundTripper) {
+	if c, ok := rt.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }

@@ -174,13 +174,3 @@ func Guide(s record.Saved, folder string) (string, error) {
 	fmt.Fprintf(&m, "Made by `%s`; [every trial and all charts](%sREADME.md).\n", strings.ReplaceAll(command(r.Command), "`", "'"), folder)
 	return m.String(), nil
 }
-
-// Leaves are the ids of the claims that the tree asks for.
-func Leaves() []string {
-	var out []string
-	for _, l := range leaves {
-		out = append(out, l.claims...)
-	}
-	slices.Sort(out)
-	return out
-}

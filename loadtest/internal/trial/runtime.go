@@ -55,18 +55,7 @@ func (r *runtimeSampler) start(ctx context.Context) {
 	if len(r.readings) == 0 {
 		return
 	}
-	r.done.Go(func() {
-		tick := time.NewTicker(runtimeEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				r.read(ctx)
-			}
-		}
-	})
+	r.done.Go(func() { each(ctx, runtimeEvery, func() { r.read(ctx) }) })
 }
 
 // end stops what start began; last takes the last reading.

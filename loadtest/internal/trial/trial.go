@@ -330,8 +330,8 @@ func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 	return nil // beyond what the arm bears, lag and unsent requests are what was asked for
 }
 
-// Spoilt tells whether a trial is void for what the arm had no part in: the hypervisor, or a generator that sent or began late. One
-// that failed, or whose requests found no room, is void too, but another try at it would be a choice of results.
+// Spoilt tells whether a trial is void for what the arm had no part in: the hypervisor, or a generator that sent or began
+// late. One that failed, or whose requests found no room, is void too, but another try at it would be a choice of results.
 func Spoilt(t *record.Trial) bool {
 	return t.Void != nil && t.OK > 0 && (t.Failed == 0 || len(t.Faults) > 0) && (t.Load != record.LoadRate || t.Unsent == 0) &&
 		(t.MachineStealShare > MaxSteal || early(t) || t.Load == record.LoadRate && time.Duration(t.SendLagP99NS) > maxSendLag(t))
@@ -353,19 +353,22 @@ type memorySampler struct {
 func sampleMemory(ctx context.Context, c engine.Contender) *memorySampler {
 	ctx, stop := context.WithCancel(ctx)
 	m := &memorySampler{subject: c, stop: stop}
-	m.done.Go(func() {
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				m.look(ctx)
-			}
-		}
-	})
+	m.done.Go(func() { each(ctx, time.Second, func() { m.look(ctx) }) })
 	return m
+}
+
+// each looks again and again until the context ends.
+func each(ctx context.Context, every time.Duration, look func()) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			look()
+		}
+	}
 }
 
 func (m *memorySampler) look(ctx context.Context) *int64 {
