@@ -40,6 +40,39 @@ func Value[T any](t *testing.T, conn *pgx.Conn, query string, args ...any) T {
 	return v
 }
 
+// endRecordWithItsPage writes to the log until its last record ends where a page of 8 KiB ends. The position at which the
+// next one will be inserted then lies behind that page's successor's header, where no record has ended yet.
+func endRecordWithItsPage(t *testing.T, primary *pgx.Conn) {
+	t.Helper()
+	const page, header, align = 8192, 24, 8
+	position := func() int {
+		return Value[int](t, primary, "select mod(pg_current_wal_insert_lsn() - '0/0'::pg_lsn, 8192)::int")
+	}
+	overhead := 0 // of a message and its commit
+	for range 100 {
+		before := position()
+		length := page - before - overhead
+		if length < 1024 { // all messages have a long one's form
+			length += page - header
+		}
+		_, err := primary.Exec(t.Context(), "select pg_logical_emit_message(true, 'lab', repeat('x', $1))", length)
+		require.NoError(t, err)
+		after := position()
+		if after == header {
+			return
+		}
+		// By how much it ended too late; others write as well, so that it may be wrong once.
+		late := after
+		if late > page/2 {
+			late -= page
+		} else {
+			late -= header
+		}
+		overhead += late / align * align
+	}
+	t.Fatal("no record ended with its page in 100 attempts")
+}
+
 // Database holds an engine to what [engine.Database] promises; the database that it made goes on for more checks.
 func Database(t *testing.T, e engine.Engine, c *contract.Contract) engine.Database {
 	d := newDatabase(t, e)
@@ -90,6 +123,12 @@ func Database(t *testing.T, e engine.Engine, c *contract.Contract) engine.Databa
 		require.NoError(t, err)
 		require.NoError(t, d.WaitReplica(ctx))
 		assert.Equal(t, "changed", Value[string](t, replica, "select name from area where id = 1"))
+	})
+	t.Run("it is not waited for in vain where a record of the log ends with its page", func(t *testing.T) {
+		endRecordWithItsPage(t, primary)
+		bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		require.NoError(t, d.WaitReplica(bounded))
 	})
 	t.Run("the replica refuses writes", func(t *testing.T) {
 		_, err := replica.Exec(ctx, "update area set name = 'changed' where id = 1")

@@ -107,8 +107,10 @@ func (p Pair) WaitReplica(ctx context.Context) error {
 		return fmt.Errorf("wait for the replica: connect to the primary: %w", err)
 	}
 	defer primary.Close(context.WithoutCancel(ctx))
-	// The insert position, since what is not yet flushed will be.
-	position, err := Execute(ctx, primary, "select pg_current_wal_insert_lsn()")
+	// A mark of our own: its commit flushes all before it, and it tells where a record ends. The position at which the
+	// next record will be inserted does not: past the end of a page it counts that page's successor's header, and the
+	// replica gets there only with a further record.
+	position, err := Execute(ctx, primary, "select pg_logical_emit_message(true, 'lab', '')")
 	if err != nil {
 		return fmt.Errorf("wait for the replica: %w", err)
 	}
