@@ -55,7 +55,15 @@ func NewApp(c Settings, log *slog.Logger) (*App, error) {
 		return nil, err
 	}
 	a.executable = &executableSchema{SchemaData: a.schema, Resolvers: &Resolver{a}}
-	a.master = newMaster(c, a.store, log)
+	var cache *Cache
+	if c.Master == MasterRedis {
+		if cache, err = newCache(c.RedisURL, c.DatabaseURL, log); err != nil {
+			a.store.Close()
+			return nil, err
+		}
+		a.metrics.registry.MustRegister(cache.lookups)
+	}
+	a.master = newMaster(c, a.store, cache, log)
 	a.health = &health{app: a}
 	a.metrics.watch(a.store, a.documents)
 	return a, nil
@@ -136,6 +144,9 @@ func (a *App) Close() {
 		a.stopBackground()
 	}
 	a.background.Wait()
+	if a.master.cache != nil {
+		a.master.cache.close()
+	}
 	a.store.Close()
 }
 

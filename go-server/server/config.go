@@ -22,6 +22,7 @@ const (
 	TierMainstream = "mainstream"
 
 	MasterMemory = "memory"
+	MasterRedis  = "redis"
 	MasterNone   = "none"
 
 	StartConcurrent = "concurrent"
@@ -39,6 +40,7 @@ type Settings struct {
 	ReplicaURL     string
 	PoolSize       int32
 	UpstreamURL    string
+	RedisURL       string
 	Tier           string
 	Loader         bool
 	Master         string
@@ -82,7 +84,7 @@ POOL_SIZE             connections per address (16)
 UPSTREAM_URL          base URL of the price service (none: quote fails with UPSTREAM_FAILED)
 TIER                  floor | mainstream (mainstream)
 LOADER                on | off (on)
-MASTER                memory | none (memory)
+MASTER                memory | redis | none (memory); redis needs REDIS_URL and no TIER=floor
 START                 concurrent | sequential (concurrent)
 CONCURRENCY_MODEL     goroutines (goroutines)
 WORKERS               GOMAXPROCS (cores allowed to the process)
@@ -102,9 +104,10 @@ func LoadSettings(getenv func(string) string) (Settings, error) {
 		DatabaseURL: e.databaseURL("DATABASE_URL", ""),
 		PoolSize:    int32(e.number("POOL_SIZE", 16, 1, 10000)),
 		UpstreamURL: e.httpURL("UPSTREAM_URL"),
+		RedisURL:    e.redisURL("REDIS_URL"),
 		Tier:        e.choice("TIER", TierMainstream, TierFloor, TierMainstream),
 		Loader:      e.choice("LOADER", "on", "on", "off") == "on",
-		Master:      e.choice("MASTER", MasterMemory, MasterMemory, MasterNone),
+		Master:      e.choice("MASTER", MasterMemory, MasterMemory, MasterRedis, MasterNone),
 		Start:       e.choice("START", StartConcurrent, StartConcurrent, StartSequential),
 		Model:       e.choice("CONCURRENCY_MODEL", ModelGoroutines, ModelGoroutines),
 		Workers:     e.number("WORKERS", 0, 1, 1024),
@@ -114,6 +117,14 @@ func LoadSettings(getenv func(string) string) (Settings, error) {
 	c.ReplicaURL = e.databaseURL("DATABASE_REPLICA_URL", c.DatabaseURL)
 	if net.ParseIP(c.Host) == nil && strings.ContainsAny(c.Host, " /:") {
 		e.fail("HOST", c.Host, "an address or a host name")
+	}
+	if c.Master == MasterRedis {
+		switch {
+		case c.RedisURL == "":
+			e.fail("REDIS_URL", "", "an address, since MASTER is redis")
+		case c.Tier == TierFloor:
+			e.fail("MASTER", c.Master, "memory or none, since TIER is floor")
+		}
 	}
 	if e.err != nil {
 		return Settings{}, e.err
@@ -188,7 +199,7 @@ func (e *environment) choice(name, fallback string, possible ...string) string {
 		}
 	}
 	switch {
-	case name == "MASTER" && v == "redis", name == "TIER" && v == "compiled":
+	case name == "TIER" && v == "compiled":
 		e.fail(name, v, "one of "+strings.Join(possible, ", ")+" (the go contender does not have this one yet)")
 	default:
 		e.fail(name, v, "one of "+strings.Join(possible, ", "))
@@ -228,6 +239,17 @@ func (e *environment) httpURL(name string) string {
 		e.fail(name, redactURL(v), "an http URL such as http://127.0.0.1:9000")
 	}
 	return strings.TrimRight(v, "/")
+}
+
+func (e *environment) redisURL(name string) string {
+	v := e.getenv(name)
+	if v == "" {
+		return ""
+	}
+	if u, err := url.Parse(v); err != nil || u.Scheme != "redis" || u.Host == "" {
+		e.fail(name, redactURL(v), "a redis URL such as redis://127.0.0.1:6379")
+	}
+	return v
 }
 
 func (e *environment) duration(name, fallback string) time.Duration {

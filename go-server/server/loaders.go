@@ -157,6 +157,15 @@ func (a *App) newLoaders(ctx context.Context, d *database) *Loaders {
 	l.users = byIDs(sizes.users, s.usersByIDsStatement)
 	l.areas = byIDs(sizes.areas, s.areasByIDsStatement)
 	l.genres = byIDs(sizes.genres, s.genresByIDsStatement)
+	if a.config.Master == MasterRedis {
+		cachedByIDs := func(sizes observer, table string, statement *statement) *Loader[*namedRow] {
+			return NewLoader(sizes, func(ctx context.Context, ids []int32, found func(int32, *namedRow)) error {
+				return a.master.byIDs(ctx, table, statement, ids, found)
+			})
+		}
+		l.areas = cachedByIDs(sizes.areas, "area", s.areasByIDsStatement)
+		l.genres = cachedByIDs(sizes.genres, "genre", s.genresByIDsStatement)
+	}
 	l.reviewStats = NewLoader(sizes.reviewStats, func(ctx context.Context, ids []int32, found func(int32, *ReviewStats)) error {
 		rows, err := s.reviewStatsByItemIDs(ctx, d, ids)
 		for i := range rows {
@@ -165,6 +174,14 @@ func (a *App) newLoaders(ctx context.Context, d *database) *Loaders {
 		return err
 	})
 	return l
+}
+
+// named reads a whole table of master data, where that is not in memory.
+func (l *Loaders) named(table string, statement *statement) ([]namedRow, error) {
+	if l.app.config.Master == MasterRedis {
+		return l.app.master.allNamed(l.ctx, table)
+	}
+	return l.app.store.named(l.ctx, l.database, statement)
 }
 
 // operation is what gqlgen executes for this request.

@@ -1,11 +1,14 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,9 +17,10 @@ import (
 )
 
 // Master is the data that every request needs and that rarely changes, in memory. Each table is swapped as a whole, so
-// that a reader sees one state of it.
+// that a reader sees one state of it. With MASTER=redis all but the vectors are in a cache instead.
 type Master struct {
 	store       *Store
+	cache       *Cache // nil but for MASTER=redis
 	log         *slog.Logger
 	databaseURL string
 	tables      []string // those that are kept
@@ -58,8 +62,11 @@ const masterChannel = "master_changed"
 // masterTables are the payloads of masterChannel.
 var masterTables = []string{"area", "genre", "holiday", "item_vector"}
 
-func newMaster(c Settings, store *Store, log *slog.Logger) *Master {
-	m := &Master{store: store, log: log, databaseURL: c.DatabaseURL, tables: masterTables}
+// cachedTables are those of masterTables that a cache has.
+var cachedTables = []string{"area", "genre", "holiday"}
+
+func newMaster(c Settings, store *Store, cache *Cache, log *slog.Logger) *Master {
+	m := &Master{store: store, cache: cache, log: log, databaseURL: c.DatabaseURL, tables: masterTables}
 	if c.Master == MasterNone {
 		m.tables = []string{"item_vector"} // which no statement of a request reads
 	}
@@ -90,6 +97,9 @@ func (m *Master) loadMaster(ctx context.Context, concurrently bool) error {
 
 func (m *Master) loadTable(ctx context.Context, table string) error {
 	d := m.store.primary
+	if m.cache != nil && slices.Contains(cachedTables, table) {
+		return m.loadCached(ctx, table)
+	}
 	switch table {
 	case "area":
 		return m.loadAreas(ctx)
@@ -145,8 +155,149 @@ func (m *Master) loadAreas(ctx context.Context) error {
 	}
 }
 
-// renameArea puts what a mutation of this process wrote into memory.
-func (m *Master) renameArea(row *namedRow) {
+// loadCached makes Redis forget a table and have it anew. Only a failure of the database is an error: a Redis that does not
+// answer is not asked for the table until a later try succeeds.
+func (m *Master) loadCached(ctx context.Context, table string) error {
+	epoch, err := m.cache.forget(ctx, table)
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	names, err := m.readAll(ctx, table)
+	if err != nil {
+		return err
+	}
+	m.cache.fill(ctx, table, epoch, withAll(names))
+	return nil
+}
+
+// withAll marks what a table's hash has as all of it.
+func withAll(names map[string]string) map[string]string {
+	names = maps.Clone(names)
+	names[cacheAll] = "1"
+	return names
+}
+
+// readAll reads a table from the primary as a hash has it.
+func (m *Master) readAll(ctx context.Context, table string) (map[string]string, error) {
+	names := map[string]string{}
+	if table == "holiday" {
+		days, err := m.store.holidays(ctx, m.store.primary)
+		for _, day := range days {
+			names[string(appendDate(nil, day))] = ""
+		}
+		return names, err
+	}
+	statement := m.store.areasStatement
+	if table == "genre" {
+		statement = m.store.genresStatement
+	}
+	rows, err := m.store.named(ctx, m.store.primary, statement)
+	for i := range rows {
+		names[strconv.Itoa(int(rows[i].id))] = rows[i].name
+	}
+	return names, err
+}
+
+// all gives a whole table as a hash has it, from Redis or from the primary.
+func (m *Master) all(ctx context.Context, table string) (map[string]string, error) {
+	got, asked := m.cache.ask(ctx, table, nil)
+	if asked && got.all {
+		return got.names, nil
+	}
+	names, err := m.readAll(ctx, table)
+	if err == nil && asked {
+		m.cache.fill(ctx, table, got.epoch, withAll(names))
+	}
+	return names, err
+}
+
+// allNamed gives all rows of a table by id.
+func (m *Master) allNamed(ctx context.Context, table string) ([]namedRow, error) {
+	names, err := m.all(ctx, table)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]namedRow, 0, len(names))
+	for field, name := range names {
+		id, err := strconv.ParseInt(field, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("redis: %s has a field %q, which is no id", table, field)
+		}
+		rows = append(rows, namedRow{id: int32(id), name: name})
+	}
+	slices.SortFunc(rows, func(a, b namedRow) int { return cmp.Compare(a.id, b.id) })
+	return rows, nil
+}
+
+// holidaySet gives the days of the table holiday.
+func (m *Master) holidaySet(ctx context.Context) (map[Date]struct{}, error) {
+	names, err := m.all(ctx, "holiday")
+	if err != nil {
+		return nil, err
+	}
+	set := make(map[Date]struct{}, len(names))
+	for field := range names {
+		day, err := parseDate(field)
+		if err != nil {
+			return nil, fmt.Errorf("redis: holiday has a field %q, which is no day", field)
+		}
+		set[day] = struct{}{}
+	}
+	return set, nil
+}
+
+// byIDs gives the rows of these ids, from Redis in one round trip, and what that does not have from the primary by one
+// statement.
+func (m *Master) byIDs(ctx context.Context, table string, statement *statement, ids []int32, found func(int32, *namedRow)) error {
+	fields := fieldsOf(ids)
+	got, asked := m.cache.ask(ctx, table, fields)
+	var missing []int32
+	for i, id := range ids {
+		if name, ok := got.names[fields[i]]; ok {
+			found(id, &namedRow{id: id, name: name})
+		} else if !got.all {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	rows, err := m.store.namedByIDs(ctx, m.store.primary, statement, missing)
+	names := make(map[string]string, len(rows))
+	for i := range rows {
+		found(rows[i].id, &rows[i])
+		names[strconv.Itoa(int(rows[i].id))] = rows[i].name
+	}
+	if err == nil && asked {
+		m.cache.fill(ctx, table, got.epoch, names)
+	}
+	return err
+}
+
+// retry makes Redis forget what it could not be made to forget at once, until ctx ends.
+func (m *Master) retry(ctx context.Context) {
+	tick := time.NewTicker(cacheRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, table := range m.cache.pending(cachedTables) {
+			if err := m.loadCached(ctx, table); err != nil && ctx.Err() == nil {
+				m.log.Warn("master data could not be read", "table", table, "error", err.Error())
+			}
+		}
+	}
+}
+
+// renameArea puts what a mutation of this process wrote into memory, or makes Redis forget it.
+func (m *Master) renameArea(ctx context.Context, row *namedRow) {
+	if m.cache != nil {
+		_, _ = m.cache.forget(ctx, "area") // else it is not asked, and retry goes on
+		return
+	}
 	m.areaMutex.Lock()
 	defer m.areaMutex.Unlock()
 	m.areaChanges++
@@ -200,6 +351,13 @@ func (m *Master) listen(ctx context.Context, concurrently bool, loaded func()) e
 	if _, err := conn.Exec(ctx, "listen "+masterChannel); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	if m.cache != nil {
+		for _, table := range cachedTables { // it may have changed while nobody listened
+			m.cache.distrust(table)
+		}
+		m.cache.heard.Store(true)
+		defer m.cache.heard.Store(false)
+	}
 	// Listening comes first, so that no change falls between the reading and the first announcement.
 	if err := m.loadMaster(ctx, concurrently); err != nil {
 		return err
@@ -211,6 +369,9 @@ func (m *Master) listen(ctx context.Context, concurrently bool, loaded func()) e
 	var readers sync.WaitGroup
 	defer readers.Wait()
 	defer cancel(nil)
+	if m.cache != nil {
+		readers.Go(func() { m.retry(ctx) })
+	}
 	changed := make(map[string]chan struct{}, len(m.tables))
 	for _, table := range m.tables {
 		signal := make(chan struct{}, 1)

@@ -784,7 +784,7 @@ func (q queryResolver) Areas(ctx context.Context) ([]*Area, error) {
 		return q.app.master.areas.Load().list, nil
 	}
 	l := requestOf(ctx).loaders
-	rows, err := q.app.store.named(l.ctx, l.database, q.app.store.areasStatement)
+	rows, err := l.named("area", q.app.store.areasStatement)
 	out := make([]*Area, len(rows))
 	for i := range rows {
 		out[i] = (*Area)(&rows[i])
@@ -797,7 +797,7 @@ func (q queryResolver) Genres(ctx context.Context) ([]*Genre, error) {
 		return q.app.master.genres.Load().list, nil
 	}
 	l := requestOf(ctx).loaders
-	rows, err := q.app.store.named(l.ctx, l.database, q.app.store.genresStatement)
+	rows, err := l.named("genre", q.app.store.genresStatement)
 	out := make([]*Genre, len(rows))
 	for i := range rows {
 		out[i] = (*Genre)(&rows[i])
@@ -893,6 +893,13 @@ func (q queryResolver) BusinessDay(ctx context.Context, from Date, days int32) (
 		return addBusinessDays(ctx, from, days, *q.app.master.holidays.Load())
 	}
 	l := requestOf(ctx).loaders
+	if q.app.config.Master == MasterRedis {
+		holidays, err := q.app.master.holidaySet(l.ctx)
+		if err != nil {
+			return 0, err
+		}
+		return addBusinessDays(ctx, from, days, holidays)
+	}
 	days0, err := q.app.store.holidays(l.ctx, l.database)
 	if err != nil {
 		return 0, err
@@ -974,6 +981,6 @@ func (m mutationResolver) RenameArea(ctx context.Context, id, name string) (*Are
 	if err != nil || row == nil {
 		return nil, err
 	}
-	m.app.master.renameArea(row)
+	m.app.master.renameArea(requestOf(ctx).ctx, row)
 	return (*Area)(row), nil
 }
