@@ -52,8 +52,9 @@ type Cache struct {
 	away atomic.Int64
 
 	mu sync.Mutex
-	// forgotten has the tables that Redis is known to have nothing old of.
-	forgotten map[string]bool
+	// changes counts those of each table that were heard of, and forgotten says up to which of them Redis is known to have
+	// nothing old.
+	changes, forgotten map[string]int
 }
 
 // newCache connects to nothing yet. Servers of one database share what they keep.
@@ -66,7 +67,7 @@ func newCache(address, databaseURL string, log *slog.Logger) (*Cache, error) {
 	options.MaxRetries = -1 // what failed is read from the database
 	options.DisableIdentity = true
 	return &Cache{
-		client: redis.NewClient(options), log: log, prefix: cachePrefix(databaseURL), forgotten: map[string]bool{},
+		client: redis.NewClient(options), log: log, prefix: cachePrefix(databaseURL), changes: map[string]int{}, forgotten: map[string]int{},
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lab_cache_lookups_total", Help: "Questions to Redis by table and what came of them: hit, miss, failed; skipped where it was not asked.",
 		}, []string{"table", "result"}),
@@ -162,7 +163,7 @@ return 1`)
 // forget empties a table after a change, and gives its new epoch. Where that fails the table is not asked for any more until
 // a later try succeeds.
 func (c *Cache) forget(ctx context.Context, table string) (epoch string, err error) {
-	c.distrust(table)
+	change := c.distrust(table)
 	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
 	defer cancel()
 	epoch = rand.Text()
@@ -171,23 +172,24 @@ func (c *Cache) forget(ctx context.Context, table string) (epoch string, err err
 		return "", err
 	}
 	c.mu.Lock()
-	c.forgotten[table] = true
+	c.forgotten[table] = max(c.forgotten[table], change)
 	c.mu.Unlock()
 	return epoch, nil
 }
 
-// distrust keeps a table from being asked for until it has been forgotten.
-func (c *Cache) distrust(table string) {
+// distrust keeps a table from being asked for until it has been forgotten, and gives the number of the change.
+func (c *Cache) distrust(table string) int {
 	c.mu.Lock()
-	c.forgotten[table] = false
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	c.changes[table]++
+	return c.changes[table]
 }
 
 // pending are the tables that are still to be forgotten.
 func (c *Cache) pending(tables []string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(tables), func(table string) bool { return c.forgotten[table] })
+	return slices.DeleteFunc(slices.Clone(tables), func(table string) bool { return c.forgotten[table] == c.changes[table] })
 }
 
 func (c *Cache) trusts(table string) bool {
@@ -196,7 +198,7 @@ func (c *Cache) trusts(table string) bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.forgotten[table]
+	return c.changes[table] > 0 && c.forgotten[table] == c.changes[table]
 }
 
 // failed notes that Redis did not answer; it is always false.
