@@ -17,6 +17,7 @@ type serving struct {
 	DatabaseURL string `json:"database_url"`
 	ReplicaURL  string `json:"replica_url"`
 	UpstreamURL string `json:"upstream_url"`
+	RedisURL    string `json:"redis_url,omitempty"` // where the contender has its master data there
 	Pids        []int  `json:"pids"`
 }
 
@@ -59,16 +60,24 @@ func serveMain(ctx context.Context, args []string, s streams) int {
 	if err != nil {
 		return fail(ctx, s, "serve", err)
 	}
+	redisURL := ""
+	if arms[0].UsesRedis() {
+		redis, err := e.Redis(ctx)
+		if err != nil {
+			return fail(ctx, s, "serve", fmt.Errorf("redis: %w", err))
+		}
+		redisURL = redis.URL()
+	}
 	contender, err := e.Contender(ctx, engine.ContenderSpec{
 		Arm: arms[0], PrimaryURL: database.PrimaryURL(), ReplicaURL: database.ReplicaURL(),
-		UpstreamURL: upstream.URL(), Environment: environment,
+		UpstreamURL: upstream.URL(), RedisURL: redisURL, Environment: environment,
 	})
 	if err != nil {
 		return fail(ctx, s, "serve", err)
 	}
 	line, err := json.Marshal(serving{
 		Contender: arms[0].Name, URL: contender.GraphQLURL(), MetricsURL: contender.MetricsURL(),
-		DatabaseURL: database.PrimaryURL(), ReplicaURL: database.ReplicaURL(), UpstreamURL: upstream.URL(),
+		DatabaseURL: database.PrimaryURL(), ReplicaURL: database.ReplicaURL(), UpstreamURL: upstream.URL(), RedisURL: redisURL,
 		Pids: contender.Pids(),
 	})
 	if err != nil {

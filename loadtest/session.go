@@ -23,6 +23,7 @@ type session struct {
 	description engine.Description
 	database    engine.Database
 	upstream    engine.Service
+	redis       engine.Service // nil where no arm has its master data there
 	// ways are those through the fault proxy, for the scenario under way; nil: nothing is in anybody's way.
 	ways     *ways
 	folder   record.Folder
@@ -50,6 +51,11 @@ func (s *session) open(ctx context.Context, size string, arms []contender.Arm) e
 	}
 	if s.upstream, err = s.engine.Upstream(ctx, engine.UpstreamSpec{Size: size}); err != nil {
 		return err
+	}
+	if slices.ContainsFunc(arms, contender.Arm.UsesRedis) {
+		if s.redis, err = s.engine.Redis(ctx); err != nil {
+			return fmt.Errorf("redis: %w", err)
+		}
 	}
 	d := s.description
 	s.run.Environment = record.Environment{
@@ -102,6 +108,9 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, f
 		Arm: arm, PrimaryURL: s.database.PrimaryURL(), ReplicaURL: s.database.ReplicaURL(), UpstreamURL: s.upstream.URL(),
 		// One line per failed request at most: logging must not be what is measured.
 		Environment: map[string]string{"LOG_LEVEL": "warn"},
+	}
+	if s.redis != nil && arm.UsesRedis() {
+		spec.RedisURL = s.redis.URL()
 	}
 	s.ways.through(&spec)
 	c, err := s.engine.Contender(ctx, spec)
@@ -263,6 +272,9 @@ func (s *session) ended(ctx context.Context) error {
 		{"the primary database", s.database.Primary(), s.database.Logs},
 		{"the replica", s.database.Replica(), s.database.Logs},
 		{"the quote service", s.upstream, s.upstream.Logs},
+	}
+	if s.redis != nil {
+		parts = append(parts, part{"Redis", s.redis, s.redis.Logs})
 	}
 	if proxy := s.ways.faults(); proxy != nil {
 		parts = append(parts, part{"the fault proxy", proxy, proxy.Logs})

@@ -1,7 +1,8 @@
 //! Builds the application without listening.
 
 use crate::{
-    config::{Config, Tier},
+    cache::{Cache, prefix},
+    config::{Config, MasterSource, Tier},
     errors::{Code, Failure},
     floor::Floor,
     health::Readiness,
@@ -15,6 +16,7 @@ use crate::{
     upstream::Upstream,
     workers::share,
 };
+use anyhow::Context;
 use async_graphql::parser::types::OperationType;
 use std::{
     sync::{
@@ -87,7 +89,15 @@ impl App {
     /// Builds everything for several runtimes, in their order.
     pub fn for_each(config: Config, runtimes: &[Handle]) -> anyhow::Result<Vec<Arc<App>>> {
         let metrics = Arc::new(Metrics::default());
-        let master = Arc::new(Master::default());
+        let cache = match (&config.redis_url, config.master) {
+            (Some(url), MasterSource::Redis) => {
+                // Its connection is a task of the runtime that makes it.
+                let _runtime = runtimes.first().map(Handle::enter);
+                Some(Cache::new(url, prefix(&config.database_name())).context("REDIS_URL")?)
+            }
+            _ => None,
+        };
+        let master = Arc::new(Master::new(cache));
         let mut cores = Vec::with_capacity(runtimes.len());
         for (index, runtime) in runtimes.iter().enumerate() {
             let pool_size = share(config.pool_size, runtimes.len(), index);
@@ -176,7 +186,7 @@ impl App {
             _ => self.store.replica(clock),
         };
         let deadline = Instant::now() + self.config.request_timeout;
-        let loaders = self.config.loader.then(|| new_loaders(&session, &self.metrics));
+        let loaders = self.config.loader.then(|| new_loaders(&session, &self.metrics, self.environment.cached()));
         let scope = Scope { environment: self.environment.clone(), session, loaders: loaders.clone(), deadline };
         let execution = self.schema.execute(planned, scope);
         let timed = async {

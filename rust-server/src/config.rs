@@ -13,6 +13,7 @@ pub enum Tier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MasterSource {
     Memory,
+    Redis,
     None,
 }
 
@@ -60,6 +61,8 @@ pub struct Config {
     /// Of all workers together.
     pub pool_size: usize,
     pub upstream_url: Option<String>,
+    /// Holds a password.
+    pub redis_url: Option<String>,
     pub tier: Tier,
     pub loader: bool,
     pub master: MasterSource,
@@ -196,6 +199,16 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
 }
 
 impl Config {
+    /// Host, port and name of the primary database, as they stand in its URL.
+    pub fn database_name(&self) -> String {
+        let host = match self.database.get_hosts().first() {
+            Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
+            _ => String::new(),
+        };
+        let port = self.database.get_ports().first().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{host}{port}/{}", self.database.get_dbname().unwrap_or_default())
+    }
+
     /// Reads every variable through `get` and limits.json. Fails on the first value that is none.
     pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
         let env = Reader(get);
@@ -244,13 +257,25 @@ impl Config {
                 expected: "one of floor, mainstream (compiled is not built yet)".into(),
             });
         }
-        let master = env.text("MASTER");
-        if master.as_deref() == Some("redis") {
-            return Err(ConfigError {
-                variable: "MASTER",
-                value: master,
-                expected: "one of memory, none (redis is not built yet)".into(),
-            });
+        let redis_url = env.parse("REDIS_URL", "a redis:// URL", None, |value| {
+            value.strip_prefix("redis://").filter(|rest| !rest.is_empty())?;
+            Some(Some(value.to_owned()))
+        })?;
+        if env.text("MASTER").as_deref() == Some("redis") {
+            if redis_url.is_none() {
+                return Err(ConfigError {
+                    variable: "REDIS_URL",
+                    value: None,
+                    expected: "an address, since MASTER is redis".into(),
+                });
+            }
+            if tier.as_deref() == Some("floor") {
+                return Err(ConfigError {
+                    variable: "MASTER",
+                    value: Some("redis".into()),
+                    expected: "memory or none, since TIER is floor".into(),
+                });
+            }
         }
         Ok(Config {
             host: env.host(),
@@ -259,6 +284,7 @@ impl Config {
             database,
             replica,
             pool_size,
+            redis_url,
             upstream_url: env.parse("UPSTREAM_URL", "an http:// URL", None, |value| {
                 let uri: hyper::Uri = value.parse().ok()?;
                 (uri.scheme_str() == Some("http") && uri.host().is_some())
@@ -268,7 +294,7 @@ impl Config {
             loader: env.choice("LOADER", &[("on", true), ("off", false)], true)?,
             master: env.choice(
                 "MASTER",
-                &[("memory", MasterSource::Memory), ("none", MasterSource::None)],
+                &[("memory", MasterSource::Memory), ("redis", MasterSource::Redis), ("none", MasterSource::None)],
                 MasterSource::Memory,
             )?,
             start: env.choice(

@@ -118,7 +118,7 @@ impl Headline {
         let areas = async {
             match environment.master_source {
                 _ if area_ids.is_empty() => Ok(ById::default()),
-                MasterSource::None => session.areas_by_ids(&area_ids).await.map(by_id),
+                MasterSource::None | MasterSource::Redis => session.areas_by_ids(&area_ids).await.map(by_id),
                 MasterSource::Memory => {
                     Ok(area_ids.iter().filter_map(|id| Some((*id, environment.master.area(*id)?))).collect())
                 }

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod bench;
+pub mod cache;
 pub mod config;
 pub mod errors;
 pub mod floor;

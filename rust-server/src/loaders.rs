@@ -5,7 +5,9 @@
 //! so a batch is whole at any concurrency and nothing is added to the latency.
 
 use crate::{
+    cache::Table,
     errors::Failure,
+    master::Master,
     store::{Item, Named, Review, ReviewStats, Session},
     telemetry::{LoaderName, Metrics, lock},
 };
@@ -321,9 +323,36 @@ macro_rules! by_ids {
     )* };
 }
 
+macro_rules! master_by_ids {
+    ($($loader:ident, $table:ident, $call:ident, $name:ident;)*) => { $(
+        /// Master data, where that is not in memory.
+        pub struct $loader(Arc<Source>);
+
+        impl Batch for $loader {
+            type Key = i32;
+            type Value = Arc<Named>;
+
+            fn call(&self, ids: Vec<i32>) -> Called<i32, Arc<Named>> {
+                let source = self.0.clone();
+                Box::pin(async move {
+                    source.metrics.batch(LoaderName::$name, ids.len());
+                    let rows = match &source.cached {
+                        Some(master) => master.by_ids(&source.session, Table::$table, &ids).await?,
+                        None => source.session.$call(&ids).await?,
+                    };
+                    Ok(rows.into_iter().map(|row| (row.id, Arc::new(row))).collect())
+                })
+            }
+        }
+    )* };
+}
+
+master_by_ids! {
+    AreasByIds, Area, areas_by_ids, AreasByIds;
+    GenresByIds, Genre, genres_by_ids, GenresByIds;
+}
+
 by_ids! {
-    AreasByIds, Named, areas_by_ids, AreasByIds;
-    GenresByIds, Named, genres_by_ids, GenresByIds;
     CategoriesByIds, Named, categories_by_ids, CategoriesByIds;
     UsersByIds, Named, users_by_ids, UsersByIds;
     ItemsByIds, Item, items_by_ids, ItemsByIds;
@@ -406,6 +435,8 @@ impl Batch for ReviewStatsByItemIds {
 struct Source {
     session: Session,
     metrics: Arc<Metrics>,
+    /// Where master data is asked for first; none: in the database alone.
+    cached: Option<Arc<Master>>,
 }
 
 /// All loaders of one request.
@@ -422,8 +453,8 @@ pub struct Loaders {
 }
 
 /// Fresh loaders with empty caches: they live for one request.
-pub fn new_loaders(session: &Session, metrics: &Arc<Metrics>) -> Arc<Loaders> {
-    let source = Arc::new(Source { session: session.clone(), metrics: metrics.clone() });
+pub fn new_loaders(session: &Session, metrics: &Arc<Metrics>, cached: Option<&Arc<Master>>) -> Arc<Loaders> {
+    let source = Arc::new(Source { session: session.clone(), metrics: metrics.clone(), cached: cached.cloned() });
     let source = || source.clone();
     Arc::new(Loaders {
         areas_by_ids: Loader::new(AreasByIds(source())),

@@ -1,6 +1,8 @@
-//! Master data in memory: areas, genres, holidays, item vectors. Kept fresh by LISTEN/NOTIFY.
+//! Master data in memory: areas, genres, holidays, item vectors. Kept fresh by LISTEN/NOTIFY. With MASTER=redis all but the
+//! vectors are in a cache instead.
 
 use crate::{
+    cache::{self, Cache, Table as Cached},
     config::Start,
     errors::Failure,
     log,
@@ -8,6 +10,7 @@ use crate::{
 };
 use futures_util::{StreamExt, stream::poll_fn};
 use std::{
+    collections::HashMap,
     sync::{
         Arc, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -55,6 +58,8 @@ fn find(table: &Table, id: i32) -> Option<Arc<Named>> {
 
 #[derive(Default)]
 pub struct Master {
+    /// None but for MASTER=redis.
+    cache: Option<Cache>,
     areas: Swap<Table>,
     genres: Swap<Table>,
     /// Ascending.
@@ -67,6 +72,122 @@ pub struct Master {
 }
 
 impl Master {
+    pub fn new(cache: Option<Cache>) -> Self {
+        Master { cache, ..Master::default() }
+    }
+
+    pub fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
+    }
+
+    /// Makes Redis forget a table and have it anew. Only a failure of the database is an error: a Redis that does not
+    /// answer is not asked for the table until a later try succeeds.
+    async fn load_cached(&self, cache: &Cache, session: &Session, table: Cached) -> Result<(), Failure> {
+        if let Some(epoch) = cache.forget(table).await {
+            let names = Self::read_all(session, table).await?;
+            cache.fill(table, &epoch, names, true).await;
+        }
+        Ok(())
+    }
+
+    /// Reads a table as a hash has it.
+    async fn read_all(session: &Session, table: Cached) -> Result<HashMap<String, String>, Failure> {
+        let rows = match table {
+            Cached::Area => session.areas().await?,
+            Cached::Genre => session.genres().await?,
+            Cached::Holiday => {
+                let days = session.holidays().await?;
+                return Ok(days.into_iter().map(|day| (day.to_text(), String::new())).collect());
+            }
+        };
+        Ok(rows.into_iter().map(|row| (row.id.to_string(), row.name.into_string())).collect())
+    }
+
+    /// A whole table as a hash has it, from Redis or from the primary.
+    async fn all(&self, session: &Session, table: Cached) -> Result<HashMap<String, String>, Failure> {
+        let asked = match &self.cache {
+            Some(cache) => cache.ask(table, None).await,
+            None => None,
+        };
+        if let Some(cached) = asked.as_ref().filter(|cached| cached.all) {
+            return Ok(cached.names.clone());
+        }
+        let names = Self::read_all(&session.on_primary(), table).await?;
+        if let (Some(cache), Some(cached)) = (&self.cache, asked) {
+            cache.fill(table, &cached.epoch, names.clone(), true).await;
+        }
+        Ok(names)
+    }
+
+    /// All rows of a table by id, from Redis or from the primary.
+    pub async fn every(&self, session: &Session, table: Cached) -> Result<Vec<Named>, Failure> {
+        let mut rows = Vec::new();
+        for (field, name) in self.all(session, table).await? {
+            let id = field.parse().map_err(|_| {
+                Failure::internal(format!("redis: {} has a field {field:?}, which is no id", table.name()))
+            })?;
+            rows.push(Named { id, name: name.into() });
+        }
+        rows.sort_unstable_by_key(|row| row.id);
+        Ok(rows)
+    }
+
+    /// The holidays in ascending order, from Redis or from the primary.
+    pub async fn every_holiday(&self, session: &Session) -> Result<Vec<Date>, Failure> {
+        let mut days = Vec::new();
+        for field in self.all(session, Cached::Holiday).await?.into_keys() {
+            let day = Date::parse(&field)
+                .ok_or_else(|| Failure::internal(format!("redis: holiday has a field {field:?}, which is no day")))?;
+            days.push(day);
+        }
+        days.sort_unstable();
+        Ok(days)
+    }
+
+    /// The rows of these ids, from Redis in one round trip, and what that does not have from the primary by one statement.
+    pub async fn by_ids(&self, session: &Session, table: Cached, ids: &[i32]) -> Result<Vec<Named>, Failure> {
+        let fields: Vec<String> = ids.iter().map(i32::to_string).collect();
+        let mut asked = match &self.cache {
+            Some(cache) => cache.ask(table, Some(&fields)).await,
+            None => None,
+        };
+        let mut rows = Vec::with_capacity(ids.len());
+        let mut missing = Vec::new();
+        for (id, field) in ids.iter().zip(&fields) {
+            match asked.as_mut().map(|cached| (cached.names.remove(field), cached.all)) {
+                Some((Some(name), _)) => rows.push(Named { id: *id, name: name.into() }),
+                Some((None, true)) => {} // there is no such row
+                _ => missing.push(*id),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(rows);
+        }
+        let primary = session.on_primary();
+        let read = match table {
+            Cached::Genre => primary.genres_by_ids(&missing).await?,
+            _ => primary.areas_by_ids(&missing).await?,
+        };
+        if let (Some(cache), Some(cached)) = (&self.cache, asked) {
+            let names = read.iter().map(|row| (row.id.to_string(), row.name.to_string()));
+            cache.fill(table, &cached.epoch, names, false).await;
+        }
+        rows.extend(read);
+        Ok(rows)
+    }
+
+    /// Makes Redis forget what it could not be made to forget at once, for ever.
+    async fn retry(&self, cache: &Cache, session: &Session) -> Result<(), String> {
+        loop {
+            tokio::time::sleep(cache::RETRY).await;
+            for table in cache.pending() {
+                self.load_cached(cache, session, table)
+                    .await
+                    .map_err(|failure| format!("{}: {:?}", table.name(), failure.cause()))?;
+            }
+        }
+    }
+
     pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }
@@ -97,6 +218,9 @@ impl Master {
 
     /// Reads one table anew; names of other tables are no news of ours.
     async fn load_table(&self, session: &Session, table: &str) -> Result<(), Failure> {
+        if let (Some(cache), Some(cached)) = (&self.cache, Cached::named(table)) {
+            return self.load_cached(cache, session, cached).await;
+        }
         match table {
             "area" => self.areas.set(table_of(session.areas().await?)),
             "genre" => self.genres.set(table_of(session.genres().await?)),
@@ -127,6 +251,13 @@ impl Master {
 
     /// Renames in the database and in this process's own memory; other processes hear of it by NOTIFY.
     pub async fn rename_area(&self, session: &Session, id: i32, name: &str) -> Result<Option<Arc<Named>>, Failure> {
+        if let Some(cache) = &self.cache {
+            let renamed = session.rename_area(id, name).await?.map(Arc::new);
+            if renamed.is_some() {
+                cache.forget(Cached::Area).await; // where that fails it is not asked, and the retries go on
+            }
+            return Ok(renamed);
+        }
         let _changing = self.changing.lock().await;
         let renamed = session.rename_area(id, name).await?.map(Arc::new);
         if let Some(area) = &renamed {
@@ -147,7 +278,11 @@ impl Master {
         let mut pause = FIRST_PAUSE;
         loop {
             let before = Instant::now();
-            if let Err(cause) = self.listen_once(store, start).await {
+            let ended = self.listen_once(store, start).await;
+            if let Some(cache) = &self.cache {
+                cache.hears(false);
+            }
+            if let Err(cause) = ended {
                 log!(Warn, "listen connection lost", "error": cause, "retry_in_ms": pause.as_millis() as u64);
             }
             if before.elapsed() > LONGEST_PAUSE {
@@ -181,6 +316,12 @@ impl Master {
         let follow = async {
             client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(|error| describe(&error))?;
             let session = store.primary(None);
+            if let Some(cache) = &self.cache {
+                for table in Cached::EVERY {
+                    cache.distrust(table); // it may have changed while nobody listened
+                }
+                cache.hears(true);
+            }
             self.load_master(&session, start).await.map_err(|failure| format!("{:?}", failure.cause()))?;
             log!(Info, "master data loaded");
             while let Some(table) = announced.recv().await {
@@ -200,9 +341,16 @@ impl Master {
             }
             Err("closed".to_owned())
         };
+        let retry = async {
+            match &self.cache {
+                Some(cache) => self.retry(cache, &store.primary(None)).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             result = pump => result,
             result = follow => result,
+            result = retry => result,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The types of contract/schema.graphql. Descriptions are the schema's; `schema` checks that nothing differs.
 
 use crate::{
+    cache::Table,
     config::MasterSource,
     errors::Failure,
     limits::Limits,
@@ -36,6 +37,13 @@ pub struct Environment {
     pub upstream: Upstream,
     pub limits: Limits,
     pub request_timeout: Duration,
+}
+
+impl Environment {
+    /// Where master data is asked for first, if it is in Redis.
+    pub fn cached(&self) -> Option<&Arc<Master>> {
+        (self.master_source == MasterSource::Redis).then_some(&self.master)
+    }
 }
 
 /// What resolvers share over one request.
@@ -338,10 +346,13 @@ impl Scope {
         }
         Either::Right(match &self.loaders {
             Some(loaders) => Either::Left(loaders.areas_by_ids.load(id)),
-            None => {
-                Either::Right(Box::pin(async move { Ok(self.session.areas_by_ids(&[id]).await?.pop().map(Arc::new)) })
-                    as BoxFuture<_>)
-            }
+            None => Either::Right(Box::pin(async move {
+                let mut rows = match self.environment.cached() {
+                    Some(master) => master.by_ids(&self.session, Table::Area, &[id]).await?,
+                    None => self.session.areas_by_ids(&[id]).await?,
+                };
+                Ok(rows.pop().map(Arc::new))
+            }) as BoxFuture<_>),
         })
     }
 
@@ -351,10 +362,13 @@ impl Scope {
         }
         Either::Right(match &self.loaders {
             Some(loaders) => Either::Left(loaders.genres_by_ids.load(id)),
-            None => {
-                Either::Right(Box::pin(async move { Ok(self.session.genres_by_ids(&[id]).await?.pop().map(Arc::new)) })
-                    as BoxFuture<_>)
-            }
+            None => Either::Right(Box::pin(async move {
+                let mut rows = match self.environment.cached() {
+                    Some(master) => master.by_ids(&self.session, Table::Genre, &[id]).await?,
+                    None => self.session.genres_by_ids(&[id]).await?,
+                };
+                Ok(rows.pop().map(Arc::new))
+            }) as BoxFuture<_>),
         })
     }
 
@@ -474,6 +488,10 @@ impl Query {
         let scope = scope(ctx);
         Ok(match scope.environment.master_source {
             MasterSource::Memory => scope.environment.master.areas().iter().cloned().map(Area).collect(),
+            MasterSource::Redis => {
+                let rows = scope.environment.master.every(&scope.session, Table::Area).await.at(ctx)?;
+                rows.into_iter().map(|row| Area(Arc::new(row))).collect()
+            }
             MasterSource::None => {
                 scope.session.areas().await.at(ctx)?.into_iter().map(|row| Area(Arc::new(row))).collect()
             }
@@ -484,6 +502,10 @@ impl Query {
         let scope = scope(ctx);
         Ok(match scope.environment.master_source {
             MasterSource::Memory => scope.environment.master.genres().iter().cloned().map(Genre).collect(),
+            MasterSource::Redis => {
+                let rows = scope.environment.master.every(&scope.session, Table::Genre).await.at(ctx)?;
+                rows.into_iter().map(|row| Genre(Arc::new(row))).collect()
+            }
             MasterSource::None => {
                 scope.session.genres().await.at(ctx)?.into_iter().map(|row| Genre(Arc::new(row))).collect()
             }
@@ -545,6 +567,7 @@ impl Query {
             let days = days.within("days", 0, scope.environment.limits.business_days)?;
             let holidays = match scope.environment.master_source {
                 MasterSource::Memory => scope.environment.master.holidays(),
+                MasterSource::Redis => Arc::new(scope.environment.master.every_holiday(&scope.session).await?),
                 MasterSource::None => Arc::new(scope.session.holidays().await?),
             };
             match add_business_days(from, days, &holidays, scope.deadline, || scope.late())? {

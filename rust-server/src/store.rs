@@ -372,6 +372,7 @@ pub struct Session {
 }
 
 struct Shared {
+    primary: Pool,
     statements: Statements,
     metrics: Arc<Metrics>,
     timeout_ms: u64,
@@ -411,6 +412,11 @@ impl Drop for Lease {
 type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Session {
+    /// The same request's, to the primary.
+    pub fn on_primary(&self) -> Session {
+        Session { pool: self.shared.primary.clone(), shared: self.shared.clone(), clock: self.clock.clone() }
+    }
+
     /// The one way to the database: takes a connection, runs the statement, gives the connection back. Boxed, so that
     /// the futures of resolvers, of which there is one per field, don't each have room for a whole query.
     fn query<'a>(
@@ -661,11 +667,6 @@ fn pool(config: &tokio_postgres::Config, size: usize) -> anyhow::Result<Pool> {
 impl Store {
     /// Opens nothing yet; `pool_size` connections to each address later.
     pub fn new(config: &Config, pool_size: usize, metrics: Arc<Metrics>) -> anyhow::Result<Store> {
-        let shared = Arc::new(Shared {
-            statements: Statements::read(&config.contract_dir)?,
-            metrics,
-            timeout_ms: config.request_timeout.as_millis() as u64,
-        });
         // statement_timeout is a backstop for a cancel request that was lost; UTC keeps the log of the database plain.
         let statement_timeout_ms = (config.request_timeout + Duration::from_millis(500)).as_millis();
         let session = |database: &tokio_postgres::Config| {
@@ -681,6 +682,12 @@ impl Store {
         };
         let primary_config = session(&config.database);
         let primary = pool(&primary_config, pool_size)?;
+        let shared = Arc::new(Shared {
+            primary: primary.clone(),
+            statements: Statements::read(&config.contract_dir)?,
+            metrics,
+            timeout_ms: config.request_timeout.as_millis() as u64,
+        });
         let replica = match config.one_address {
             true => primary.clone(),
             false => pool(&session(&config.replica), pool_size)?,

@@ -262,6 +262,9 @@ type prover struct {
 
 	database engine.Database
 	upstream engine.Service
+	// redis is started for the first arm that has its master data there.
+	redis    engine.Service
+	redisMu  sync.Mutex
 	data     *reference.Data
 	executor *reference.Executor
 	// operations are those of the contract with their answers read.
@@ -295,9 +298,30 @@ func (p *prover) open(ctx context.Context) error {
 	return err
 }
 
+// redisOf is the address that an arm is given of Redis, or nothing.
+func (p *prover) redisOf(ctx context.Context, arm contender.Arm) (string, error) {
+	if !arm.UsesRedis() {
+		return "", nil
+	}
+	p.redisMu.Lock()
+	defer p.redisMu.Unlock()
+	if p.redis == nil {
+		var err error
+		if p.redis, err = p.Engine.Redis(ctx); err != nil {
+			return "", fmt.Errorf("redis: %w", err)
+		}
+	}
+	return p.redis.URL(), nil
+}
+
 func (p *prover) close(ctx context.Context) {
 	if p.database != nil {
 		if err := p.database.Stop(ctx); err != nil {
+			p.Log("conformance: " + err.Error())
+		}
+	}
+	if p.redis != nil {
+		if err := p.redis.Stop(ctx); err != nil {
 			p.Log("conformance: " + err.Error())
 		}
 	}

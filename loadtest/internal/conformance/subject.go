@@ -54,8 +54,12 @@ func (s *subject) startAt(ctx context.Context, primary, replica string, environm
 	for name, value := range environment {
 		merged[name] = value
 	}
+	redis, err := s.redisOf(ctx, s.arm)
+	if err != nil {
+		return nil, err
+	}
 	c, err := s.Engine.Contender(ctx, engine.ContenderSpec{
-		Arm: s.arm, PrimaryURL: primary, ReplicaURL: replica, UpstreamURL: s.upstream.URL(), Environment: merged,
+		Arm: s.arm, PrimaryURL: primary, ReplicaURL: replica, UpstreamURL: s.upstream.URL(), RedisURL: redis, Environment: merged,
 	})
 	if err != nil {
 		if ctx.Err() != nil {

@@ -137,6 +137,9 @@ var EngineSettings = []string{CPUs, Replica}
 // ReadsReplica tells whether the arm is given a replica to read from.
 func (a Arm) ReadsReplica() bool { return a.Environment[Replica] != "off" }
 
+// UsesRedis tells whether the arm has its master data in Redis.
+func (a Arm) UsesRedis() bool { return a.Environment["MASTER"] == "redis" }
+
 // mostCPUs bounds CPUs, so that a slip of the pen is told as one.
 const mostCPUs = 1024
 

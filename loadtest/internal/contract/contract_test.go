@@ -31,6 +31,11 @@ func TestLoadReadsTheContract(t *testing.T) {
 	q1, err := c.Operation("q1")
 	require.NoError(t, err)
 	assert.Equal(t, contract.Range{Min: 1, Max: 1}, q1.Statements[contract.Default]["categories_by_ids"])
+	q2, err := c.Operation("q2")
+	require.NoError(t, err)
+	assert.Equal(t, contract.Range{Min: 1, Max: 1}, q2.Statements[contract.MasterNone]["areas_by_ids"])
+	assert.Equal(t, contract.Range{Max: 1}, q2.Statements[contract.MasterRedis]["areas_by_ids"], "Redis may have them")
+	assert.Equal(t, q2.Statements[contract.MasterNone]["users_by_ids"], q2.Statements[contract.MasterRedis]["users_by_ids"], "and has nothing else")
 	_, err = c.Operation("q4")
 	assert.ErrorContains(t, err, `no operation "q4"`)
 	assert.Len(t, c.Digest, 64)
@@ -124,6 +129,8 @@ func TestSettingOfEnvironment(t *testing.T) {
 	assert.Equal(t, contract.LoaderOff, contract.SettingOf(map[string]string{"LOADER": "off"}))
 	assert.Equal(t, contract.MasterNone, contract.SettingOf(map[string]string{"MASTER": "none"}))
 	assert.Equal(t, contract.LoaderOffMasterNone, contract.SettingOf(map[string]string{"LOADER": "off", "MASTER": "none"}))
+	assert.Equal(t, contract.MasterRedis, contract.SettingOf(map[string]string{"MASTER": "redis"}))
+	assert.Equal(t, contract.LoaderOffMasterRedis, contract.SettingOf(map[string]string{"LOADER": "off", "MASTER": "redis"}))
 }
 
 func TestLoadNamesFileAndKeyOfWhatIsWrong(t *testing.T) {

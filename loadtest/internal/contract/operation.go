@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -40,10 +41,39 @@ const (
 // Settings are all of them, in the order in which files list them.
 var Settings = []Setting{Default, LoaderOff, MasterNone, LoaderOffMasterNone}
 
+// The settings that follow from those: what Redis has is not asked of the database, and what it has not is, as with
+// MASTER=none.
+const (
+	MasterRedis          Setting = "MASTER=redis"
+	LoaderOffMasterRedis Setting = "LOADER=off+MASTER=redis"
+)
+
+// masterStatements read master data.
+var masterStatements = []string{"areas", "areas_by_ids", "genres", "genres_by_ids", "holidays"}
+
+// withRedis adds the settings that follow from the others. Statements for master data may run as often as without any cache
+// and, after a change, once more as when memory is read anew; all others run as always.
+func (c Counts) withRedis() {
+	for redis, of := range map[Setting][2]Setting{MasterRedis: {Default, MasterNone}, LoaderOffMasterRedis: {LoaderOff, LoaderOffMasterNone}} {
+		ranges := maps.Clone(c[of[1]])
+		for _, name := range masterStatements {
+			if most := c[of[0]][name].Max + c[of[1]][name].Max; most > 0 {
+				ranges[name] = Range{0, most}
+			}
+		}
+		c[redis] = ranges
+	}
+}
+
 // SettingOf gives the setting of a server started with that environment.
 func SettingOf(environment map[string]string) Setting {
 	loaderOff, masterNone := environment["LOADER"] == "off", environment["MASTER"] == "none"
+	redis := environment["MASTER"] == "redis"
 	switch {
+	case loaderOff && redis:
+		return LoaderOffMasterRedis
+	case redis:
+		return MasterRedis
 	case loaderOff && masterNone:
 		return LoaderOffMasterNone
 	case loaderOff:
@@ -165,6 +195,7 @@ func loadOperation(dir string, c *Contract, expectations bool) (*Operation, erro
 			}
 		}
 	}
+	o.Statements.withRedis()
 	return o, nil
 }
 

@@ -78,6 +78,8 @@ type ContenderSpec struct {
 	PrimaryURL, ReplicaURL string
 	// UpstreamURL is the address of the quote service or of a [FaultLink] to it, or empty.
 	UpstreamURL string
+	// RedisURL is the address of Redis or of a [FaultLink] to it, or empty.
+	RedisURL string
 	// Environment is set last and so wins over the arm's.
 	Environment map[string]string
 	// ReadyTimeout is how long it may take to become ready; zero means a minute.
@@ -91,7 +93,7 @@ func (s ContenderSpec) Join(environment map[string]string) {
 	if !s.Arm.ReadsReplica() {
 		replica = ""
 	}
-	for name, value := range map[string]string{"DATABASE_URL": s.PrimaryURL, "DATABASE_REPLICA_URL": replica, "UPSTREAM_URL": s.UpstreamURL} {
+	for name, value := range map[string]string{"DATABASE_URL": s.PrimaryURL, "DATABASE_REPLICA_URL": replica, "UPSTREAM_URL": s.UpstreamURL, "REDIS_URL": s.RedisURL} {
 		if value != "" {
 			environment[name] = value
 		}
