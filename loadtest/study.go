@@ -95,12 +95,31 @@ func (c *comparison) settle(ctx context.Context, e engine.Engine, tell func(stri
 	if err != nil {
 		return err
 	}
+	noRedis := ""
+	if slices.ContainsFunc(c.union(), contender.Arm.UsesRedis) {
+		redis, err := e.Redis(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil {
+			err = redis.Stop(ctx)
+		}
+		if err != nil {
+			noRedis = fmt.Sprintf("there is no Redis: %v", err)
+		}
+	}
 	for _, st := range c.studies {
 		absent := map[string]string{}
 		for _, arm := range st.arms {
+			why := ""
 			if _, err := d.Placement.With(arm.CPUCount()); err != nil {
-				absent[arm.Name] = err.Error()
-				tell(fmt.Sprintf("scenario %s: %s cannot be tested here: %v", st.ID, arm.Name, err))
+				why = err.Error()
+			} else if arm.UsesRedis() {
+				why = noRedis
+			}
+			if why != "" {
+				absent[arm.Name] = why
+				tell(fmt.Sprintf("scenario %s: %s cannot be tested here: %s", st.ID, arm.Name, why))
 			}
 		}
 		st.leaveOut(absent)

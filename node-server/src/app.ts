@@ -10,6 +10,7 @@ import { newFloor } from './floor.ts';
 import { answerOf, type HealthAnswer, livez, Readiness } from './health.ts';
 import { GraphqlHandler, type HttpAnswer, OwnPlaces, prefersHtml } from './http.ts';
 import type { Logger } from './logging.ts';
+import { Cache } from './cache.ts';
 import { Master } from './master.ts';
 import { loopRanking, type Ranking, ThreadRanking } from './ranking.ts';
 import { type RequestContext, resolvers, type Services } from './resolvers.ts';
@@ -64,7 +65,17 @@ export async function newApp(
 ): Promise<App> {
   const telemetry = new Telemetry();
   const store = new Store({ ...config, telemetry, logger });
+  const cache =
+    config.master === 'redis' && config.redisUrl !== null
+      ? new Cache({
+          redisUrl: config.redisUrl,
+          databaseUrl: config.databaseUrl,
+          logger,
+          count: (table, result) => telemetry.countLookup(table, result),
+        })
+      : null;
   const master = new Master({
+    cache,
     store,
     databaseUrl: config.databaseUrl,
     keep: config.master,
@@ -103,6 +114,7 @@ export async function newApp(
       store,
       master,
       masterInMemory,
+      masterInRedis: cache !== null,
       batching: config.loader,
       quote: upstream.quote,
       ranking,

@@ -27,7 +27,9 @@ export interface Config {
   upstreamUrl: string | null;
   tier: 'floor' | 'mainstream' | 'compiled';
   loader: 'on' | 'off';
-  master: 'memory' | 'none';
+  master: 'memory' | 'redis' | 'none';
+  /** Holds a password. */
+  redisUrl: string | null;
   start: 'concurrent' | 'sequential';
   concurrencyModel: ConcurrencyModel;
   /** Processes of a cluster, threads of a pool for CPU work, or 1. */
@@ -51,7 +53,7 @@ POOL_SIZE             connections per address, shared out among the processes of
 UPSTREAM_URL          base URL of the price service (none: quote answers UPSTREAM_FAILED)
 TIER                  floor | mainstream | compiled (mainstream)
 LOADER                on | off (on)
-MASTER                memory | none (memory)
+MASTER                memory | redis | none (memory); redis needs REDIS_URL and no TIER=floor
 START                 concurrent | sequential (concurrent)
 CONCURRENCY_MODEL     process | cluster | workers | workers-message (process)
 WORKERS               cluster: processes; workers, workers-message: threads (cores allowed to the process); process: 1
@@ -67,7 +69,11 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   const limits = readLimits(contractDir);
   const databaseUrl = readDatabaseUrl('DATABASE_URL', get('DATABASE_URL'));
   const replica = get('DATABASE_REPLICA_URL');
-  if (get('MASTER') === 'redis') throw expected('MASTER', 'redis', 'memory or none: redis is not built yet');
+  const redisUrl = readRedisUrl(get('REDIS_URL'));
+  if (get('MASTER') === 'redis') {
+    if (redisUrl === null) throw expected('REDIS_URL', undefined, 'an address, since MASTER is redis');
+    if (get('TIER') === 'floor') throw expected('MASTER', 'redis', 'memory or none, since TIER is floor');
+  }
   const concurrencyModel = readChoice('CONCURRENCY_MODEL', get('CONCURRENCY_MODEL'), concurrencyModels, 'process');
   const workers = readWorkers(get('WORKERS'), concurrencyModel);
   const poolSize = readInteger('POOL_SIZE', get('POOL_SIZE'), 16, 1, 1000);
@@ -84,7 +90,8 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     upstreamUrl: readUpstreamUrl(get('UPSTREAM_URL')),
     tier: readChoice('TIER', get('TIER'), ['floor', 'mainstream', 'compiled'], 'mainstream'),
     loader: readChoice('LOADER', get('LOADER'), ['on', 'off'], 'on'),
-    master: readChoice('MASTER', get('MASTER'), ['memory', 'none'], 'memory'),
+    master: readChoice('MASTER', get('MASTER'), ['memory', 'redis', 'none'], 'memory'),
+    redisUrl,
     start: readChoice('START', get('START'), ['concurrent', 'sequential'], 'concurrent'),
     concurrencyModel,
     workers,
@@ -103,6 +110,15 @@ export function readAddress(environment: Readonly<Record<string, string | undefi
 
 function expected(name: string, value: string | undefined, what: string): ConfigError {
   return new ConfigError(`${name}: ${value === undefined ? 'not set' : JSON.stringify(value)}, expected ${what}`);
+}
+
+function readRedisUrl(value: string | undefined): string | null {
+  if (value === undefined) return null;
+  // A password may stand in it: the value is not repeated.
+  if (!URL.canParse(value) || new URL(value).protocol !== 'redis:' || new URL(value).host === '') {
+    throw expected('REDIS_URL', '(not shown)', 'a redis URL such as redis://127.0.0.1:6379');
+  }
+  return value;
 }
 
 function readLimits(contractDir: string): Limits {

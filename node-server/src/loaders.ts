@@ -51,7 +51,15 @@ function manyEach<Row>(ids: readonly string[], rows: readonly Row[], keyOf: (row
 const idOf = (row: { id: string }): string => row.id;
 const itemIdOf = (row: { itemId: string }): string => row.itemId;
 
+/** Reads rows of master data by id, from Redis and what that does not have by the statement. */
+export type RunCached = (
+  table: 'area' | 'genre',
+  statement: Statement<Named>,
+  ids: readonly string[],
+) => Promise<Named[]>;
+
 class RequestLoaders implements Loaders {
+  readonly #cached: RunCached | null;
   readonly #run: RunStatement;
   readonly #statements: Statements;
   readonly #newLoader: <Value>(name: string, batch: Batch<Value>) => Loader<Value>;
@@ -69,7 +77,9 @@ class RequestLoaders implements Loaders {
     run: RunStatement,
     statements: Statements,
     newLoader: <Value>(name: string, batch: Batch<Value>) => Loader<Value>,
+    cached: RunCached | null,
   ) {
+    this.#cached = cached;
     this.#run = run;
     this.#statements = statements;
     this.#newLoader = newLoader;
@@ -86,12 +96,12 @@ class RequestLoaders implements Loaders {
   }
 
   get areasByIds(): Loader<Named | null> {
-    this.#areasByIds ??= this.#one(this.#statements.areasByIds, idOf);
+    this.#areasByIds ??= this.#master('area', this.#statements.areasByIds);
     return this.#areasByIds;
   }
 
   get genresByIds(): Loader<Named | null> {
-    this.#genresByIds ??= this.#one(this.#statements.genresByIds, idOf);
+    this.#genresByIds ??= this.#master('genre', this.#statements.genresByIds);
     return this.#genresByIds;
   }
 
@@ -124,6 +134,12 @@ class RequestLoaders implements Loaders {
     // Every row was found by its category, so it has one.
     const categoryIdOf = (row: Item): string => row.categoryId as string;
     return this.#many(this.#itemsByCategoryIds, first, this.#statements.itemsByCategoryIds, categoryIdOf);
+  }
+
+  #master(table: 'area' | 'genre', statement: Statement<Named>): Loader<Named | null> {
+    const cached = this.#cached;
+    if (cached === null) return this.#one(statement, idOf);
+    return this.#newLoader(statement.name, async (ids) => oneEach(ids, await cached(table, statement, ids), idOf));
   }
 
   #one<Row>(statement: Statement<Row>, keyOf: (row: Row) => string): Loader<Row | null> {
@@ -159,17 +175,19 @@ export function newLoaders(
   statements: Statements,
   batching: 'on' | 'off',
   countBatch: (loader: string, keys: number) => void,
+  cached: RunCached | null,
 ): Loaders {
   if (batching === 'off') {
-    return new RequestLoaders(run, statements, (name, batch) => ({
+    const single = <Value>(name: string, batch: Batch<Value>): Loader<Value> => ({
       load: async (id) => {
         countBatch(name, 1);
         // A batch function gives one value for each key.
-        return (await batch([id]))[0] as Awaited<ReturnType<typeof batch>>[number];
+        return (await batch([id]))[0] as Value;
       },
-    }));
+    });
+    return new RequestLoaders(run, statements, single, cached);
   }
-  return new RequestLoaders(run, statements, (name, batch) => newLoader(name, batch, countBatch));
+  return new RequestLoaders(run, statements, (name, batch) => newLoader(name, batch, countBatch), cached);
 }
 
 /** One batching loader; `countBatch` is told its name and how many keys each batch has. */

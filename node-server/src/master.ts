@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
+import { type Cache, type CachedTable, cachedTables, retryForgetting } from './cache.ts';
 import { describe, type Logger } from './logging.ts';
 import { packVectors, type Vectors } from './ranking.ts';
-import { type Named, newClient, type Pool, type Statement, type Store, Work } from './store.ts';
+import { idArray, type Named, newClient, type Pool, type RunStatement, type Statement, type Store, Work } from './store.ts';
 
 const dayMs = 86_400_000;
 
@@ -57,6 +58,10 @@ function namedTable(rows: readonly Named[]): NamedTable {
   return { list: rows, byId: new Map(rows.map((row) => [row.id, row])) };
 }
 
+function named(table: 'area' | 'genre', id: string, name: string): Named {
+  return { __typename: table === 'area' ? 'Area' : 'Genre', id, name };
+}
+
 /** The tables that announce their changes. */
 export const masterTables = ['area', 'genre', 'holiday', 'item_vector'] as const;
 export type MasterTable = (typeof masterTables)[number];
@@ -74,6 +79,7 @@ export class Master {
   genres: NamedTable = namedTable([]);
   holidays: ReadonlySet<number> = new Set();
   vectors: Vectors = packVectors([]);
+  readonly #cache: Cache | null;
   readonly #store: Store;
   readonly #databaseUrl: string;
   readonly #tables: readonly MasterTable[];
@@ -93,15 +99,18 @@ export class Master {
     store: Store;
     databaseUrl: string;
     /** What is kept: item vectors always, the rest with `memory`. */
-    keep: 'memory' | 'none';
+    keep: 'memory' | 'redis' | 'none';
+    /** Where all but the vectors is with `redis`; else null. */
+    cache: Cache | null;
     start: 'concurrent' | 'sequential';
     /** Whether the vectors lie where threads can share them. */
     shareVectors: boolean;
     logger: Logger;
   }) {
     this.#store = options.store;
+    this.#cache = options.cache;
     this.#databaseUrl = options.databaseUrl;
-    this.#tables = options.keep === 'memory' ? masterTables : ['item_vector'];
+    this.#tables = options.keep === 'none' ? ['item_vector'] : masterTables;
     this.#inOrder = options.start === 'sequential';
     this.#shareVectors = options.shareVectors;
     this.#logger = options.logger;
@@ -115,16 +124,24 @@ export class Master {
   /** Starts listening and loading; both go on until `close`. */
   start(): void {
     this.#listening = this.#listen();
+    if (this.#cache !== null) {
+      void retryForgetting(this.#cache, (table) => this.reload(table), this.#stopping.signal);
+    }
   }
 
   async close(): Promise<void> {
     this.#stopping.abort();
     await this.#listener?.end().catch(() => {});
     await this.#listening;
+    this.#cache?.close();
   }
 
-  /** Makes a rename visible here before the database announces it. */
-  renameArea(area: Named): void {
+  /** Makes a rename visible here before the database announces it, or makes Redis forget the old name. */
+  async renameArea(area: Named): Promise<void> {
+    if (this.#cache !== null) {
+      await this.#cache.forget('area'); // where that fails it is not asked, and the retries go on
+      return;
+    }
     if (!this.areas.byId.has(area.id)) return;
     this.#renames++;
     this.areas = namedTable(this.areas.list.map((known) => (known.id === area.id ? area : known)));
@@ -154,6 +171,7 @@ export class Master {
   }
 
   async #readNow(table: MasterTable): Promise<void> {
+    if (this.#cache !== null && table !== 'item_vector') return this.#readCached(this.#cache, table);
     const { areas, genres, holidays, itemVectors } = this.#store.statements;
     switch (table) {
       case 'area': {
@@ -174,6 +192,74 @@ export class Master {
       case 'item_vector':
         this.vectors = packVectors(await this.#rows(itemVectors), this.#shareVectors);
     }
+  }
+
+  // Makes Redis forget a table and have it anew. Only a failure of the database is an error: a Redis that does not answer
+  // is not asked for the table until a later try succeeds.
+  async #readCached(cache: Cache, table: CachedTable): Promise<void> {
+    const epoch = await cache.forget(table);
+    if (epoch === null) return;
+    const read = <Row>(statement: Statement<Row>): Promise<Row[]> => this.#rows(statement);
+    await cache.fill(table, epoch, await this.#names(table, read), true);
+  }
+
+  // A table as a hash has it, from the primary.
+  async #names(
+    table: CachedTable,
+    read: <Row>(statement: Statement<Row>) => Promise<Row[]>,
+  ): Promise<Map<string, string>> {
+    const { areas, genres, holidays } = this.#store.statements;
+    if (table === 'holiday') return new Map((await read(holidays)).map((day) => [day, '']));
+    const rows = await read(table === 'area' ? areas : genres);
+    return new Map(rows.map((row) => [row.id, row.name]));
+  }
+
+  async #all(cache: Cache, table: CachedTable, run: RunStatement): Promise<ReadonlyMap<string, string>> {
+    const asked = await cache.ask(table);
+    if (asked?.all) return asked.names;
+    const names = await this.#names(table, (statement) => run(statement, []));
+    if (asked !== null) await cache.fill(table, asked.epoch, names, true);
+    return names;
+  }
+
+  /** All rows of a table by id, from Redis or by `run`, which asks the primary. */
+  async every(table: 'area' | 'genre', run: RunStatement): Promise<Named[]> {
+    if (this.#cache === null) throw new Error('master data is not in Redis');
+    const rows = [...(await this.#all(this.#cache, table, run))].map(([id, name]) => named(table, id, name));
+    return rows.sort((a, b) => Number(a.id) - Number(b.id));
+  }
+
+  /** The holidays, from Redis or by `run`, which asks the primary. */
+  async everyHoliday(run: RunStatement): Promise<Set<number>> {
+    if (this.#cache === null) throw new Error('master data is not in Redis');
+    return holidaySet([...(await this.#all(this.#cache, 'holiday', run)).keys()]);
+  }
+
+  /**
+   * The rows of these ids, from Redis in one round trip, and what that does not have by `run`, which asks the primary, by
+   * one statement.
+   */
+  async byIds(
+    table: 'area' | 'genre',
+    statement: Statement<Named>,
+    ids: readonly string[],
+    run: RunStatement,
+  ): Promise<Named[]> {
+    if (this.#cache === null) throw new Error('master data is not in Redis');
+    const asked = await this.#cache.ask(table, ids);
+    const rows: Named[] = [];
+    const missing: string[] = [];
+    for (const id of ids) {
+      const name = asked?.names.get(id);
+      if (name !== undefined) rows.push(named(table, id, name));
+      else if (!asked?.all) missing.push(id);
+    }
+    if (missing.length === 0) return rows;
+    const read = await run(statement, [idArray(missing)]);
+    if (asked !== null && read.length > 0) {
+      await this.#cache.fill(table, asked.epoch, new Map(read.map((row) => [row.id, row.name])), false);
+    }
+    return [...rows, ...read];
   }
 
   // Always from the primary: a replica may not have yet what the primary announces.
@@ -208,6 +294,10 @@ export class Master {
       try {
         await client.connect();
         await client.query('listen master_changed');
+        if (this.#cache !== null) {
+          for (const table of cachedTables) this.#cache.distrust(table); // it may have changed while nobody listened
+          this.#cache.heard = true;
+        }
         // Listening first, so that no change falls between the reading and the announcements.
         await this.#loadAll();
         backoffMs = leastBackoffMs;
@@ -216,6 +306,7 @@ export class Master {
       } catch (cause) {
         if (!signal.aborted) this.#logger.warn('listening failed', { cause: describe(cause), retry_ms: backoffMs });
       }
+      if (this.#cache !== null) this.#cache.heard = false;
       client.end().catch(() => {});
       if (signal.aborted) return;
       await sleep(backoffMs, undefined, { signal }).catch(() => {});

@@ -11,8 +11,9 @@ import type { Upstream } from './upstream.ts';
 export interface Services {
   readonly store: Store;
   readonly master: Master;
-  /** Whether areas, genres and holidays are read from memory. */
+  /** Whether areas, genres and holidays are read from memory, or from Redis; else from the database. */
   readonly masterInMemory: boolean;
+  readonly masterInRedis: boolean;
   readonly batching: 'on' | 'off';
   readonly quote: Upstream;
   readonly ranking: Ranking;
@@ -29,6 +30,8 @@ export class RequestContext {
   /** What mercurius' hook calls once the document proved valid and before anything is executed; gives the variables. */
   beforeExecution: (() => Record<string, unknown> | undefined) | null = null;
   readonly run: RunStatement;
+  /** The same on the primary, whatever the request is. */
+  readonly runOnPrimary: RunStatement;
   #loaders: Loaders | undefined;
 
   constructor(services: Services, work: Work) {
@@ -37,12 +40,17 @@ export class RequestContext {
     this.work = work;
     this.pool = store.replica;
     this.run = (statement, values) => store.run(this.pool, work, statement, values);
+    this.runOnPrimary = (statement, values) => store.run(store.primary, work, statement, values);
   }
 
   get loaders(): Loaders {
-    const { store, batching, telemetry } = this.services;
-    this.#loaders ??= newLoaders(this.run, store.statements, batching, (loader, keys) =>
-      telemetry.countBatch(loader, keys),
+    const { store, batching, telemetry, master, masterInRedis } = this.services;
+    this.#loaders ??= newLoaders(
+      this.run,
+      store.statements,
+      batching,
+      (loader, keys) => telemetry.countBatch(loader, keys),
+      masterInRedis ? (table, statement, ids) => master.byIds(table, statement, ids, this.runOnPrimary) : null,
     );
     return this.#loaders;
   }
@@ -113,9 +121,11 @@ function items(_: unknown, args: ItemsArguments, context: RequestContext): Item[
 }
 
 async function businessDay(_: unknown, args: { from: string; days: number }, context: RequestContext): Promise<string> {
-  const { limits, master, masterInMemory, store } = context.services;
+  const { limits, master, masterInMemory, masterInRedis, store } = context.services;
   checkRange('days', args.days, 0, limits.businessDays);
-  const holidays = masterInMemory ? master.holidays : holidaySet(await context.run(store.statements.holidays, []));
+  let holidays = master.holidays;
+  if (masterInRedis) holidays = await master.everyHoliday(context.runOnPrimary);
+  else if (!masterInMemory) holidays = holidaySet(await context.run(store.statements.holidays, []));
   const from = parseDay(args.from);
   // The scalar let only days through.
   if (from === null) throw new Error('businessDay: from is no day');
@@ -181,7 +191,7 @@ async function renameArea(
   const [area] = await context.run(context.services.store.statements.renameArea, [id, name]);
   context.forgetLoaded();
   if (area === undefined) return null;
-  context.services.master.renameArea(area);
+  await context.services.master.renameArea(area);
   return area;
 }
 
@@ -203,11 +213,13 @@ export const resolvers = {
     categories: (_: unknown, _args: unknown, context: RequestContext): Promise<Named[]> =>
       context.run(context.services.store.statements.categories, []),
     areas(_: unknown, _args: unknown, context: RequestContext): readonly Named[] | Promise<Named[]> {
-      const { master, masterInMemory, store } = context.services;
+      const { master, masterInMemory, masterInRedis, store } = context.services;
+      if (masterInRedis) return master.every('area', context.runOnPrimary);
       return masterInMemory ? master.areas.list : context.run(store.statements.areas, []);
     },
     genres(_: unknown, _args: unknown, context: RequestContext): readonly Named[] | Promise<Named[]> {
-      const { master, masterInMemory, store } = context.services;
+      const { master, masterInMemory, masterInRedis, store } = context.services;
+      if (masterInRedis) return master.every('genre', context.runOnPrimary);
       return masterInMemory ? master.genres.list : context.run(store.statements.genres, []);
     },
     search(_: unknown, args: { text: string; first: number }, context: RequestContext): Promise<(Named | Item)[]> {

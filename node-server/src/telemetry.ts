@@ -183,6 +183,8 @@ export class Telemetry {
   readonly #requestsByCode = new Map<string, number>();
   readonly #statementsByName = new Map<string, number>();
   readonly #batchKeysByLoader = new Map<string, FastHistogram>();
+  // table → result → count
+  readonly #cacheLookups = new Map<string, Map<string, number>>();
   #pools: readonly PoolGauge[] = [];
   #documents: DocumentCounts | null = null;
   #threads: () => readonly WorkerBusy[] = () => [];
@@ -236,6 +238,19 @@ export class Telemetry {
         this.inc({ result: 'miss' }, documents()?.misses ?? 0);
       },
     });
+    const lookups = this.#cacheLookups;
+    new Counter({
+      name: 'lab_cache_lookups_total',
+      help: 'Questions to Redis by table and what came of them: hit, miss, failed; skipped where it was not asked.',
+      labelNames: ['table', 'result'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [table, results] of lookups) {
+          for (const [result, count] of results) this.inc({ table, result }, count);
+        }
+      },
+    });
     this.#histogram('lab_request_seconds', 'Time from reading a request to its answer.', () => [
       [{}, this.requestSeconds],
     ]);
@@ -253,6 +268,12 @@ export class Telemetry {
       }
     }
     this.#watchRuntime();
+  }
+
+  countLookup(table: string, result: string): void {
+    let results = this.#cacheLookups.get(table);
+    if (results === undefined) this.#cacheLookups.set(table, (results = new Map()));
+    results.set(result, (results.get(result) ?? 0) + 1);
   }
 
   countRequest(code: string, seconds: number): void {

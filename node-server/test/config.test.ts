@@ -37,7 +37,7 @@ suite('config', () => {
     ['UPSTREAM_URL', 'ftp://localhost'],
     ['TIER', 'fast'],
     ['LOADER', 'yes'],
-    ['MASTER', 'redis'],
+    ['REDIS_URL', 'http://127.0.0.1'],
     ['MASTER', 'disk'],
     ['START', 'later'],
     ['WORKERS', '2'],
@@ -123,5 +123,16 @@ suite('config', () => {
     assert.equal(help.code, 0);
     assert.match(help.stdout, /DATABASE_REPLICA_URL/);
     assert.equal((await run({}, '--verbose')).code, 2);
+  });
+});
+
+suite('master data in Redis', () => {
+  test('needs an address', () => {
+    assert.throws(() => readConfig({ ...required, MASTER: 'redis' }), /^ConfigError: REDIS_URL: not set, expected an address/);
+  });
+  test('is not of the floor', () => {
+    const environment = { ...required, MASTER: 'redis', REDIS_URL: 'redis://127.0.0.1:6379', TIER: 'floor' };
+    assert.throws(() => readConfig(environment), /MASTER: "redis", expected memory or none, since TIER is floor/);
+    assert.equal(readConfig({ ...environment, TIER: 'mainstream' }).master, 'redis');
   });
 });

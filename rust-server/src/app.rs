@@ -234,6 +234,6 @@ impl App {
             }
         }
         let runtimes = self.cores.iter().map(|core| &core.runtime).collect();
-        self.metrics.render(&Gauges { pools, documents: self.schema.document_counts(), runtimes })
+        self.metrics.render(&Gauges { pools, documents: self.schema.document_counts(), cache: self.environment.master.cache(), runtimes })
     }
 }

@@ -113,7 +113,7 @@ Environment:
   UPSTREAM_URL           http URL of the service that quotes prices (none: quote answers UPSTREAM_FAILED)
   TIER                   mainstream | floor (mainstream)
   LOADER                 on | off (on)
-  MASTER                 memory | none (memory)
+  MASTER                 memory | redis | none (memory); redis needs REDIS_URL and no TIER=floor
   START                  concurrent | sequential (concurrent)
   CONCURRENCY_MODEL      multi-thread | current-thread | per-core (multi-thread)
   WORKERS                multi-thread: threads of the runtime; per-core: runtimes (cores allowed to the process);

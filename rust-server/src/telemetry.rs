@@ -1,6 +1,6 @@
 //! Prometheus metrics by hand, so that a request pays a few relaxed atomic additions; and the phases of one request.
 
-use crate::{errors::Code, store::Statement};
+use crate::{cache::Cache, errors::Code, store::Statement};
 use std::{
     fmt::Write,
     sync::{
@@ -127,6 +127,8 @@ pub struct Gauges<'a> {
     /// Address, in use, idle.
     pub pools: Vec<(&'static str, usize, usize)>,
     pub documents: DocumentCounts,
+    /// Of master data in Redis, where it is there.
+    pub cache: Option<&'a Cache>,
     pub runtimes: Vec<&'a Handle>,
 }
 
@@ -190,6 +192,17 @@ impl Metrics {
         );
         let _ = writeln!(out, "lab_document_lookups_total{{result=\"hit\"}} {}", gauges.documents.hits);
         let _ = writeln!(out, "lab_document_lookups_total{{result=\"miss\"}} {}", gauges.documents.misses);
+        if let Some(cache) = gauges.cache {
+            head(
+                &mut out,
+                "lab_cache_lookups_total",
+                "counter",
+                "Questions to Redis by table and what came of them: hit, miss, failed; skipped where it was not asked.",
+            );
+            for (table, result, count) in cache.lookups() {
+                let _ = writeln!(out, "lab_cache_lookups_total{{table=\"{table}\",result=\"{result}\"}} {count}");
+            }
+        }
         let heap = heap();
         for (name, help, bytes) in [
             ("lab_heap_used_bytes", "Memory that the allocator has handed out.", heap.used_bytes),

@@ -20,7 +20,7 @@ fn bad_config_fails() {
         ("TIER", "compiled"),
         ("TIER", "fast"),
         ("LOADER", "yes"),
-        ("MASTER", "redis"),
+        ("REDIS_URL", "http://127.0.0.1"),
         ("MASTER", "disk"),
         ("START", "later"),
         ("WORKERS", "0"),
@@ -121,4 +121,14 @@ fn arguments_are_looked_at() {
         assert!(help.contains(variable), "{variable}");
     }
     assert_eq!(run("--fast").0, Some(2));
+}
+
+#[test]
+fn master_data_in_redis_needs_an_address_and_is_not_of_the_floor() {
+    let error = config(&[("MASTER", "redis")]).expect_err("there is no address");
+    assert_eq!(error.variable, "REDIS_URL");
+    let address = ("REDIS_URL", "redis://127.0.0.1:6379");
+    let error = config(&[("MASTER", "redis"), address, ("TIER", "floor")]).expect_err("the floor has no cache");
+    assert_eq!(error.variable, "MASTER");
+    assert_eq!(config(&[("MASTER", "redis"), address]).expect("both are there").master, MasterSource::Redis);
 }

@@ -23,7 +23,7 @@ var sources = map[string]struct {
 	"rust-server": {[]string{"src"}, ".rs", []string{"lib"}},
 }
 
-var stems = []string{"main", "config", "app", "schema", "resolvers", "loaders", "store", "master", "upstream", "limits", "errors", "logging", "telemetry", "health", "http", "ranking", "floor", "workers", "bench"}
+var stems = []string{"main", "config", "app", "schema", "resolvers", "loaders", "store", "master", "cache", "upstream", "limits", "errors", "logging", "telemetry", "health", "http", "ranking", "floor", "workers", "bench"}
 
 // names are concepts that a reader of one server must find in the others: by stem, in the writing of Node; the other
 // languages write them in their own case.

@@ -321,7 +321,7 @@ func (c checker) compose(ctx context.Context) Finding {
 }
 
 func (c checker) redis(ctx context.Context) Finding {
-	f := c.tool(ctx, "redis-server", "redis-server", "not needed yet: only arms with MASTER=redis would use it", "--version")
+	f := c.tool(ctx, "redis-server", "redis-server", "only arms with MASTER=redis need it, as in the scenario memory-or-redis", "--version")
 	if f.Status == Missing {
 		f.Status = Warn
 	}
