@@ -167,6 +167,7 @@ func Checks() []Check {
 		{Name: "fresh-rows", Forms: full, About: "a row changed by SQL is in the next answer", run: freshRows},
 		{Name: "writes", Forms: full, About: "a mutation writes what it says, once", skip: notFloor, run: writes},
 		{Name: "master-data", Forms: full, About: "changed master data becomes visible, also after LISTEN was cut off", run: masterData},
+		{Name: "redis-away", Forms: both, About: "a Redis that is away, silent, emptied or full never makes an answer wrong", skip: noRedis, run: redisAway},
 		{Name: "hostile", Forms: full, About: "limits, malformed requests and hostile input", skip: otherSetting, run: hostile},
 		{Name: "in-flight", Forms: full, About: "requestsInFlight requests are taken and not one more", skip: otherSetting, run: inFlight},
 		{Name: "request-timeout", Forms: full, About: "a request over its time ends, and so do its statements", skip: otherSetting, run: requestTimeout},

@@ -4,9 +4,12 @@ package redis
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,4 +73,69 @@ func ping(ctx context.Context, address, password string) error {
 		}
 	}
 	return nil
+}
+
+// Command asks the server at that URL one thing and gives its answer: a status, a number or a text. An error of the server's
+// is an error here.
+func Command(ctx context.Context, address string, words ...string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", errors.New("redis: that is no URL")
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return "", err
+		}
+	}
+	password, _ := u.User.Password()
+	reader := bufio.NewReader(conn)
+	answer := ""
+	for _, command := range [][]string{{"AUTH", password}, words} {
+		var b strings.Builder
+		fmt.Fprintf(&b, "*%d\r\n", len(command))
+		for _, word := range command {
+			fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(word), word)
+		}
+		if _, err := io.WriteString(conn, b.String()); err != nil {
+			return "", err
+		}
+		if answer, err = readAnswer(reader); err != nil {
+			return "", fmt.Errorf("redis: %s: %w", command[0], err)
+		}
+	}
+	return answer, nil
+}
+
+// readAnswer reads a status, an error, a number or a text of the protocol.
+func readAnswer(reader *bufio.Reader) (string, error) {
+	line, err := reader.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	line = strings.TrimRight(line, "\r\n")
+	if line == "" {
+		return "", errors.New("an empty answer")
+	}
+	switch line[0] {
+	case '+', ':':
+		return line[1:], nil
+	case '-':
+		return "", errors.New(line[1:])
+	case '$':
+		n, err := strconv.Atoi(line[1:])
+		if err != nil || n < 0 {
+			return "", nil // nothing is there
+		}
+		text := make([]byte, n+2)
+		if _, err := io.ReadFull(reader, text); err != nil {
+			return "", err
+		}
+		return string(text[:n]), nil
+	}
+	return "", fmt.Errorf("an answer of another kind: %q", line)
 }
