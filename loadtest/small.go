@@ -72,7 +72,14 @@ func databaseMain(ctx context.Context, args []string, s streams) int {
 	if err != nil {
 		return fail(ctx, s, "database", err)
 	}
+	redisURL := "" // tests that need one say so
+	if redis, err := e.Redis(ctx); err == nil {
+		redisURL = redis.URL()
+	} else {
+		fmt.Fprintf(s.Err, "no Redis: %v\n", err)
+	}
 	line, err := json.Marshal(map[string]any{
+		"redis_url": redisURL,
 		"database_url": d.PrimaryURL(), "replica_url": d.ReplicaURL(),
 		"admin_database_url": d.AdminPrimaryURL(), "admin_replica_url": d.AdminReplicaURL(), "pids": d.Pids(),
 	})

@@ -1,0 +1,99 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// testRedis is an empty Redis; where none is installed the test is skipped, but not in CI.
+func testRedis(t *testing.T) string {
+	t.Helper()
+	address := os.Getenv("TEST_REDIS_URL")
+	if address == "" && os.Getenv("CI") == "" {
+		t.Skip("TEST_REDIS_URL is not set")
+	}
+	require.NotEmpty(t, address, "TEST_REDIS_URL")
+	return address
+}
+
+// testCache is one process's cache of a database of that name, which hears of changes.
+func testCache(t *testing.T, address, database string) *Cache {
+	t.Helper()
+	c, err := newCache(address, "postgres://nobody@127.0.0.1/"+database, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(c.close)
+	c.heard.Store(true)
+	return c
+}
+
+func TestCache(t *testing.T) {
+	ctx := context.Background()
+	t.Run("databases are told apart by the same names in all servers", func(t *testing.T) {
+		assert.Equal(t, "lab:eff25a3ed2cc3d54:", cachePrefix("postgres://lab:secret@127.0.0.1:5432/lab?sslmode=disable"))
+	})
+	t.Run("what was read before a change is not put over it", func(t *testing.T) {
+		address := testRedis(t)
+		one, two := testCache(t, address, t.Name()), testCache(t, address, t.Name())
+		for _, c := range []*Cache{one, two} {
+			_, err := c.forget(ctx, "area")
+			require.NoError(t, err)
+		}
+		seen, ok := one.ask(ctx, "area", []string{"1"})
+		require.True(t, ok)
+		assert.Empty(t, seen.names)
+		_, err := two.forget(ctx, "area") // a change, after one read the old name and before it puts it there
+		require.NoError(t, err)
+		one.fill(ctx, "area", seen.epoch, map[string]string{"1": "old"})
+		seen, ok = one.ask(ctx, "area", []string{"1"})
+		require.True(t, ok)
+		assert.Empty(t, seen.names)
+		one.fill(ctx, "area", seen.epoch, map[string]string{"1": "new", cacheAll: "1"})
+		for _, c := range []*Cache{one, two} {
+			got, ok := c.ask(ctx, "area", []string{"1", "2"})
+			require.True(t, ok)
+			assert.Equal(t, map[string]string{"1": "new"}, got.names)
+			assert.True(t, got.all, "2 does not exist")
+		}
+	})
+	t.Run("a table that could not be forgotten is not asked for", func(t *testing.T) {
+		c := testCache(t, "redis://127.0.0.1:1", t.Name())
+		_, err := c.forget(ctx, "area")
+		require.Error(t, err)
+		assert.Equal(t, []string{"area"}, c.pending([]string{"area"}))
+		c.away.Store(0) // the pause is over
+		_, ok := c.ask(ctx, "area", []string{"1"})
+		assert.False(t, ok)
+	})
+	t.Run("a later change outlives an earlier one's success", func(t *testing.T) {
+		c := testCache(t, testRedis(t), t.Name())
+		_, err := c.forget(ctx, "area")
+		require.NoError(t, err)
+		assert.True(t, c.trusts("area"))
+		c.distrust("area")
+		assert.False(t, c.trusts("area"))
+		assert.Equal(t, []string{"area"}, c.pending([]string{"area"}))
+	})
+	t.Run("who does not hear of changes does not ask", func(t *testing.T) {
+		c := testCache(t, testRedis(t), t.Name())
+		_, err := c.forget(ctx, "area")
+		require.NoError(t, err)
+		c.heard.Store(false)
+		_, ok := c.ask(ctx, "area", []string{"1"})
+		assert.False(t, ok)
+	})
+	t.Run("after a failure nobody asks for a while", func(t *testing.T) {
+		c := testCache(t, testRedis(t), t.Name())
+		_, err := c.forget(ctx, "area")
+		require.NoError(t, err)
+		c.failed("area", context.DeadlineExceeded)
+		assert.False(t, c.trusts("area"))
+		c.away.Store(time.Now().UnixNano())
+		assert.True(t, c.trusts("area"))
+	})
+}
