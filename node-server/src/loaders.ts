@@ -175,7 +175,7 @@ export function newLoaders(
   statements: Statements,
   batching: 'on' | 'off',
   countBatch: (loader: string, keys: number) => void,
-  cached: RunCached | null,
+  cached: RunCached | null = null,
 ): Loaders {
   if (batching === 'off') {
     const single = <Value>(name: string, batch: Batch<Value>): Loader<Value> => ({
