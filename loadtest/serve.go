@@ -52,7 +52,7 @@ func serveMain(ctx context.Context, args []string, s streams) int {
 		return fail(ctx, s, "serve", err)
 	}
 	defer closeEngine(e, s)
-	database, err := e.Database(ctx, engine.DatabaseSpec{Size: *size})
+	database, err := e.Database(ctx, engine.DatabaseSpec{Size: *size, MasterMiB: arms[0].MasterMiB()})
 	if err != nil {
 		return fail(ctx, s, "serve", err)
 	}

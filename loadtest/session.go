@@ -46,7 +46,7 @@ func (s *session) open(ctx context.Context, size string, arms []contender.Arm) e
 		return err
 	}
 	s.progress.say("PostgreSQL: primary and replica with data of size %s …", size)
-	if s.database, err = s.engine.Database(ctx, engine.DatabaseSpec{Size: size}); err != nil {
+	if s.database, err = s.engine.Database(ctx, engine.DatabaseSpec{Size: size, MasterMiB: contender.MostMasterMiB(arms)}); err != nil {
 		return err
 	}
 	if s.upstream, err = s.engine.Upstream(ctx, engine.UpstreamSpec{Size: size}); err != nil {

@@ -39,6 +39,13 @@ create table review (
   created_at timestamptz(3) not null
 );
 
+-- Master data in bulk, which no request reads: a server keeps as many MiB of it in memory as MASTER_MB says. A row has 1,024
+-- bytes. The seed makes the first MiB; where more is asked for, whoever starts the database adds the rest.
+create function master_text_body(id int4) returns text language sql immutable parallel safe as $$
+  select repeat(md5('text ' || id), 32)
+$$;
+create table master_text (id int4 primary key, body text collate "C" not null);
+
 -- Whoever keeps master data in memory hears of a change by its table's name, after the commit that made it.
 create function master_changed() returns trigger language plpgsql as $$
 begin
@@ -51,6 +58,8 @@ create trigger area_changed after insert or update or delete or truncate on area
 create trigger genre_changed after insert or update or delete or truncate on genre
   for each statement execute function master_changed();
 create trigger holiday_changed after insert or update or delete or truncate on holiday
+  for each statement execute function master_changed();
+create trigger master_text_changed after insert or update or delete or truncate on master_text
   for each statement execute function master_changed();
 create trigger item_vector_changed after insert or update or delete or truncate on item_vector
   for each statement execute function master_changed();

@@ -36,6 +36,8 @@ insert into genre
   select i, 'Genre ' || i || pg_temp.odd(i + 4)
   from generate_series(1, current_setting('lab.genres')::int) i;
 
+insert into master_text select i, master_text_body(i) from generate_series(1, 1024) i;
+
 -- Holidays from 2024 to 2030: ten fixed days a year and three that wander; some of them fall on weekends.
 insert into holiday
   select make_date(y, m, d) from generate_series(2024, 2030) y,

@@ -65,7 +65,7 @@ func NewApp(c Settings, log *slog.Logger) (*App, error) {
 	}
 	a.master = newMaster(c, a.store, cache, log)
 	a.health = &health{app: a}
-	a.metrics.watch(a.store, a.documents)
+	a.metrics.watch(a.store, a.master, a.documents)
 	return a, nil
 }
 

@@ -44,6 +44,7 @@ type Settings struct {
 	Tier           string
 	Loader         bool
 	Master         string
+	MasterMB       int // master data in bulk that is kept in memory, MiB
 	Start          string
 	Model          string
 	Workers        int // GOMAXPROCS; 0 leaves it to the runtime, which knows the cores allowed to the process
@@ -68,6 +69,9 @@ type Limits struct {
 	CachedDocuments  int    `json:"cachedDocuments"`
 }
 
+// mostMasterMB is the most that MASTER_MB may be.
+const mostMasterMB = 1024
+
 // Where the server listens unless told otherwise.
 const (
 	defaultHost = "127.0.0.1"
@@ -85,6 +89,7 @@ UPSTREAM_URL          base URL of the price service (none: quote fails with UPST
 TIER                  floor | mainstream (mainstream)
 LOADER                on | off (on)
 MASTER                memory | redis | none (memory); redis needs REDIS_URL and no TIER=floor
+MASTER_MB             MiB of master data in bulk to keep in memory, 0 to 1024 (0)
 START                 concurrent | sequential (concurrent)
 CONCURRENCY_MODEL     goroutines (goroutines)
 WORKERS               GOMAXPROCS (cores allowed to the process)
@@ -108,6 +113,7 @@ func LoadSettings(getenv func(string) string) (Settings, error) {
 		Tier:        e.choice("TIER", TierMainstream, TierFloor, TierMainstream),
 		Loader:      e.choice("LOADER", "on", "on", "off") == "on",
 		Master:      e.choice("MASTER", MasterMemory, MasterMemory, MasterRedis, MasterNone),
+		MasterMB:    e.number("MASTER_MB", 0, 0, mostMasterMB),
 		Start:       e.choice("START", StartConcurrent, StartConcurrent, StartSequential),
 		Model:       e.choice("CONCURRENCY_MODEL", ModelGoroutines, ModelGoroutines),
 		Workers:     e.number("WORKERS", 0, 1, 1024),

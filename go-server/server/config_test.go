@@ -45,6 +45,8 @@ func TestConfig(t *testing.T) {
 			{"MASTER", "disk", "memory, redis, none"},
 			{"MASTER", "redis", "REDIS_URL"},
 			{"REDIS_URL", "http://127.0.0.1", "redis URL"},
+			{"MASTER_MB", "-1", "0 to 1024"},
+			{"MASTER_MB", "1025", "0 to 1024"},
 			{"LOADER", "yes", "on, off"},
 			{"START", "slow", "concurrent, sequential"},
 			{"WORKERS", "0", "WORKERS"},

@@ -29,6 +29,8 @@ type Master struct {
 	genres   atomic.Pointer[masterTable[Genre]]
 	holidays atomic.Pointer[map[Date]struct{}]
 	vectors  atomic.Pointer[[]vectorRow]
+	texts    atomic.Pointer[[]string]
+	textRows int32 // of texts
 
 	// areaChanges counts what renameArea did, so that a reading begun before is not put over it.
 	areaMutex   sync.Mutex
@@ -60,22 +62,32 @@ func newHolidays(days []Date) map[Date]struct{} {
 const masterChannel = "master_changed"
 
 // masterTables are the payloads of masterChannel.
-var masterTables = []string{"area", "genre", "holiday", "item_vector"}
+var masterTables = []string{"area", "genre", "holiday", "item_vector", "master_text"}
 
 // cachedTables are those of masterTables that a cache has.
 var cachedTables = []string{"area", "genre", "holiday"}
 
 func newMaster(c Settings, store *Store, cache *Cache, log *slog.Logger) *Master {
-	m := &Master{store: store, cache: cache, log: log, databaseURL: c.DatabaseURL, tables: masterTables}
+	m := &Master{
+		store: store, cache: cache, log: log, databaseURL: c.DatabaseURL, tables: masterTables,
+		textRows: int32(c.MasterMB << 20 / textBytes),
+	}
 	if c.Master == MasterNone {
-		m.tables = []string{"item_vector"} // which no statement of a request reads
+		m.tables = []string{"item_vector", "master_text"} // which no statement of a request reads
+	}
+	if m.textRows == 0 {
+		m.tables = slices.DeleteFunc(slices.Clone(m.tables), func(table string) bool { return table == "master_text" })
 	}
 	m.areas.Store(newMasterTable(nil, (*Area).ID))
 	m.genres.Store(newMasterTable(nil, (*Genre).ID))
 	m.holidays.Store(&map[Date]struct{}{})
 	m.vectors.Store(&[]vectorRow{})
+	m.texts.Store(&[]string{})
 	return m
 }
+
+// textBytes is how much master data in bulk is kept.
+func (m *Master) textBytes() int { return len(*m.texts.Load()) * textBytes }
 
 func (m *Master) area(id int32) *Area   { return m.areas.Load().byID[id] }
 func (m *Master) genre(id int32) *Genre { return m.genres.Load().byID[id] }
@@ -126,6 +138,12 @@ func (m *Master) loadTable(ctx context.Context, table string) error {
 			return err
 		}
 		m.vectors.Store(&vectors)
+	case "master_text":
+		texts, err := m.store.masterTexts(ctx, d, m.textRows)
+		if err != nil {
+			return err
+		}
+		m.texts.Store(&texts)
 	}
 	return nil
 }

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"log/slog"
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -42,4 +44,21 @@ func TestAddBusinessDays(t *testing.T) {
 	cancel()
 	_, err = addBusinessDays(ended, date("2026-05-05"), 1, holidays)
 	assert.ErrorIs(t, err, context.Canceled)
+}
+
+func TestMasterDataInBulkIsInMemory(t *testing.T) {
+	app := startApp(t, map[string]string{"MASTER_MB": "1"})
+	page := send(app.Handler(), http.MethodGet, "/metrics", "", nil).body
+	assert.Contains(t, page, "\nlab_master_text_bytes 1.048576e+06\n")
+	texts := *app.master.texts.Load()
+	assert.Len(t, texts, 1024)
+	for _, row := range []int{1, 1024} {
+		assert.Equal(t, sqlText(t, "select body from master_text where id = $1", row), texts[row-1])
+	}
+
+	// More than the database has: nobody would know what is measured.
+	settings := app.config
+	settings.MasterMB = 2
+	short := newMaster(settings, app.store, nil, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, short.loadMaster(context.Background(), true), "master_texts: the database has 1024 of 2048 rows")
 }

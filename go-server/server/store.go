@@ -90,7 +90,7 @@ type Store struct {
 	reviewsByItemIDsStatement, reviewsByUserIDsStatement, reviewStatsByItemIDsStatement *statement
 	categoriesStatement, categoriesByIDsStatement, usersByIDsStatement                  *statement
 	areasStatement, areasByIDsStatement, genresStatement, genresByIDsStatement          *statement
-	holidaysStatement, itemVectorsStatement, searchStatement                            *statement
+	holidaysStatement, itemVectorsStatement, masterTextsStatement, searchStatement      *statement
 }
 
 // database is one address: its pool and what is prepared there.
@@ -130,6 +130,7 @@ func OpenStore(c Settings, metrics *Metrics) (*Store, error) {
 		"genres_by_ids":            &s.genresByIDsStatement,
 		"holidays":                 &s.holidaysStatement,
 		"item_vectors":             &s.itemVectorsStatement,
+		"master_texts":             &s.masterTextsStatement,
 		"search":                   &s.searchStatement,
 	} {
 		text, err := os.ReadFile(filepath.Join(statementFolder(c.ContractDir), stem+".sql"))
@@ -540,6 +541,30 @@ func (s *Store) itemVectors(ctx context.Context, d *database) ([]vectorRow, erro
 		return v
 	})
 	return rows, errors.Join(err, broken)
+}
+
+// A row of master data in bulk has textBytes; so many of them are read at once that a reading ends long before a statement's
+// time.
+const (
+	textBytes    = 1024
+	textsPerPage = 4096
+)
+
+// masterTexts reads the first so many rows of master data in bulk. It is an error if there are fewer.
+func (s *Store) masterTexts(ctx context.Context, d *database, rows int32) ([]string, error) {
+	texts := make([]string, 0, rows)
+	for after := int32(0); after < rows; after += textsPerPage {
+		err := d.query(ctx, s.masterTextsStatement, [][]byte{int4(after), int4(min(after+textsPerPage, rows))}, func(c [][]byte) {
+			texts = append(texts, string(c[0]))
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(texts) != int(rows) {
+		return nil, fmt.Errorf("master_texts: the database has %d of %d rows", len(texts), rows)
+	}
+	return texts, nil
 }
 
 // The kinds of a row of search.

@@ -79,11 +79,14 @@ func NewMetrics() *Metrics {
 func (m *Metrics) statement(name string) counter { return m.statements.WithLabelValues(name) }
 
 // watch adds what is read from the application at each scrape.
-func (m *Metrics) watch(store *Store, documents *documentCache) {
+func (m *Metrics) watch(store *Store, master *Master, documents *documentCache) {
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "lab_documents_cached", Help: "Parsed and validated documents kept.",
 		}, func() float64 { return float64(documents.len()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "lab_master_text_bytes", Help: "Master data in bulk that is kept in memory.",
+		}, func() float64 { return float64(master.textBytes()) }),
 		poolCollector{store}, lookupCollector{documents}, runtimeCollector{})
 }
 

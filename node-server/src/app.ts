@@ -79,6 +79,7 @@ export async function newApp(
     store,
     databaseUrl: config.databaseUrl,
     keep: config.master,
+    keepMb: config.masterMb,
     start: config.start,
     shareVectors: config.concurrencyModel === 'workers',
     logger,
@@ -105,7 +106,7 @@ export async function newApp(
   let server: Server;
   let handler: GraphqlHandler;
   if (config.tier === 'floor') {
-    telemetry.watch(store.pools, null, () => ranking.busy());
+    telemetry.watch(store.pools, master, null, () => ranking.busy());
     const execute = newFloor(config.contractDir, { store, master, masterInMemory });
     handler = new GraphqlHandler({ ...common, execute });
     server = floorServer(handler, pages);
@@ -123,7 +124,7 @@ export async function newApp(
     };
     const schema = newSchema(config.contractDir);
     const documents = new DocumentCache(schema, config.limits);
-    telemetry.watch(store.pools, documents, () => ranking.busy());
+    telemetry.watch(store.pools, master, documents, () => ranking.busy());
     const compiled = config.tier === 'compiled';
     const fastify = newFastify();
     await fastify.register(mercurius, {

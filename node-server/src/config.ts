@@ -28,6 +28,8 @@ export interface Config {
   tier: 'floor' | 'mainstream' | 'compiled';
   loader: 'on' | 'off';
   master: 'memory' | 'redis' | 'none';
+  /** Master data in bulk that is kept in memory, MiB. */
+  masterMb: number;
   /** Holds a password. */
   redisUrl: string | null;
   start: 'concurrent' | 'sequential';
@@ -42,6 +44,7 @@ export interface Config {
 
 const defaultHost = '127.0.0.1';
 const defaultPort = 8080;
+const mostMasterMb = 1024;
 
 /** The variables with their defaults, as `--help` prints them. */
 export const environmentHelp = `HOST                  address to listen on (127.0.0.1)
@@ -54,6 +57,7 @@ UPSTREAM_URL          base URL of the price service (none: quote answers UPSTREA
 TIER                  floor | mainstream | compiled (mainstream)
 LOADER                on | off (on)
 MASTER                memory | redis | none (memory); redis needs REDIS_URL and no TIER=floor
+MASTER_MB             MiB of master data in bulk to keep in memory, 0 to 1024 (0)
 START                 concurrent | sequential (concurrent)
 CONCURRENCY_MODEL     process | cluster | workers | workers-message (process)
 WORKERS               cluster: processes; workers, workers-message: threads (cores allowed to the process); process: 1
@@ -91,6 +95,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     tier: readChoice('TIER', get('TIER'), ['floor', 'mainstream', 'compiled'], 'mainstream'),
     loader: readChoice('LOADER', get('LOADER'), ['on', 'off'], 'on'),
     master: readChoice('MASTER', get('MASTER'), ['memory', 'redis', 'none'], 'memory'),
+    masterMb: readInteger('MASTER_MB', get('MASTER_MB'), 0, 0, mostMasterMb),
     redisUrl,
     start: readChoice('START', get('START'), ['concurrent', 'sequential'], 'concurrent'),
     concurrencyModel,

@@ -3,7 +3,17 @@ import type pg from 'pg';
 import { type Cache, type CachedTable, cachedTables, retryForgetting } from './cache.ts';
 import { describe, type Logger } from './logging.ts';
 import { packVectors, type Vectors } from './ranking.ts';
-import { idArray, type Named, newClient, type Pool, type RunStatement, type Statement, type Store, Work } from './store.ts';
+import {
+  idArray,
+  type Named,
+  newClient,
+  type Pool,
+  type RunStatement,
+  type Statement,
+  type Store,
+  textBytes,
+  Work,
+} from './store.ts';
 
 const dayMs = 86_400_000;
 
@@ -63,10 +73,12 @@ function named(table: 'area' | 'genre', id: string, name: string): Named {
 }
 
 /** The tables that announce their changes. */
-export const masterTables = ['area', 'genre', 'holiday', 'item_vector'] as const;
+export const masterTables = ['area', 'genre', 'holiday', 'item_vector', 'master_text'] as const;
 export type MasterTable = (typeof masterTables)[number];
 
 const loadTimeoutMs = 30_000;
+// So many rows of master data in bulk are read at once that a reading ends long before a statement's time.
+const textsPerPage = 4096;
 const leastBackoffMs = 100;
 const mostBackoffMs = 2000;
 
@@ -79,6 +91,9 @@ export class Master {
   genres: NamedTable = namedTable([]);
   holidays: ReadonlySet<number> = new Set();
   vectors: Vectors = packVectors([]);
+  /** Master data in bulk, which no request reads. */
+  texts: readonly string[] = [];
+  readonly #textRows: number;
   readonly #cache: Cache | null;
   readonly #store: Store;
   readonly #databaseUrl: string;
@@ -98,8 +113,10 @@ export class Master {
   constructor(options: {
     store: Store;
     databaseUrl: string;
-    /** What is kept: item vectors always, the rest with `memory`. */
+    /** What is kept: item vectors and data in bulk always, the rest with `memory`. */
     keep: 'memory' | 'redis' | 'none';
+    /** Master data in bulk, MiB. */
+    keepMb: number;
     /** Where all but the vectors is with `redis`; else null. */
     cache: Cache | null;
     start: 'concurrent' | 'sequential';
@@ -110,7 +127,9 @@ export class Master {
     this.#store = options.store;
     this.#cache = options.cache;
     this.#databaseUrl = options.databaseUrl;
-    this.#tables = options.keep === 'none' ? ['item_vector'] : masterTables;
+    this.#textRows = (options.keepMb * 2 ** 20) / textBytes;
+    const tables: readonly MasterTable[] = options.keep === 'none' ? ['item_vector', 'master_text'] : masterTables;
+    this.#tables = this.#textRows > 0 ? tables : tables.filter((table) => table !== 'master_text');
     this.#inOrder = options.start === 'sequential';
     this.#shareVectors = options.shareVectors;
     this.#logger = options.logger;
@@ -119,6 +138,11 @@ export class Master {
   /** Whether everything has been read at least once. */
   get loaded(): boolean {
     return this.#loaded;
+  }
+
+  /** How much master data in bulk is kept. */
+  get textBytes(): number {
+    return this.texts.length * textBytes;
   }
 
   /** Starts listening and loading; both go on until `close`. */
@@ -171,7 +195,7 @@ export class Master {
   }
 
   async #readNow(table: MasterTable): Promise<void> {
-    if (this.#cache !== null && table !== 'item_vector') return this.#readCached(this.#cache, table);
+    if (this.#cache !== null && table !== 'item_vector' && table !== 'master_text') return this.#readCached(this.#cache, table);
     const { areas, genres, holidays, itemVectors } = this.#store.statements;
     switch (table) {
       case 'area': {
@@ -191,7 +215,23 @@ export class Master {
         return;
       case 'item_vector':
         this.vectors = packVectors(await this.#rows(itemVectors), this.#shareVectors);
+        return;
+      case 'master_text':
+        this.texts = await this.#readTexts();
     }
+  }
+
+  async #readTexts(): Promise<string[]> {
+    const { masterTexts } = this.#store.statements;
+    const texts: string[] = [];
+    for (let after = 0; after < this.#textRows; after += textsPerPage) {
+      const last = Math.min(after + textsPerPage, this.#textRows);
+      for (const text of await this.#rows(masterTexts, [String(after), String(last)])) texts.push(text);
+    }
+    if (texts.length !== this.#textRows) {
+      throw new Error(`master_texts: the database has ${texts.length} of ${this.#textRows} rows`);
+    }
+    return texts;
   }
 
   // Makes Redis forget a table and have it anew. Only a failure of the database is an error: a Redis that does not answer
@@ -263,11 +303,11 @@ export class Master {
   }
 
   // Always from the primary: a replica may not have yet what the primary announces.
-  async #rows<Row>(statement: Statement<Row>): Promise<Row[]> {
+  async #rows<Row>(statement: Statement<Row>, parameters: readonly string[] = []): Promise<Row[]> {
     const work = new Work(loadTimeoutMs, () => {});
     try {
       const pool: Pool = this.#store.primary;
-      return await this.#store.run(pool, work, statement, []);
+      return await this.#store.run(pool, work, statement, parameters);
     } finally {
       work.close();
     }

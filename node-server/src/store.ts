@@ -198,6 +198,9 @@ function decodeFound(row: RowReader): Named | Item {
   return __typename === undefined ? decodeItem(row) : { __typename, id: row.text(), name: row.text() };
 }
 
+/** Bytes of a row of master data in bulk, whose text has a byte for each character. */
+export const textBytes = 1024;
+
 function decodeVector(row: RowReader): ItemVector {
   const itemId = row.text();
   const areaId = row.text();
@@ -238,6 +241,7 @@ export function readStatements(contractDir: string) {
     search: read('search', ['kind', ...itemColumns], decodeFound),
     holidays: read('holidays', ['day'], (row) => row.text()),
     itemVectors: read('item_vectors', ['item_id', 'area_id', 'features'], decodeVector),
+    masterTexts: read('master_texts', ['body'], (row) => row.text()),
     addReview: read('add_review', ['item_found', 'author_found', ...reviewColumns], decodeAddedReview),
     renameArea: read('rename_area', namedColumns, decodeNamed('Area')),
   };

@@ -187,6 +187,7 @@ export class Telemetry {
   readonly #cacheLookups = new Map<string, Map<string, number>>();
   #pools: readonly PoolGauge[] = [];
   #documents: DocumentCounts | null = null;
+  #master: { readonly textBytes: number } | null = null;
   #threads: () => readonly WorkerBusy[] = () => [];
 
   constructor() {
@@ -225,6 +226,15 @@ export class Telemetry {
       registers,
       collect() {
         this.set(documents()?.size ?? 0);
+      },
+    });
+    const master = () => this.#master;
+    new Gauge({
+      name: 'lab_master_text_bytes',
+      help: 'Master data in bulk that is kept in memory.',
+      registers,
+      collect() {
+        this.set(master()?.textBytes ?? 0);
       },
     });
     new Counter({
@@ -295,7 +305,13 @@ export class Telemetry {
   }
 
   /** Says where the scrape finds what others keep count of; `threads` are workers besides the event loop. */
-  watch(pools: readonly PoolGauge[], documents: DocumentCounts | null, threads: () => readonly WorkerBusy[]): void {
+  watch(
+    pools: readonly PoolGauge[],
+    master: { readonly textBytes: number },
+    documents: DocumentCounts | null,
+    threads: () => readonly WorkerBusy[],
+  ): void {
+    this.#master = master;
     this.#pools = pools;
     this.#documents = documents;
     this.#threads = threads;

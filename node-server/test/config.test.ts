@@ -39,6 +39,8 @@ suite('config', () => {
     ['LOADER', 'yes'],
     ['REDIS_URL', 'http://127.0.0.1'],
     ['MASTER', 'disk'],
+    ['MASTER_MB', '-1'],
+    ['MASTER_MB', '1025'],
     ['START', 'later'],
     ['WORKERS', '2'],
     ['WORKERS', 'many'],

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { addBusinessDays, formatDay, holidaySet, parseDay } from '../src/master.ts';
 import { formatDateTime } from '../src/schema.ts';
+import { startApp, until } from './support.ts';
 
 const patient = () => {};
 const day = (text: string): number => parseDay(text) as number;
@@ -55,4 +56,27 @@ suite('instants', () => {
   ] as const) {
     test(text, () => assert.equal(formatDateTime(text), answer));
   }
+});
+
+suite('master data in bulk', () => {
+  test('is in memory', async () => {
+    const running = await startApp({ MASTER_MB: '1' });
+    try {
+      await running.ready();
+      const metrics = await (await fetch(`${running.origin}/metrics`)).text();
+      assert.match(metrics, /^lab_master_text_bytes 1048576$/m);
+    } finally {
+      await running.app.close();
+    }
+  });
+
+  test('that the database does not have keeps a server from being ready', async () => {
+    const running = await startApp({ MASTER_MB: '2' });
+    try {
+      await until(async () => running.log.some((line) => line.includes('the database has 1024 of 2048 rows')));
+      assert.equal((await fetch(`${running.origin}/readyz`)).status, 503);
+    } finally {
+      await running.app.close();
+    }
+  });
 });

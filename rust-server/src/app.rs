@@ -97,7 +97,7 @@ impl App {
             }
             _ => None,
         };
-        let master = Arc::new(Master::new(cache));
+        let master = Arc::new(Master::new(cache, config.master_mb));
         let mut cores = Vec::with_capacity(runtimes.len());
         for (index, runtime) in runtimes.iter().enumerate() {
             let pool_size = share(config.pool_size, runtimes.len(), index);
@@ -234,6 +234,6 @@ impl App {
             }
         }
         let runtimes = self.cores.iter().map(|core| &core.runtime).collect();
-        self.metrics.render(&Gauges { pools, documents: self.schema.document_counts(), cache: self.environment.master.cache(), runtimes })
+        self.metrics.render(&Gauges { pools, documents: self.schema.document_counts(), cache: self.environment.master.cache(), text_bytes: self.environment.master.text_bytes(), runtimes })
     }
 }

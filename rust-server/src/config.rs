@@ -66,6 +66,8 @@ pub struct Config {
     pub tier: Tier,
     pub loader: bool,
     pub master: MasterSource,
+    /// Master data in bulk that is kept in memory, MiB.
+    pub master_mb: i32,
     pub start: Start,
     pub concurrency_model: ConcurrencyModel,
     /// Threads of the runtime, or runtimes of one thread.
@@ -114,6 +116,7 @@ Environment:
   TIER                   mainstream | floor (mainstream)
   LOADER                 on | off (on)
   MASTER                 memory | redis | none (memory); redis needs REDIS_URL and no TIER=floor
+  MASTER_MB              MiB of master data in bulk to keep in memory, 0 to 1024 (0)
   START                  concurrent | sequential (concurrent)
   CONCURRENCY_MODEL      multi-thread | current-thread | per-core (multi-thread)
   WORKERS                multi-thread: threads of the runtime; per-core: runtimes (cores allowed to the process);
@@ -297,6 +300,9 @@ impl Config {
                 &[("memory", MasterSource::Memory), ("redis", MasterSource::Redis), ("none", MasterSource::None)],
                 MasterSource::Memory,
             )?,
+            master_mb: env.parse("MASTER_MB", "a number from 0 to 1024", 0, |value| {
+                value.parse().ok().filter(|n| (0..=1024).contains(n))
+            })?,
             start: env.choice(
                 "START",
                 &[("concurrent", Start::Concurrent), ("sequential", Start::Sequential)],

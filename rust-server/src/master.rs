@@ -6,7 +6,7 @@ use crate::{
     config::Start,
     errors::Failure,
     log,
-    store::{Date, ItemVectors, Named, Session, Store, describe},
+    store::{Date, ItemVectors, Named, Session, Store, TEXT_BYTES, describe},
 };
 use futures_util::{StreamExt, stream::poll_fn};
 use std::{
@@ -65,6 +65,10 @@ pub struct Master {
     /// Ascending.
     holidays: Swap<Vec<Date>>,
     vectors: Swap<ItemVectors>,
+    /// Master data in bulk, which no request reads.
+    texts: Swap<Vec<Box<str>>>,
+    /// Of texts.
+    text_rows: i32,
     loaded: AtomicBool,
     /// Held while a table is read and replaced, and while `renameArea` writes, so that no older reading lands on top
     /// of a newer one.
@@ -72,8 +76,14 @@ pub struct Master {
 }
 
 impl Master {
-    pub fn new(cache: Option<Cache>) -> Self {
-        Master { cache, ..Master::default() }
+    /// `master_mb` is how much of it in bulk is kept, MiB.
+    pub fn new(cache: Option<Cache>, master_mb: i32) -> Self {
+        Master { cache, text_rows: master_mb * ((1 << 20) / TEXT_BYTES), ..Master::default() }
+    }
+
+    /// How much master data in bulk is kept.
+    pub fn text_bytes(&self) -> usize {
+        self.texts.with(Vec::len) * TEXT_BYTES as usize
     }
 
     pub fn cache(&self) -> Option<&Cache> {
@@ -226,6 +236,7 @@ impl Master {
             "genre" => self.genres.set(table_of(session.genres().await?)),
             "holiday" => self.holidays.set(session.holidays().await?),
             "item_vector" => self.vectors.set(session.item_vectors().await?),
+            "master_text" => self.texts.set(session.master_texts(self.text_rows).await?),
             _ => {}
         }
         Ok(())
@@ -234,7 +245,7 @@ impl Master {
     /// Reads everything from the primary.
     pub async fn load_master(&self, session: &Session, start: Start) -> Result<(), Failure> {
         let _changing = self.changing.lock().await;
-        let tables = ["area", "genre", "holiday", "item_vector"].map(|table| self.load_table(session, table));
+        let tables = ["area", "genre", "holiday", "item_vector", "master_text"].map(|table| self.load_table(session, table));
         match start {
             Start::Concurrent => {
                 futures_util::future::try_join_all(tables).await?;

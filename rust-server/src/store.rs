@@ -55,6 +55,7 @@ statements! {
     ItemsByCategoryIds "items_by_category_ids",
     ItemsByGenre "items_by_genre",
     ItemsByIds "items_by_ids",
+    MasterTexts "master_texts",
     RenameArea "rename_area",
     ReviewStatsByItemIds "review_stats_by_item_ids",
     ReviewsByItemIds "reviews_by_item_ids",
@@ -363,6 +364,12 @@ pub struct ItemVectors {
     pub features: Vec<[i8; 32]>,
 }
 
+/// Bytes of a row of master data in bulk.
+pub const TEXT_BYTES: i32 = 1024;
+
+/// So many rows of it are read at once that a reading ends long before a statement's time.
+const TEXTS_PER_PAGE: i32 = 4096;
+
 /// Which database a statement goes to, and whose time it takes.
 #[derive(Clone)]
 pub struct Session {
@@ -600,6 +607,21 @@ impl Session {
             vectors.features.push(features.map(|byte| byte as i8));
         }
         Ok(vectors)
+    }
+
+    /// The first so many rows of master data in bulk. Fails where there are fewer.
+    pub async fn master_texts(&self, rows: i32) -> Result<Vec<Box<str>>, Failure> {
+        let mut texts = Vec::with_capacity(rows as usize);
+        for after in (0..rows).step_by(TEXTS_PER_PAGE as usize) {
+            let last = rows.min(after + TEXTS_PER_PAGE);
+            let page = self.query(Statement::MasterTexts, &[&after, &last]).await?;
+            texts.extend(collect(Statement::MasterTexts, page, |row| Ok(row.try_get::<_, &str>(0)?.into()))?);
+        }
+        if texts.len() != rows as usize {
+            let found = texts.len();
+            return Err(Failure::internal(format_args!("master_texts: the database has {found} of {rows} rows")));
+        }
+        Ok(texts)
     }
 
     pub async fn add_review(&self, item_id: i32, author_id: i32, rating: i32, body: &str) -> Result<Added, Failure> {

@@ -129,6 +129,8 @@ pub struct Gauges<'a> {
     pub documents: DocumentCounts,
     /// Of master data in Redis, where it is there.
     pub cache: Option<&'a Cache>,
+    /// Of master data in bulk.
+    pub text_bytes: usize,
     pub runtimes: Vec<&'a Handle>,
 }
 
@@ -184,6 +186,8 @@ impl Metrics {
         }
         head(&mut out, "lab_documents_cached", "gauge", "Parsed documents kept.");
         let _ = writeln!(out, "lab_documents_cached {}", gauges.documents.cached);
+        head(&mut out, "lab_master_text_bytes", "gauge", "Master data in bulk that is kept in memory.");
+        let _ = writeln!(out, "lab_master_text_bytes {}", gauges.text_bytes);
         head(
             &mut out,
             "lab_document_lookups_total",

@@ -4,6 +4,7 @@ mod common;
 
 use common::{Server, run, sql, sql_json};
 use hyper::StatusCode;
+use rust_server::{config::Start, master::Master};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -371,5 +372,21 @@ fn shutting_down_finishes_what_is_under_way() {
         let (answer, ()) = tokio::join!(slow, end);
         assert_eq!(answer.status, StatusCode::OK);
         server.ended.await.expect("the listener ends");
+    });
+}
+
+#[test]
+fn master_data_in_bulk_is_in_memory() {
+    run(async {
+        let server = Server::start(&[("MASTER_MB", "1")]).await;
+        let page = server.get("/metrics").await;
+        let text = std::str::from_utf8(&page.body).expect("text");
+        assert!(text.contains("\nlab_master_text_bytes 1048576\n"));
+
+        // More than the database has: nobody would know what is measured.
+        let short = Master::new(None, 2);
+        let failure = short.load_master(&server.app.store.primary(None), Start::Concurrent).await.expect_err("too few rows");
+        let cause = format!("{:?}", failure.cause());
+        assert!(cause.contains("master_texts: the database has 1024 of 2048 rows"), "{cause}");
     });
 }

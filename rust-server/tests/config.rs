@@ -22,6 +22,8 @@ fn bad_config_fails() {
         ("LOADER", "yes"),
         ("REDIS_URL", "http://127.0.0.1"),
         ("MASTER", "disk"),
+        ("MASTER_MB", "-1"),
+        ("MASTER_MB", "1025"),
         ("START", "later"),
         ("WORKERS", "0"),
         ("CONCURRENCY_MODEL", "cluster"),

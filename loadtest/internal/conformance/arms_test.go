@@ -42,6 +42,10 @@ func TestArmMutants(t *testing.T) {
 			"threads keep the copy of vectors that they were sent first", "node-workers-message-stale", threads,
 			caught{"master-data", "ranking", "score", "", ""},
 		},
+		{
+			"a table that Redis could not be made to forget is asked for all the same", "node-redis-trusted", map[string]string{"MASTER": "redis"},
+			caught{"redis-away", "areas", "data.areas", "", ""},
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			patch, err := filepath.Abs(filepath.Join("mutants", row.patch+".patch"))

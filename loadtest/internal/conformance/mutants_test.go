@@ -589,6 +589,13 @@ func TestServerMutants(t *testing.T) {
 			[]caught{{"metrics", "q2", `lab_statements_total{statement="items"}`, "7 more", "0 more"}},
 		},
 		{
+			"master data in bulk is not kept", &twistedEngine{spec: func(_ context.Context, spec *engine.ContenderSpec) error {
+				delete(spec.Environment, contender.MasterMB)
+				return nil
+			}},
+			[]caught{{"metrics", "/metrics with MASTER_MB=1", "lab_master_text_bytes", "1048576 for each copy", "0"}},
+		},
+		{
 			"always status 200", &twistedEngine{around: behind(func(_ *http.Request, response *http.Response, body []byte) []byte {
 				response.StatusCode = http.StatusOK
 				return body

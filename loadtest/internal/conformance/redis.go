@@ -116,6 +116,10 @@ func redisAway(ctx context.Context, s *subject, t *tally) error {
 			if err := trouble.end(ctx, link, own.URL()); err != nil {
 				return fmt.Errorf("redis %s: end: %w", trouble.name, err)
 			}
+			// It may have the names from before: who could not make it forget them must not ask it.
+			if err := s.waitMaster(ctx, t, db, "what was changed while Redis was "+trouble.name, 0, everywhere); err != nil {
+				return err
+			}
 			if err := change("after it was " + trouble.name); err != nil {
 				return err
 			}

@@ -41,6 +41,9 @@ type startError struct{ cause error }
 func (e *startError) Error() string { return e.cause.Error() }
 func (e *startError) Unwrap() error { return e.cause }
 
+// provenMasterMiB is how much master data in bulk is kept where that is proven: as much as the seed makes.
+const provenMasterMiB = "1"
+
 // patientTimeout is REQUEST_TIMEOUT where a check is not about time: two cores may be busy with something else.
 const patientTimeout = "60s"
 
@@ -51,6 +54,10 @@ func (s *subject) start(ctx context.Context, db engine.Database, environment map
 
 func (s *subject) startAt(ctx context.Context, primary, replica string, environment map[string]string) (engine.Contender, error) {
 	merged := map[string]string{"REQUEST_TIMEOUT": patientTimeout}
+	if s.arm.MasterMiB() > 0 {
+		// How much there is of what no request reads changes no answer, and each check makes databases and processes of its own.
+		merged[contender.MasterMB] = provenMasterMiB
+	}
 	for name, value := range environment {
 		merged[name] = value
 	}

@@ -99,7 +99,7 @@ func parseServerTiming(text string) (map[string]float64, error) {
 
 // metrics asks known requests and looks at what /metrics counted.
 func metrics(ctx context.Context, s *subject, t *tally) error {
-	return s.withProcess(ctx, func(c engine.Contender) error {
+	return s.withProcess(ctx, map[string]string{contender.MasterMB: provenMasterMiB}, func(c engine.Contender) error {
 		q2, err := s.Contract.Operation("q2")
 		if err != nil {
 			return err
@@ -176,6 +176,10 @@ func metrics(ctx context.Context, s *subject, t *tally) error {
 				}
 			}
 		}
+		// A MiB in each process that has a copy of its own, as it was asked to.
+		if got := after.Sum("lab_master_text_bytes"); got < 1<<20 || math.Mod(got, 1<<20) != 0 {
+			t.find(Finding{Operation: "/metrics with " + contender.MasterMB + "=" + provenMasterMiB, Path: "lab_master_text_bytes", Expected: "1048576 for each copy", Got: describeSample(after, "lab_master_text_bytes")})
+		}
 		if got := after.Sum("process_cpu_seconds_total"); got <= 0 {
 			t.find(Finding{Operation: "/metrics", Path: "process_cpu_seconds_total", Expected: "more than 0", Got: describeSample(after, "process_cpu_seconds_total")})
 		}
@@ -187,8 +191,8 @@ func metrics(ctx context.Context, s *subject, t *tally) error {
 }
 
 // withProcess runs f on a fresh contender on the shared database.
-func (s *subject) withProcess(ctx context.Context, f func(c engine.Contender) error) error {
-	c, err := s.start(ctx, s.database, nil)
+func (s *subject) withProcess(ctx context.Context, environment map[string]string, f func(c engine.Contender) error) error {
+	c, err := s.start(ctx, s.database, environment)
 	if err != nil {
 		return err
 	}

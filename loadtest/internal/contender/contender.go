@@ -121,7 +121,7 @@ var (
 var engineSets = []string{"HOST", "PORT", "CONTRACT_DIR", "DATABASE_URL", "DATABASE_REPLICA_URL", "UPSTREAM_URL", "REDIS_URL"}
 
 // settings lists what the contract lets one set on a server beyond that.
-var settings = []string{"CONCURRENCY_MODEL", CPUs, "GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", "POOL_SIZE", Replica, "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
+var settings = []string{"CONCURRENCY_MODEL", CPUs, "GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", MasterMB, "POOL_SIZE", Replica, "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
 
 // Settings that are the engine's to carry out; no contender is told of them.
 const (
@@ -139,6 +139,27 @@ func (a Arm) ReadsReplica() bool { return a.Environment[Replica] != "off" }
 
 // UsesRedis tells whether the arm has its master data in Redis.
 func (a Arm) UsesRedis() bool { return a.Environment["MASTER"] == "redis" }
+
+// MasterMB is how many MiB of master data in bulk a contender keeps in memory.
+const MasterMB = "MASTER_MB"
+
+// mostMasterMB bounds it, as each server does.
+const mostMasterMB = 1024
+
+// MasterMiB is how much master data in bulk the arm keeps.
+func (a Arm) MasterMiB() int {
+	n, _ := strconv.Atoi(a.Environment[MasterMB]) // was checked
+	return n
+}
+
+// MostMasterMiB is how much any of the arms keeps.
+func MostMasterMiB(arms []Arm) int {
+	most := 0
+	for _, arm := range arms {
+		most = max(most, arm.MasterMiB())
+	}
+	return most
+}
 
 // mostCPUs bounds CPUs, so that a slip of the pen is told as one.
 const mostCPUs = 1024
@@ -358,8 +379,13 @@ func parseSettings(text string) (map[string]string, error) {
 		if key == Replica && value != "on" && value != "off" {
 			return nil, fmt.Errorf("%s is %q: expected on or off", key, value)
 		}
-		if n, err := strconv.Atoi(value); key == CPUs && (err != nil || n < 1 || n > mostCPUs || value != strconv.Itoa(n)) {
+		n, err := strconv.Atoi(value)
+		isNumber := err == nil && value == strconv.Itoa(n)
+		if key == CPUs && (!isNumber || n < 1 || n > mostCPUs) {
 			return nil, fmt.Errorf("%s is %q: expected a number of CPUs, 1 to %d", key, value, mostCPUs)
+		}
+		if key == MasterMB && (!isNumber || n < 0 || n > mostMasterMB) {
+			return nil, fmt.Errorf("%s is %q: expected a number of MiB, 0 to %d", key, value, mostMasterMB)
 		}
 		if _, twice := changed[key]; twice {
 			return nil, fmt.Errorf("%s is set twice", key)

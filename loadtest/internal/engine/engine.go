@@ -60,6 +60,8 @@ type Engine interface {
 type DatabaseSpec struct {
 	// Size is a name in contract/sql/sizes.json: small or standard.
 	Size string
+	// MasterMiB is how much master data in bulk it has at least; forks have what the seed makes.
+	MasterMiB int
 }
 
 // UpstreamSpec says how the stub of the quote service behaves.

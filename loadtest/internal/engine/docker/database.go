@@ -72,7 +72,11 @@ func (e *Engine) Database(ctx context.Context, spec engine.DatabaseSpec) (engine
 	}
 	c := &postgres.Cluster{Passwords: postgres.NewPasswords(), Size: spec.Size}
 	c.Forget = e.stops.Keep(c.Stop)
-	if err := e.buildCluster(ctx, c, image, seed); err != nil {
+	err = e.buildCluster(ctx, c, image, seed)
+	if err == nil {
+		err = c.Pair().AddMasterText(ctx, spec.MasterMiB)
+	}
+	if err != nil {
 		if stopErr := c.Stop(context.WithoutCancel(ctx)); stopErr != nil {
 			e.log(stopErr.Error())
 		}

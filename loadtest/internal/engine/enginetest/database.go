@@ -205,6 +205,15 @@ func Database(t *testing.T, e engine.Engine, c *contract.Contract) engine.Databa
 		assert.Empty(t, other.Pids())
 		require.NoError(t, other.Stop(ctx), "twice is as good")
 	})
+	t.Run("there is as much master data in bulk as was asked for", func(t *testing.T) {
+		assert.Equal(t, 1024, Value[int](t, Connect(t, d.ReplicaURL()), "select count(*)::int from master_text"))
+		other, err := e.Database(ctx, engine.DatabaseSpec{Size: "small", MasterMiB: 2})
+		require.NoError(t, err)
+		text := Connect(t, other.ReplicaURL())
+		assert.Equal(t, 2048, Value[int](t, text, "select count(*)::int from master_text"))
+		assert.Equal(t, 2<<20, Value[int](t, text, "select sum(octet_length(body))::int from master_text"))
+		require.NoError(t, other.Stop(ctx))
+	})
 	t.Run("an unknown size lists what there is", func(t *testing.T) {
 		_, err := e.Database(ctx, engine.DatabaseSpec{Size: "huge"})
 		require.ErrorContains(t, err, "small, standard")

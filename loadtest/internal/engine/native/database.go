@@ -33,7 +33,11 @@ func (e *Engine) Database(ctx context.Context, spec engine.DatabaseSpec) (engine
 		return nil
 	}}
 	c.Forget = e.stops.Keep(c.Stop)
-	if err := e.buildCluster(ctx, c, pg, t, dir); err != nil {
+	err = e.buildCluster(ctx, c, pg, t, dir)
+	if err == nil {
+		err = c.Pair().AddMasterText(ctx, spec.MasterMiB)
+	}
+	if err != nil {
 		if stopErr := c.Stop(context.WithoutCancel(ctx)); stopErr != nil {
 			e.log(stopErr.Error())
 		}

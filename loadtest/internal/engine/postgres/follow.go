@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"lab/loadtest/internal/engine/host"
 )
 
@@ -97,6 +99,31 @@ func (p Pair) WaitStreaming(ctx context.Context) error {
 	}
 	return p.WaitReplica(ctx)
 }
+
+// AddMasterText adds to the seeded database what it lacks of so many MiB of master data in bulk; the replica has it on
+// return.
+func (p Pair) AddMasterText(ctx context.Context, mib int) error {
+	if mib <= seededMasterMiB {
+		return nil
+	}
+	lab, err := pgconn.Connect(ctx, p.Primary.Address.URL(LabRole, p.Passwords.Lab, LabDatabase))
+	if err != nil {
+		return fmt.Errorf("add master data in bulk: connect: %w", err)
+	}
+	defer lab.Close(context.WithoutCancel(ctx))
+	for _, statement := range []string{
+		fmt.Sprintf("insert into master_text select i, master_text_body(i) from generate_series(%d, %d) i", seededMasterMiB<<10+1, mib<<10),
+		"vacuum (analyze, freeze) master_text", // so that whoever reads it first does not write
+	} {
+		if _, err := Execute(ctx, lab, statement); err != nil {
+			return fmt.Errorf("add master data in bulk: %w", err)
+		}
+	}
+	return p.WaitReplica(ctx)
+}
+
+// seededMasterMiB is what seed.sql makes of it: 1,024 rows of 1,024 bytes.
+const seededMasterMiB = 1
 
 // WaitReplica returns when the replica has replayed all that the primary has written until now.
 func (p Pair) WaitReplica(ctx context.Context) error {
