@@ -322,7 +322,7 @@ var errNotConformant = errors.New("not conformant, so nothing was measured (--al
 // prove checks the arms against the contract before anything is timed.
 func (s *session) prove(ctx context.Context, c *comparison) error {
 	reports, err := c.proofs(ctx, conformance.Options{
-		Contract: s.lab.contract, Engine: s.engine, Root: s.lab.root, Form: c.profile.form, Seed: s.run.Seed, CacheDir: cacheDir(),
+		Contract: s.lab.contract, Engine: s.engine, Root: s.lab.root, Form: c.profile.form, Seed: s.run.Seed, CacheDir: cacheDir(), AtOnce: provenAtOnce(),
 		Log: func(line string) { s.progress.say("%s", line) },
 	}, c.arms)
 	if err != nil {

@@ -7,11 +7,19 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 
 	"lab/loadtest/internal/conformance"
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
 )
+
+// mostAtOnce bounds how many arms are proven at once: each has a database and servers of its own, whose processes wait for
+// each other's CPUs.
+const mostAtOnce = 16
+
+// provenAtOnce is how many arms are proven at once where nobody says: on two CPUs two take about two thirds of the time.
+func provenAtOnce() int { return min(2, runtime.NumCPU()) }
 
 // conformanceMain proves arms equal: by default every arm of every manifest, and each contender without its loader.
 func conformanceMain(ctx context.Context, args []string, s streams) int {
@@ -20,6 +28,7 @@ func conformanceMain(ctx context.Context, args []string, s streams) int {
 	engineName := f.String("engine", "auto", "`NAME`: auto, docker or native")
 	form := f.String("form", "full", "`NAME`: full or short")
 	seed := f.Uint64("seed", 0, "`N` for the random queries (default: a new one, printed)")
+	atOnce := f.Int("at-once", provenAtOnce(), "`N` arms at once, each with a database of its own")
 	fresh := f.Bool("fresh", false, "prove again what is proven already")
 	asJSON := f.Bool("json", false, "print JSON instead of a table")
 	if code, ok := parse(f, args, s); !ok {
@@ -51,6 +60,9 @@ func conformanceMain(ctx context.Context, args []string, s streams) int {
 	}
 	if options.Seed == 0 {
 		options.Seed = 1 + rand.Uint64N(1<<32)
+	}
+	if options.AtOnce = *atOnce; *atOnce < 1 || *atOnce > mostAtOnce {
+		return fail(ctx, s, "conformance", fmt.Errorf("--at-once %d: expected 1 to %d", *atOnce, mostAtOnce))
 	}
 	fmt.Fprintf(s.Err, "seed %d\n", options.Seed)
 	options.CacheDir, options.Fresh = cacheDir(), *fresh

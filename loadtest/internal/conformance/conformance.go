@@ -15,7 +15,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
@@ -52,6 +55,9 @@ type Options struct {
 	CacheDir string
 	// Fresh proves again what is proven already; the new proof is kept all the same.
 	Fresh bool
+	// AtOnce is how many arms are proven at once, each with a database of its own; 0 is one. Proving waits more than it
+	// computes: for servers and databases to start, for times to run out.
+	AtOnce int
 	// Checks are the names of the checks to make; empty means all of the form. A report of some checks is never kept.
 	Checks []string
 }
@@ -209,8 +215,8 @@ func either(reasons ...func(*subject) string) func(*subject) string {
 	}
 }
 
-// Prove checks arms one after the other. The error is nil where everything could be checked, whatever was found. Where
-// an arm cannot be started, that is a finding.
+// Prove checks arms and reports on them in their order. The error is nil where everything could be checked, whatever was
+// found; else the reports are those that there were by then. Where an arm cannot be started, that is a finding.
 func Prove(ctx context.Context, options Options, arms []contender.Arm) ([]Report, error) {
 	if options.Log == nil {
 		options.Log = func(string) {}
@@ -225,17 +231,41 @@ func Prove(ctx context.Context, options Options, arms []contender.Arm) ([]Report
 	if err != nil {
 		return nil, fmt.Errorf("conformance: %w", err)
 	}
-	p := &prover{Options: options, checks: checks}
-	defer p.close(context.WithoutCancel(ctx))
-	var reports []Report
-	for i, arm := range arms {
-		report, err := p.prove(ctx, arm, fmt.Sprintf("%d of %d", i+1, len(arms)))
-		if err != nil {
-			return reports, fmt.Errorf("conformance of %s: %w", arm.Name, err)
-		}
-		reports = append(reports, report)
+	var logging sync.Mutex
+	log := options.Log
+	options.Log = func(line string) {
+		logging.Lock()
+		defer logging.Unlock()
+		log(line)
 	}
-	return reports, nil
+	made := make([]*Report, len(arms))
+	var next atomic.Int64
+	lanes, ctx := errgroup.WithContext(ctx)
+	for range max(1, min(options.AtOnce, len(arms))) {
+		lanes.Go(func() error {
+			p := &prover{Options: options, checks: checks}
+			defer p.close(context.WithoutCancel(ctx))
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(arms) {
+					return nil
+				}
+				report, err := p.prove(ctx, arms[i], fmt.Sprintf("%d of %d", i+1, len(arms)))
+				if err != nil {
+					return fmt.Errorf("conformance of %s: %w", arms[i].Name, err)
+				}
+				made[i] = &report
+			}
+		})
+	}
+	err = lanes.Wait()
+	var reports []Report
+	for _, report := range made {
+		if report != nil {
+			reports = append(reports, *report)
+		}
+	}
+	return reports, err
 }
 
 // choose gives the checks of the form, or those that were named.
@@ -256,7 +286,7 @@ func choose(options Options) ([]Check, error) {
 	return chosen, nil
 }
 
-// prover holds what arms share: the database, the stub of the quote service and what was read of them.
+// prover holds what the arms of one lane share: the database, the stub of the quote service and what was read of them.
 type prover struct {
 	Options
 	checks []Check
