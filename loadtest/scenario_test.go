@@ -327,6 +327,30 @@ func asksOf(s record.Scenario) []ask {
 	return st.asks()
 }
 
+// Where a scenario asks for phases, each trial at the common rate has them, and the page shows where the time goes.
+func TestPhasesOfAScenario(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "latency-budget,io-bound", contenders: "go,node"})
+	dir := filepath.Join(t.TempDir(), "run")
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	r := whole(t, dir)
+	assert.True(t, r.ScenarioNamed("latency-budget").Phases)
+	seen := 0
+	for _, x := range r.Trials {
+		own, told := x.Phase(record.PhaseOwn)
+		assert.Equal(t, x.Scenario == "latency-budget", told, x.ID)
+		if told {
+			seen++
+			assert.InDelta(t, 1, own, 1e-9)
+		}
+	}
+	assert.Positive(t, seen)
+	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	require.NoError(t, err)
+	assert.Contains(t, string(page), "latency-budget: where the time goes")
+	assert.Contains(t, string(page), "1.00 ms (0.8 % of 121.0 ms)")
+}
+
 // madeTrials are a claim's trials of so many blocks, in which an arm's figure is its level times a little noise; the rest of
 // a trial is alike in all.
 func madeTrials(s record.Scenario, blocks int, level map[string]float64) []record.Trial {

@@ -100,7 +100,7 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec
 		spec.MaxInFlight = faultedInFlight(spec.RPS, spec.Timeout)
 	}
 	if ask.load == record.LoadRate {
-		spec.Bench = todo.study.benchAsked()
+		spec.Bench, spec.Phases = todo.study.benchAsked(), todo.study.Phases
 	}
 	switch {
 	case ask.load == record.LoadThroughput:

@@ -152,6 +152,11 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 			return t, err
 		}
 	}
+	if spec.Phases {
+		if t.Phases, err = trial.Phases(ctx, subject, spec); err != nil {
+			return t, err
+		}
+	}
 	t.Nonconformant, t.NearGeneratorCeiling = s.nonconformant[subject.Arm.Name], s.nearCeiling(t)
 	if err := s.folder.WriteTrial(t, log); err != nil {
 		return t, err

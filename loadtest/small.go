@@ -79,7 +79,7 @@ func databaseMain(ctx context.Context, args []string, s streams) int {
 		fmt.Fprintf(s.Err, "no Redis: %v\n", err)
 	}
 	line, err := json.Marshal(map[string]any{
-		"redis_url": redisURL,
+		"redis_url":    redisURL,
 		"database_url": d.PrimaryURL(), "replica_url": d.ReplicaURL(),
 		"admin_database_url": d.AdminPrimaryURL(), "admin_replica_url": d.AdminReplicaURL(), "pids": d.Pids(),
 	})

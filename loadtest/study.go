@@ -158,7 +158,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 	}
 	s.Arms = append(s.Arms, slices.Sorted(maps.Keys(st.absent))...)
 	s.Pairs, s.Faults, s.BoundNS = st.among(s.Arms), st.faults(), int64(st.Bound)
-	s.Bench = st.benchAsked()
+	s.Bench, s.Phases = st.benchAsked(), st.Phases
 	for way, d := range st.Delays {
 		if s.DelaysNS == nil {
 			s.DelaysNS = map[string]int64{}
@@ -239,9 +239,12 @@ func (st *study) takes(around time.Duration) time.Duration {
 	return time.Duration(st.processes(p.blocks, p.floorBlocks)) * each
 }
 
-// trialsTake is how long the trials of one process take, and the benchmark commands after them.
+// trialsTake is how long the trials of one process take, and what is asked after them.
 func (st *study) trialsTake() time.Duration {
 	sum := trial.BenchTime(st.benchAsked())
+	if st.Phases {
+		sum += trial.PhaseTime(time.Duration(st.Delays["database"] + st.Delays["upstream"]))
+	}
 	for _, ask := range st.asks() {
 		sum += st.profile.duration(ask.load)
 	}

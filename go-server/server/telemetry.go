@@ -231,39 +231,40 @@ func (r *request) fail(err error, path ast.Path) {
 type timing struct {
 	begun, marked              time.Time
 	parse, validate, serialize time.Duration
-	execute                    time.Duration // with database in it
+	execute                    time.Duration // with the waits in it
 	mu                         sync.Mutex
-	inFlight                   int
-	since                      time.Time
+	statements, calls          int // in flight
+	turned                     time.Time
 	database                   time.Duration // at least one statement in flight
+	upstream                   time.Duration // a call of the price service in flight, and no statement
 }
 
-// statementBegins and statementEnds surround a statement's time on its connection.
-func (r *request) statementBegins() {
+// turn books the time since the last turn to what was waited for, and counts what begins or ends now.
+func (r *request) turn(statements, calls int) {
 	if r == nil || r.timing == nil {
 		return
 	}
 	t := r.timing
 	t.mu.Lock()
-	if t.inFlight == 0 {
-		t.since = time.Now()
+	defer t.mu.Unlock()
+	now := time.Now()
+	switch {
+	case t.statements > 0:
+		t.database += now.Sub(t.turned)
+	case t.calls > 0:
+		t.upstream += now.Sub(t.turned)
 	}
-	t.inFlight++
-	t.mu.Unlock()
+	t.turned = now
+	t.statements += statements
+	t.calls += calls
 }
 
-func (r *request) statementEnds() {
-	if r == nil || r.timing == nil {
-		return
-	}
-	t := r.timing
-	t.mu.Lock()
-	t.inFlight--
-	if t.inFlight == 0 {
-		t.database += time.Since(t.since)
-	}
-	t.mu.Unlock()
-}
+// statementBegins and statementEnds surround a statement's time on its connection, callBegins and callEnds a call of the
+// price service.
+func (r *request) statementBegins() { r.turn(1, 0) }
+func (r *request) statementEnds()   { r.turn(-1, 0) }
+func (r *request) callBegins()      { r.turn(0, 1) }
+func (r *request) callEnds()        { r.turn(0, -1) }
 
 // mark books the time since the last mark under a phase, so that none lies between two phases. It does nothing for a
 // request that did not ask.
@@ -281,11 +282,16 @@ func phaseValidate(t *timing) *time.Duration  { return &t.validate }
 func phaseExecute(t *timing) *time.Duration   { return &t.execute }
 func phaseSerialize(t *timing) *time.Duration { return &t.serialize }
 
-// header is the value of Server-Timing: disjoint phases in milliseconds, and the total.
+// header is the value of Server-Timing: disjoint phases in milliseconds, and the total. The phase upstream is there only if
+// the price service was waited for.
 func (t *timing) header() string {
 	ms := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return fmt.Sprintf("parse;dur=%.3f, validate;dur=%.3f, execute;dur=%.3f, db;dur=%.3f, serialize;dur=%.3f, total;dur=%.3f",
-		ms(t.parse), ms(t.validate), ms(max(0, t.execute-t.database)), ms(t.database), ms(t.serialize), ms(t.marked.Sub(t.begun)))
+	upstream := ""
+	if t.upstream > 0 {
+		upstream = fmt.Sprintf("upstream;dur=%.3f, ", ms(t.upstream))
+	}
+	return fmt.Sprintf("parse;dur=%.3f, validate;dur=%.3f, execute;dur=%.3f, db;dur=%.3f, %sserialize;dur=%.3f, total;dur=%.3f",
+		ms(t.parse), ms(t.validate), ms(max(0, t.execute-t.database-t.upstream)), ms(t.database), upstream, ms(t.serialize), ms(t.marked.Sub(t.begun)))
 }

@@ -41,6 +41,9 @@ func (u *Upstream) quote(ctx context.Context, itemID string, guests int32) (tota
 	if err != nil {
 		return 0, "", fmt.Errorf("%w: %w", errUpstream, err)
 	}
+	waiting := requestOf(ctx)
+	waiting.callBegins()
+	defer waiting.callEnds()
 	response, err := u.client.Do(request)
 	if err != nil {
 		if ctx.Err() != nil {

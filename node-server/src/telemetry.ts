@@ -10,9 +10,11 @@ export class Timing {
   readonly #phasesMs = { parse: 0, validate: 0, execute: 0, serialize: 0 };
   readonly #beganMs = performance.now();
   #markedMs = this.#beganMs;
-  #statementsInFlight = 0;
-  #statementsSinceMs = 0;
+  #turnedMs = 0;
+  #statements = 0;
+  #calls = 0;
   #databaseMs = 0;
+  #upstreamMs = 0;
 
   /** Books the time since the last mark under the phase. */
   mark(phase: Phase): void {
@@ -22,25 +24,50 @@ export class Timing {
   }
 
   statementBegins(): void {
-    if (this.#statementsInFlight++ === 0) this.#statementsSinceMs = performance.now();
+    this.#turn();
+    this.#statements++;
   }
 
   statementEnds(): void {
-    if (--this.#statementsInFlight === 0) this.#databaseMs += performance.now() - this.#statementsSinceMs;
+    this.#turn();
+    this.#statements--;
   }
 
-  /** The value of the Server-Timing header. Statements run while executing only, so their time is taken off that. */
+  /** A call of the outside service. */
+  callBegins(): void {
+    this.#turn();
+    this.#calls++;
+  }
+
+  callEnds(): void {
+    this.#turn();
+    this.#calls--;
+  }
+
+  // Books the time since the last turn to what was waited for: the database while a statement was in flight, else the
+  // outside service while a call was.
+  #turn(now = performance.now()): void {
+    if (this.#statements > 0) this.#databaseMs += now - this.#turnedMs;
+    else if (this.#calls > 0) this.#upstreamMs += now - this.#turnedMs;
+    this.#turnedMs = now;
+  }
+
+  /**
+   * The value of the Server-Timing header. Statements and calls run while executing only, so their time is taken off that.
+   * The phase upstream is there only if the outside service was waited for.
+   */
   header(): string {
     const { parse, validate, execute, serialize } = this.#phasesMs;
-    // A request that failed may leave statements behind.
-    let database = this.#databaseMs;
-    if (this.#statementsInFlight > 0) database += this.#markedMs - this.#statementsSinceMs;
-    database = Math.min(Math.max(database, 0), execute);
+    // A request that failed may leave some behind.
+    if (this.#statements > 0 || this.#calls > 0) this.#turn(Math.max(this.#turnedMs, this.#markedMs));
+    const database = Math.min(this.#databaseMs, execute);
+    const upstream = Math.min(this.#upstreamMs, execute - database);
     const phases: [string, number][] = [
       ['parse', parse],
       ['validate', validate],
-      ['execute', execute - database],
+      ['execute', execute - database - upstream],
       ['db', database],
+      ...(upstream > 0 ? [['upstream', upstream] as [string, number]] : []),
       ['serialize', serialize],
       ['total', this.#markedMs - this.#beganMs],
     ];

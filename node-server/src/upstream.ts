@@ -44,6 +44,7 @@ export function newUpstream(baseUrl: string | null): { quote: Upstream; close():
         if (settled) return;
         settled = true;
         clearTimeout(timer);
+        work.timing?.callEnds();
         work.end(abortable);
         if (outcome instanceof Error) {
           request.destroy();
@@ -52,6 +53,7 @@ export function newUpstream(baseUrl: string | null): { quote: Upstream; close():
           resolve(outcome);
         }
       };
+      work.timing?.callBegins();
       work.begin(abortable);
       request.on('error', () => settle(failed()));
       request.on('response', (response) => {

@@ -12,7 +12,7 @@ use crate::{
     resolvers::{Environment, Scope},
     schema::{ExecutionError, Planned, Schema},
     store::Store,
-    telemetry::{DatabaseClock, Gauges, Metrics},
+    telemetry::{WaitClock, Gauges, Metrics},
     upstream::Upstream,
     workers::share,
 };
@@ -179,15 +179,15 @@ impl App {
     pub async fn execute(
         &self,
         planned: Planned,
-        clock: Option<Arc<DatabaseClock>>,
+        clock: Option<Arc<WaitClock>>,
     ) -> Result<(async_graphql::Value, Vec<ExecutionError>), Failure> {
         let session = match planned.kind {
-            OperationType::Mutation => self.store.primary(clock),
-            _ => self.store.replica(clock),
+            OperationType::Mutation => self.store.primary(clock.clone()),
+            _ => self.store.replica(clock.clone()),
         };
         let deadline = Instant::now() + self.config.request_timeout;
         let loaders = self.config.loader.then(|| new_loaders(&session, &self.metrics, self.environment.cached()));
-        let scope = Scope { environment: self.environment.clone(), session, loaders: loaders.clone(), deadline };
+        let scope = Scope { environment: self.environment.clone(), session, loaders: loaders.clone(), deadline, clock };
         let execution = self.schema.execute(planned, scope);
         let timed = async {
             match loaders {

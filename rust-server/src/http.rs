@@ -634,7 +634,7 @@ async fn floor(app: &App, media: Media, query: &str, phases: &mut Option<Phases>
         phases.parsed();
         phases.validated();
     }
-    let session = app.store.replica(phases.as_ref().map(|phases| phases.database.clone()));
+    let session = app.store.replica(phases.as_ref().map(|phases| phases.waits.clone()));
     let deadline = Instant::now() + app.config.request_timeout;
     let work = tokio::task::unconstrained(operation.fetch(session, app.environment.clone()));
     let result = match tokio::time::timeout_at(deadline.into(), AssertUnwindSafe(work).catch_unwind()).await {
@@ -709,7 +709,7 @@ async fn mainstream(
         }
         Err(error) => return Answer::error(media, error),
     };
-    let clock = phases.as_ref().map(|phases| phases.database.clone());
+    let clock = phases.as_ref().map(|phases| phases.waits.clone());
     let work = AssertUnwindSafe(app.execute(planned, clock)).catch_unwind();
     let (data, errors) = match work.await {
         Ok(Ok(answer)) => answer,

@@ -9,6 +9,7 @@ use crate::{
     master::{Master, add_business_days},
     ranking::{FEATURES, rank_items},
     store::{self, Added, Found, Session},
+    telemetry::WaitClock,
     upstream::Upstream,
 };
 use async_graphql::{
@@ -54,6 +55,8 @@ pub struct Scope {
     /// None with LOADER=off: then every call is a statement of its own.
     pub loaders: Option<Arc<Loaders>>,
     pub deadline: Instant,
+    /// None unless the request asked for Server-Timing.
+    pub clock: Option<Arc<WaitClock>>,
 }
 
 impl Scope {
@@ -585,7 +588,9 @@ impl Query {
             let item_id = item_id.get("itemId")?;
             parse_id("itemId", &item_id)?;
             let guests = guests.within("guests", 1, 100)?;
+            let calling = scope.clock.as_ref().map(|clock| clock.call());
             let price = scope.environment.upstream.quote(&item_id, guests).await?;
+            drop(calling);
             Ok(Quote { item_id, guests, total_cents: price.total_cents, currency: price.currency })
         };
         quote.await.at(ctx)

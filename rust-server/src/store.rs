@@ -4,7 +4,7 @@ use crate::{
     config::Config,
     errors::Failure,
     log,
-    telemetry::{DatabaseClock, Metrics},
+    telemetry::{WaitClock, Metrics},
 };
 use anyhow::Context;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
@@ -375,7 +375,7 @@ const TEXTS_PER_PAGE: i32 = 4096;
 pub struct Session {
     pool: Pool,
     shared: Arc<Shared>,
-    clock: Option<Arc<DatabaseClock>>,
+    clock: Option<Arc<WaitClock>>,
 }
 
 struct Shared {
@@ -449,7 +449,7 @@ impl Session {
         };
         self.shared.metrics.pool_wait_seconds.observe(asked.elapsed().as_secs_f64());
         self.shared.metrics.statement(statement);
-        let _running = self.clock.as_ref().map(|clock| clock.start());
+        let _running = self.clock.as_ref().map(|clock| clock.statement());
         let mut lease = Lease { object: Some(object), finished: false };
         let result = match &lease.object {
             Some(object) => match object.prepare_cached(self.shared.statements.text(statement)).await {
@@ -718,12 +718,12 @@ impl Store {
     }
 
     /// For queries.
-    pub fn replica(&self, clock: Option<Arc<DatabaseClock>>) -> Session {
+    pub fn replica(&self, clock: Option<Arc<WaitClock>>) -> Session {
         Session { pool: self.replica.clone(), shared: self.shared.clone(), clock }
     }
 
     /// For mutations, their reads included, and for what LISTEN announced.
-    pub fn primary(&self, clock: Option<Arc<DatabaseClock>>) -> Session {
+    pub fn primary(&self, clock: Option<Arc<WaitClock>>) -> Session {
         Session { pool: self.primary.clone(), shared: self.shared.clone(), clock }
     }
 

@@ -336,43 +336,69 @@ fn cpu_ticks() -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
-/// Wall time with at least one statement of the request in flight.
+/// Wall time in which a request waits: for the database while at least one statement is in flight, else for the outside
+/// service while a call of it is.
 #[derive(Default)]
-pub struct DatabaseClock(Mutex<ClockState>);
+pub struct WaitClock(Mutex<ClockState>);
 
 #[derive(Default)]
 struct ClockState {
-    in_flight: usize,
-    since: Option<Instant>,
-    total: Duration,
+    /// In flight.
+    statements: usize,
+    calls: usize,
+    turned: Option<Instant>,
+    database: Duration,
+    upstream: Duration,
 }
 
-/// Ends one statement's time when dropped.
-pub struct Running<'a>(&'a DatabaseClock);
-
-impl DatabaseClock {
-    pub fn start(&self) -> Running<'_> {
-        let mut state = lock(&self.0);
-        state.in_flight += 1;
-        if state.in_flight == 1 {
-            state.since = Some(Instant::now());
+impl ClockState {
+    /// Books the time since the last turn to what was waited for.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        let since = self.turned.replace(now).map_or(Duration::ZERO, |turned| now - turned);
+        if self.statements > 0 {
+            self.database += since;
+        } else if self.calls > 0 {
+            self.upstream += since;
         }
-        Running(self)
+    }
+}
+
+/// Ends one statement's or one call's time when dropped.
+pub struct Running<'a> {
+    clock: &'a WaitClock,
+    statement: bool,
+}
+
+impl WaitClock {
+    pub fn statement(&self) -> Running<'_> {
+        let mut state = lock(&self.0);
+        state.turn();
+        state.statements += 1;
+        Running { clock: self, statement: true }
     }
 
-    pub fn total(&self) -> Duration {
-        lock(&self.0).total
+    pub fn call(&self) -> Running<'_> {
+        let mut state = lock(&self.0);
+        state.turn();
+        state.calls += 1;
+        Running { clock: self, statement: false }
+    }
+
+    /// Of the database, and of the outside service.
+    fn totals(&self) -> (Duration, Duration) {
+        let state = lock(&self.0);
+        (state.database, state.upstream)
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let mut state = lock(&self.0.0);
-        state.in_flight -= 1;
-        if state.in_flight == 0
-            && let Some(since) = state.since.take()
-        {
-            state.total += since.elapsed();
+        let mut state = lock(&self.clock.0);
+        state.turn();
+        match self.statement {
+            true => state.statements -= 1,
+            false => state.calls -= 1,
         }
     }
 }
@@ -391,7 +417,7 @@ pub struct Phases {
     validate: Duration,
     execute: Duration,
     serialize: Duration,
-    pub database: std::sync::Arc<DatabaseClock>,
+    pub waits: std::sync::Arc<WaitClock>,
 }
 
 impl Phases {
@@ -403,7 +429,7 @@ impl Phases {
             validate: Duration::ZERO,
             execute: Duration::ZERO,
             serialize: Duration::ZERO,
-            database: Default::default(),
+            waits: Default::default(),
         }
     }
 
@@ -437,12 +463,17 @@ impl Phases {
     /// The header's value, in milliseconds.
     pub fn header(&self) -> String {
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
-        let database = self.database.total().min(self.execute);
+        let (database, upstream) = self.waits.totals();
+        let database = database.min(self.execute);
+        let upstream = upstream.min(self.execute - database);
+        // There only if the outside service was waited for.
+        let waited =
+            if upstream.is_zero() { String::new() } else { format!("upstream;dur={:.3}, ", ms(upstream)) };
         format!(
-            "parse;dur={:.3}, validate;dur={:.3}, execute;dur={:.3}, db;dur={:.3}, serialize;dur={:.3}, total;dur={:.3}",
+            "parse;dur={:.3}, validate;dur={:.3}, execute;dur={:.3}, db;dur={:.3}, {waited}serialize;dur={:.3}, total;dur={:.3}",
             ms(self.parse),
             ms(self.validate),
-            ms(self.execute - database),
+            ms(self.execute - database - upstream),
             ms(database),
             ms(self.serialize),
             ms(self.last - self.begun),

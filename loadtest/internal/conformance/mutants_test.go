@@ -585,6 +585,18 @@ func TestServerMutants(t *testing.T) {
 			[]caught{{"server-timing", "q2", "Server-Timing", "phases that add up", "ms"}},
 		},
 		{
+			"the quote service's time is the server's own", &twistedEngine{around: behind(func(_ *http.Request, response *http.Response, body []byte) []byte {
+				if text := response.Header.Get("Server-Timing"); text != "" {
+					if timing, err := parseServerTiming(text); err == nil {
+						response.Header.Set("Server-Timing", fmt.Sprintf("parse;dur=%f, validate;dur=%f, execute;dur=%f, db;dur=%f, serialize;dur=%f, total;dur=%f",
+							timing["parse"], timing["validate"], timing["execute"]+timing[phaseUpstream], timing["db"], timing["serialize"], timing["total"]))
+					}
+				}
+				return body
+			})},
+			[]caught{{"server-timing", "quote", "Server-Timing", "time in upstream", "0.000 ms"}},
+		},
+		{
 			"a metric of another name", &twistedEngine{around: behind(withText("lab_statements_total", "lab_queries_total"))},
 			[]caught{{"metrics", "q2", `lab_statements_total{statement="items"}`, "7 more", "0 more"}},
 		},

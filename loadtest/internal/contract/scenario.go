@@ -45,6 +45,8 @@ type Scenario struct {
 	Delays map[string]Delay `yaml:"delays"`
 	// Bench, where there is one, is a command of each server that is run after each trial at the common rate.
 	Bench *Bench `yaml:"bench"`
+	// Phases has each server asked, after each trial at the common rate, where the time of some requests went.
+	Phases bool `yaml:"phases"`
 	// Metric decides. It has its unit in its name.
 	Metric string `yaml:"metric"`
 	// Rule says what is claimed of each pair: "differ", "equal" (within the margin), or "less" (the first has less of the
@@ -259,6 +261,9 @@ func parseScenario(text []byte) (Scenario, error) {
 		if n < 1 || n > mostConnections || i > 0 && n <= s.Connections[i-1] {
 			return s, atKey(text, []string{"connections", fmt.Sprint(i)}, fmt.Sprintf("expected a number, 1 to %d, above those before", mostConnections))
 		}
+	}
+	if s.Phases && (len(s.Mix) > 0 || !slices.Contains(s.Load, "rate")) {
+		return s, atKey(text, []string{"phases"}, "expected trials of load rate and one operation, if phases are asked for")
 	}
 	for way := range s.Delays {
 		if !slices.Contains(DelayWays, way) {

@@ -132,6 +132,8 @@ type Scenario struct {
 	OwnShare float64 `json:"own_share,omitempty"`
 	// Bench is the command that each server was asked after each trial at the common rate.
 	Bench *BenchAsked `json:"bench,omitempty"`
+	// Phases says that each server was asked, after each trial at the common rate, where the time of some requests went.
+	Phases bool `json:"phases,omitempty"`
 	// DelaysNS has what the fault proxy added to each round trip on a way: "client", "database", "upstream".
 	DelaysNS map[string]int64 `json:"delays_ns,omitempty"`
 	// Faults are caused and taken back in each trial.
@@ -363,6 +365,8 @@ type Trial struct {
 	Outcomes   *Outcomes      `json:"outcomes,omitempty"`
 	// Benched is what the arm's own benchmark commands printed after the trial, in the order of the scenario's sizes.
 	Benched []Benched `json:"benched,omitempty"`
+	// Phases are where the time of some more requests went, where the scenario asks for them.
+	Phases *Phases `json:"phases,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
 	HDRLog string `json:"hdr_log"`
 	// RuntimeSeries is the file beside it with what the contender told of its runtime each second; empty where it told

@@ -121,6 +121,9 @@ func (b *build) claim(g summary.Group, s *record.Scenario) []section {
 	if len(s.Connections) > 0 {
 		out = append(out, b.closedLoops(g, s))
 	}
+	if s.Phases {
+		out = append(out, b.budget(g, s))
+	}
 	if faults := b.faults(g); faults != nil {
 		out = append(out, *faults)
 	}

@@ -62,7 +62,9 @@ type Spec struct {
 	// Operations, where there are any, are sent in place of Body; Operation is one of them.
 	Operations []agent.Operation
 	// Bench is the benchmark command that the arm's program is asked after the trial, or nil.
-	Bench     *record.BenchAsked
+	Bench *record.BenchAsked
+	// Phases has the arm asked, after the trial, where the time of some requests goes.
+	Phases    bool
 	Load      record.Load
 	Block     int
 	Position  int

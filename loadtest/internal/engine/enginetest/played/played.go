@@ -232,6 +232,9 @@ func (e *Engine) Contender(_ context.Context, spec engine.ContenderSpec) (engine
 			return
 		}
 		w.Header().Set("Content-Type", "application/graphql-response+json")
+		if r.Header.Get("X-Server-Timing") == "1" {
+			w.Header().Set("Server-Timing", "parse;dur=0.1, validate;dur=0.2, execute;dur=0.6, db;dur=50, upstream;dur=50, serialize;dur=0.1, total;dur=101")
+		}
 		_, _ = io.WriteString(w, *e.answer.Load())
 	}))
 	e.t.Cleanup(s.Close)
