@@ -88,6 +88,11 @@ bench-faults: build-loadtest ## What the fault proxy adds to a round trip, and h
 audit: build ## Measure what is known beforehand, and say whether the lab finds it: make audit UPDATE=docs/METHODOLOGY.md
 	$(LOADTEST) audit $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
 
+# Not in CI as a whole: it takes half an hour.
+.PHONY: self-test
+self-test: build-loadtest ## Make each scenario's claim true and false with servers of known behaviour: make self-test SCENARIO=replica
+	LAB_DOUBLES='$(or $(strip $(SCENARIO)),all)' go -C loadtest test -count=1 -timeout 120m -run TestClaimsFollowDoubles -v .
+
 FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: build-loadtest ## Fuzz every parser of the orchestrator: make fuzz FUZZTIME=10s for each

@@ -87,12 +87,7 @@ func newStage(t *testing.T, o compareOptions) *stage {
 	require.NoError(t, err)
 	s := &stage{comparison: c, engine: played.New(t, playedAnswer), errs: &lockedBuffer{}}
 	c.openEngine = func(context.Context, string, func(string)) (engine.Engine, error) { return s.engine, nil }
-	c.proofs = func(_ context.Context, _ conformance.Options, arms []contender.Arm) (out []conformance.Report, _ error) {
-		for _, arm := range arms {
-			out = append(out, conformance.Report{Arm: arm.Name, Conformant: true, Form: conformance.Short, Digest: "proof of " + arm.Name, ServerDigest: "server of " + arm.Name})
-		}
-		return out, nil
-	}
+	c.proofs = allConformant
 	c.questions = func(_ context.Context, _ engine.Database, names ...string) (out []question, _ error) {
 		for _, name := range names {
 			out = append(out, question{name, reference.Request{Query: "{ x }"}, playedAnswer})
@@ -105,6 +100,14 @@ func newStage(t *testing.T, o compareOptions) *stage {
 		return err
 	}
 	return s
+}
+
+// allConformant is a proof of nothing, for contenders that are no servers.
+func allConformant(_ context.Context, _ conformance.Options, arms []contender.Arm) (out []conformance.Report, _ error) {
+	for _, arm := range arms {
+		out = append(out, conformance.Report{Arm: arm.Name, Conformant: true, Form: conformance.Short, Digest: "proof of " + arm.Name, ServerDigest: "server of " + arm.Name})
+	}
+	return out, nil
 }
 
 // begin runs a new comparison into a folder.

@@ -61,6 +61,7 @@ func commands() []command {
 		{"fault-probe", "round trips with and without the fault proxy: a job on standard input, its result on standard output", true, faultProbeMain},
 		{"derive", "derive the expected answers of contract/operations from SQL", true, deriveMain},
 		{"stub", "a server whose response times are known by arithmetic", true, stubMain},
+		{"double", "a contender of known behaviour: what claims are made true and false with", true, doubleMain},
 		{"simulate", "count what the rule of a verdict does where the truth is known, for docs/METHODOLOGY.md", true, simulateMain},
 		{"database", "a seeded database until interrupted; its URLs on standard output", true, databaseMain},
 	}

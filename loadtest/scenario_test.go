@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -397,6 +398,25 @@ func madeBench(asked record.BenchAsked, level float64) []record.Benched {
 	return out
 }
 
+// truths are ways in which the arms of a claim may differ in what decides: not at all; the first of each pair has half of it,
+// or twice; each has twice what the one before has.
+func truths(s record.Scenario) (alike, halved, doubled, spread func(arm string) float64) {
+	first := map[string]bool{}
+	for _, pair := range s.Pairs {
+		first[pair[0]] = true
+	}
+	alike = func(string) float64 { return 1 }
+	halved = func(arm string) float64 {
+		if first[arm] {
+			return 0.5
+		}
+		return 1
+	}
+	doubled = func(arm string) float64 { return 1 / halved(arm) }
+	spread = func(arm string) float64 { return math.Pow(2, float64(slices.Index(s.Arms, arm))) }
+	return alike, halved, doubled, spread
+}
+
 // Every scenario's verdict follows the truth, made so and made otherwise by a factor of two, with the blocks of quick.
 func TestEveryClaimCanHoldAndCanFail(t *testing.T) {
 	l, err := openLab()
@@ -426,19 +446,7 @@ func TestEveryClaimCanHoldAndCanFail(t *testing.T) {
 				}
 				return claims.RuleOf(s).Decide(trials)
 			}
-			alike := func(string) float64 { return 1 }
-			spread := func(arm string) float64 { return math.Pow(2, float64(slices.Index(s.Arms, arm))) }
-			first := map[string]bool{}
-			for _, pair := range s.Pairs {
-				first[pair[0]] = true
-			}
-			halved := func(arm string) float64 {
-				if first[arm] {
-					return 0.5
-				}
-				return 1
-			}
-			doubled := func(arm string) float64 { return 1 / halved(arm) }
+			alike, halved, doubled, spread := truths(s)
 			overall := func(level func(string) float64) string { return claims.Overall(decide(level)) }
 			switch file.Rule {
 			case contract.RuleEqual:

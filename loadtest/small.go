@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"lab/loadtest/internal/agent"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/derive"
+	"lab/loadtest/internal/double"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/native"
 	"lab/loadtest/internal/reference"
@@ -41,6 +43,17 @@ func idleMain(ctx context.Context, args []string, s streams) int {
 		return code
 	}
 	<-ctx.Done()
+	return exitOK
+}
+
+func doubleMain(ctx context.Context, args []string, s streams) int {
+	serve := func() error { return double.Serve(ctx, os.Getenv, s.Out) }
+	if len(args) > 0 && args[0] == "bench" {
+		serve = func() error { return double.Bench(args[1:], os.Getenv, s.Out) }
+	}
+	if err := serve(); err != nil {
+		return fail(ctx, s, "double", err)
+	}
 	return exitOK
 }
 

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/conformance"
+	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/double"
+	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/stats"
+	"lab/loadtest/internal/trial"
+)
+
+// doublesVariable has the scenarios whose claims are made true and false with doubles, or all of them: that takes half an
+// hour. Without it those of doublesAlways are.
+const doublesVariable = "LAB_DOUBLES"
+
+// doublesAlways are one of each kind of rule and of trial, of the quick ones.
+var doublesAlways = []string{"io-bound", "n-plus-one"}
+
+// Each scenario's claim is made true and then false by a factor of two, with servers of known behaviour in place of its
+// arms: real processes, a real database, real load. The verdict must follow.
+func TestClaimsFollowDoubles(t *testing.T) {
+	l, err := openLab()
+	require.NoError(t, err)
+	chosen := doublesAlways
+	if asked := os.Getenv(doublesVariable); asked != "" {
+		chosen = nil
+		scenarios, err := contract.Named(l.scenarios, asked)
+		require.NoError(t, err)
+		for _, s := range scenarios {
+			chosen = append(chosen, s.ID)
+		}
+	}
+	for _, id := range chosen {
+		if id == libraryScenario {
+			continue // its rule asks whether, not which: the audit compares an arm with itself
+		}
+		t.Run(id, func(t *testing.T) {
+			alike, halved, doubled, spread := truths(entered(t, l, id))
+			scenarios, err := contract.Named(l.scenarios, id)
+			require.NoError(t, err)
+			truth := map[string]func(string) float64{claims.Holds: halved, claims.Contradicted: doubled}
+			if scenarios[0].Rule == contract.RuleEqual {
+				truth = map[string]func(string) float64{claims.Holds: alike, claims.Contradicted: spread}
+			}
+			for want, level := range truth {
+				t.Run(want, func(t *testing.T) {
+					verdicts := compareDoubles(t, l, id, level)
+					var said []string
+					for _, v := range verdicts {
+						said = append(said, fmt.Sprintf("%s: %s, ratio %s (%s)", strings.Join(v.Arms[:], " and "), v.Verdict, ratioOf(v), v.Reason))
+					}
+					assert.Equal(t, want, claims.Overall(verdicts), "%s", strings.Join(said, "\n"))
+				})
+			}
+		})
+	}
+}
+
+func ratioOf(v record.Verdict) string {
+	if v.Ratio == nil {
+		return "none"
+	}
+	return fmt.Sprintf("%.3f", *v.Ratio)
+}
+
+// entered is what the record says of a scenario.
+func entered(t *testing.T, l *lab, id string) record.Scenario {
+	t.Helper()
+	c, err := newComparison(l, compareOptions{profile: "quick", scenario: id})
+	require.NoError(t, err)
+	require.NoError(t, c.choose())
+	var r record.Run
+	c.studies[0].enter(&r, nil)
+	return r.Scenarios[0]
+}
+
+// behaviourOf makes a double whose figure of a metric is a level times what it is for others.
+func behaviourOf(s record.Scenario, level float64) double.Behaviour {
+	scaled := func(d time.Duration) time.Duration { return time.Duration(level * float64(d)) }
+	switch s.Metric {
+	case "achieved_rps":
+		return double.Behaviour{Work: int(40 / level)}
+	case "statements_per_request":
+		return double.Behaviour{Statements: int(8 * level)}
+	case "memory_pss_peak_bytes":
+		return double.Behaviour{MemoryMiB: int(400 * level)}
+	case "cold_start_ns":
+		return double.Behaviour{Start: scaled(2 * time.Second)}
+	case "database_primary_cpu_us_per_request":
+		return double.Behaviour{PrimaryRows: int(40_000 * level)}
+	case contract.MetricRecovery:
+		return double.Behaviour{Broken: scaled(time.Duration(s.BoundNS))}
+	case contract.MetricHandOver, contract.MetricLoader:
+		return double.Behaviour{Bench: 1000 * level}
+	case "cpu_us_per_request":
+		return double.Behaviour{Work: int(60 * level)}
+	}
+	return double.Behaviour{Wait: scaled(20 * time.Millisecond)} // latencies
+}
+
+// compareDoubles measures a scenario whose arms are doubles, as compare does, with trials as short as its metric bears.
+func compareDoubles(t *testing.T, l *lab, id string, level func(arm string) float64) []record.Verdict {
+	t.Helper()
+	const ms = time.Millisecond
+	binary := filepath.Join(l.root, "bin", "loadtest")
+	require.FileExists(t, binary, "run `make build-loadtest` first")
+	all := profiles
+	t.Cleanup(func() { profiles = all })
+	profiles = []profile{{
+		name: "smoke", size: "small", form: conformance.Short, blocks: 2, floorBlocks: 1, repeats: 8, budget: time.Hour,
+		pilotWarm: 200 * ms, pilot: 400 * ms, warm: trial.Warmth{Window: 100 * ms, Most: 300 * ms}, rate: 700 * ms, throughput: 700 * ms,
+		capacity: capacityTimes{ceiling: 200 * ms},
+	}}
+	s := entered(t, l, id)
+	profiles[0].blocks = stats.MinPairs(claims.Alpha, max(1, len(s.Pairs)))
+	c, err := newComparison(l, compareOptions{profile: "smoke", engine: "native", scenario: id, seed: 7, power: 100 * defaultPower})
+	require.NoError(t, err)
+	c.proofs = allConformant
+	c.openEngine = func(ctx context.Context, _ string, log func(string)) (engine.Engine, error) {
+		return l.engine(ctx, "native", log)
+	}
+	c.report = func(context.Context, string, streams) error { return nil }
+	require.NoError(t, c.anew())
+	for _, st := range c.studies {
+		for i := range st.arms {
+			arm := &st.arms[i]
+			behaviour, err := json.Marshal(behaviourOf(s, level(arm.Name)))
+			require.NoError(t, err)
+			arm.Start, arm.Version = []string{binary, "double"}, []string{"echo", `{"name":"double","language":"go","language_version":"0","libraries":{}}`}
+			environment := map[string]string{double.Variable: string(behaviour)}
+			for _, name := range []string{"REPLICA", "CPUS"} { // what the engine carries out
+				if value, ok := arm.Environment[name]; ok {
+					environment[name] = value
+				}
+			}
+			arm.Environment = environment
+		}
+	}
+	c.arms = c.union()
+	folder, err := record.Create(filepath.Join(t.TempDir(), "run"))
+	require.NoError(t, err)
+	var out bytes.Buffer
+	errs := &lockedBuffer{}
+	require.Equal(t, exitOK, c.run(t.Context(), folder, time.Now().UTC(), streams{Out: &out, Err: errs}), errs)
+	saved, err := record.Open(folder.Path())
+	require.NoError(t, err)
+	return slices.DeleteFunc(saved.Run.Verdicts, func(v record.Verdict) bool { return v.Scenario != id })
+}

@@ -1,0 +1,289 @@
+// Package double is a contender of known behaviour for the lab's own tests: its answers are right, since package reference
+// gives them, and what they cost is what it was told. With it a claim is made true, and then false.
+package double
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/listen"
+	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/reference"
+)
+
+// Variable is the environment variable that has a Behaviour as JSON.
+const Variable = "DOUBLE"
+
+// Behaviour is what a double costs beside what it takes to answer at all.
+type Behaviour struct {
+	// Wait is how long each request waits for nothing.
+	Wait time.Duration `json:"wait_ns,omitempty"`
+	// Work is how many blocks of 64 KiB are hashed for each request.
+	Work int `json:"work_blocks,omitempty"`
+	// Statements are run for each request, one after the other, on the replica.
+	Statements int `json:"statements,omitempty"`
+	// PrimaryRows are counted by the primary for each request.
+	PrimaryRows int `json:"primary_rows,omitempty"`
+	// MemoryMiB are held from the start on.
+	MemoryMiB int `json:"memory_mib,omitempty"`
+	// Start is how long it takes to become ready beside reading its data.
+	Start time.Duration `json:"start_ns,omitempty"`
+	// Broken is for how long it answers nothing right after it has lost a connection to the primary; 0: it keeps none.
+	Broken time.Duration `json:"broken_ns,omitempty"`
+	// Bench is what its benchmark command prints, in nanoseconds.
+	Bench float64 `json:"bench_ns,omitempty"`
+}
+
+// Serve is the double as a contender: with HOST, PORT, CONTRACT_DIR, DATABASE_URL, DATABASE_REPLICA_URL and Variable in its
+// environment, until the context ends.
+func Serve(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
+	var b Behaviour
+	if err := json.Unmarshal([]byte(getenv(Variable)), &b); err != nil {
+		return fmt.Errorf("double: %s=%q: %w", Variable, getenv(Variable), err)
+	}
+	listener, err := listen.TCP(net.JoinHostPort(getenv("HOST"), getenv("PORT")), stdout)
+	if err != nil {
+		return fmt.Errorf("double: %w", err)
+	}
+	s := &server{behaviour: b, answers: map[string][]byte{}}
+	running := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- running.Serve(listener) }()
+	defer running.Close()
+	if err := s.open(ctx, getenv); err != nil {
+		return fmt.Errorf("double: %w", err)
+	}
+	defer s.close()
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-ended:
+		return fmt.Errorf("double: %w", err)
+	}
+}
+
+type server struct {
+	behaviour Behaviour
+	ready     atomic.Bool
+	executor  *reference.Executor
+	pools     struct{ primary, replica *pgxpool.Pool }
+	held      []byte
+
+	mu      sync.Mutex
+	answers map[string][]byte // by the request's body
+	// watched is the connection whose loss breaks it.
+	watched     *pgx.Conn
+	brokenUntil time.Time
+}
+
+func (s *server) open(ctx context.Context, getenv func(string) string) error {
+	c, err := contract.Load(getenv("CONTRACT_DIR"))
+	if err != nil {
+		return err
+	}
+	primary := getenv("DATABASE_URL")
+	data, err := reference.Open(ctx, primary)
+	if err != nil {
+		return err
+	}
+	s.executor = reference.NewExecutor(c, data)
+	replica := getenv("DATABASE_REPLICA_URL")
+	if replica == "" {
+		replica = primary
+	}
+	if s.behaviour.PrimaryRows > 0 {
+		if s.pools.primary, err = pgxpool.New(ctx, primary); err != nil {
+			return err
+		}
+	}
+	if s.behaviour.Statements > 0 {
+		if s.pools.replica, err = pgxpool.New(ctx, replica); err != nil {
+			return err
+		}
+	}
+	if s.behaviour.Broken > 0 {
+		if s.watched, err = pgx.Connect(ctx, primary); err != nil {
+			return err
+		}
+		go s.watch(ctx, primary)
+	}
+	s.held = make([]byte, s.behaviour.MemoryMiB<<20)
+	for i := 0; i < len(s.held); i += 4096 {
+		s.held[i] = 1 // a page that nobody touched is not there
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(s.behaviour.Start):
+	}
+	s.ready.Store(true)
+	return nil
+}
+
+func (s *server) close() {
+	for _, pool := range []*pgxpool.Pool{s.pools.primary, s.pools.replica} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
+}
+
+// watch looks at one connection and is broken for a while whenever that is lost.
+func (s *server) watch(ctx context.Context, url string) {
+	const often = 10 * time.Millisecond
+	for ctx.Err() == nil {
+		time.Sleep(often)
+		bounded, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		_, err := s.watched.Exec(bounded, "select 1")
+		cancel()
+		if err == nil {
+			continue
+		}
+		s.breakFor(s.behaviour.Broken)
+		_ = s.watched.Close(ctx)
+		for ctx.Err() == nil {
+			bounded, cancel := context.WithTimeout(ctx, time.Second)
+			again, err := pgx.Connect(bounded, url)
+			cancel()
+			if err == nil {
+				s.watched = again
+				break
+			}
+			s.breakFor(s.behaviour.Broken)
+			time.Sleep(often)
+		}
+	}
+}
+
+func (s *server) breakFor(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.brokenUntil = time.Now().Add(d)
+}
+
+func (s *server) isBroken() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Before(s.brokenUntil)
+}
+
+func (s *server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.ready.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "# TYPE lab_pool_wait_seconds summary\nlab_pool_wait_seconds_sum 0\nlab_pool_wait_seconds_count 0\n")
+	})
+	mux.HandleFunc("POST /graphql", s.answer)
+	return mux
+}
+
+func (s *server) answer(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the client has gone
+	}
+	began := time.Now()
+	answer, err := s.answerTo(body)
+	if err == nil {
+		err = s.cost(r.Context())
+	}
+	if err != nil || s.isBroken() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/graphql-response+json; charset=utf-8")
+	if r.Header.Get("X-Server-Timing") == "1" {
+		ms := float64(time.Since(began)) / float64(time.Millisecond)
+		w.Header().Set("Server-Timing", fmt.Sprintf("parse;dur=0, validate;dur=0, execute;dur=%.3f, db;dur=0, serialize;dur=0, total;dur=%[1]f", ms))
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	_, _ = w.Write(answer)
+}
+
+// answerTo executes a request once; the data never changes here.
+func (s *server) answerTo(body []byte) ([]byte, error) {
+	if !s.ready.Load() {
+		return nil, errors.New("not ready")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known, ok := s.answers[string(body)]; ok {
+		return known, nil
+	}
+	var request reference.Request
+	if err := json.Unmarshal(body, &request); err != nil {
+		return nil, err
+	}
+	answer := s.executor.Execute(request).JSON()
+	s.answers[string(body)] = answer
+	return answer, nil
+}
+
+// block is what is hashed.
+var block [64 << 10]byte
+
+func (s *server) cost(ctx context.Context) error {
+	b := s.behaviour
+	for range b.Work {
+		sha256.Sum256(block[:])
+	}
+	for range b.Statements {
+		var n int
+		if err := s.pools.replica.QueryRow(ctx, "select 1").Scan(&n); err != nil {
+			return err
+		}
+	}
+	if b.PrimaryRows > 0 {
+		var n int
+		if err := s.pools.primary.QueryRow(ctx, "select count(*)::int from generate_series(1, $1::int)", b.PrimaryRows).Scan(&n); err != nil {
+			return err
+		}
+	}
+	if b.Wait > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(b.Wait):
+		}
+	}
+	return nil
+}
+
+// Bench prints what the servers' benchmark commands print, with the figure that it was told for the first size, by which a
+// scenario decides.
+func Bench(args []string, getenv func(string) string, stdout io.Writer) error {
+	var b Behaviour
+	if err := json.Unmarshal([]byte(getenv(Variable)), &b); err != nil {
+		return fmt.Errorf("double: %s=%q: %w", Variable, getenv(Variable), err)
+	}
+	flags := map[string]int64{}
+	for i := 1; i+1 < len(args); i += 2 {
+		flags[args[i]], _ = strconv.ParseInt(args[i+1], 10, 64) // a duration is of no interest
+	}
+	if len(args) > 0 && args[0] == record.BenchLoader {
+		keys, batch := flags["--keys"], max(1, flags["--batch"])
+		return json.NewEncoder(stdout).Encode(record.Benched{Bench: args[0], Keys: keys, Batch: batch, Batches: (keys + batch - 1) / batch, CPUNSPerKey: b.Bench, WallNS: int64(b.Bench) * keys})
+	}
+	return json.NewEncoder(stdout).Encode(record.Benched{
+		Bench: record.BenchHandOver, Bytes: flags["--bytes"],
+		Ways:   []record.BenchWay{{Way: "told", Iterations: 1, WallNSP50: int64(b.Bench), WallNSP99: int64(b.Bench)}},
+		Starts: []record.BenchStart{{Unit: "told", Count: 1, WallNSP50: 1}},
+	})
+}
