@@ -93,6 +93,8 @@ func auditMain(ctx context.Context, args []string, s streams) int {
 	if err != nil {
 		return cannot(err)
 	}
+	// By name, so that an audit that goes on later does so in the same engine.
+	o.engine = autoEngine(ctx, o.engine, logTo(s.Err))
 	same := revisions{base: "the working tree", head: "the working tree", arm: o.contender, engine: o.engine, blocks: o.blocks}
 	if slices.Contains(chosen, "same") {
 		if err := same.check(l); err != nil {

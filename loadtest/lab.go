@@ -85,17 +85,23 @@ func (l *lab) arms(list string, otherwise []string) ([]contender.Arm, error) {
 	return arms, nil
 }
 
-// engine starts the engine of that name; auto is docker where a container engine answers, else native.
+// autoEngine is what an engine's name stands for: auto is docker where a container engine answers, else native.
+func autoEngine(ctx context.Context, name string, log func(string)) string {
+	if name != "auto" {
+		return name
+	}
+	server, err := docker.Answers(ctx)
+	if err != nil {
+		log("engine native: " + err.Error())
+		return "native"
+	}
+	log("engine docker: " + server.String() + " answers")
+	return "docker"
+}
+
+// engine starts the engine of that name, or what auto stands for.
 func (l *lab) engine(ctx context.Context, name string, log func(string)) (engine.Engine, error) {
-	switch name {
-	case "auto":
-		server, err := docker.Answers(ctx)
-		if err != nil {
-			log("engine native: " + err.Error())
-			return l.engine(ctx, "native", log)
-		}
-		log("engine docker: " + server.String() + " answers")
-		return l.engine(ctx, "docker", log)
+	switch autoEngine(ctx, name, log) {
 	case "native":
 		return native.New(ctx, native.Options{Root: l.root, Contract: l.contract, Log: log})
 	case "docker":
