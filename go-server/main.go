@@ -128,6 +128,7 @@ var libraries = map[string]string{
 	"github.com/vektah/gqlparser/v2":      "gqlparser",
 	"github.com/jackc/pgx/v5":             "pgx",
 	"github.com/prometheus/client_golang": "client_golang",
+	"github.com/redis/go-redis/v9":        "go-redis",
 }
 
 func version() versionInfo {

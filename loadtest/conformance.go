@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 
 	"lab/loadtest/internal/conformance"
 	"lab/loadtest/internal/contender"
@@ -21,10 +22,11 @@ const mostAtOnce = 16
 // provenAtOnce is how many arms are proven at once where nobody says: on two CPUs two take about two thirds of the time.
 func provenAtOnce() int { return min(2, runtime.NumCPU()) }
 
-// conformanceMain proves arms equal: by default every arm of every manifest, and each contender without its loader.
+// conformanceMain proves arms equal: by default every arm of every manifest, and each contender without its loader, without master
+// data in memory, and with it in Redis where there is one.
 func conformanceMain(ctx context.Context, args []string, s streams) int {
 	f := newFlags("conformance", "[flags]")
-	contenders := f.String("contender", "", "`ARM,…` (default: every arm of every manifest, and each contender with LOADER=off and MASTER=none)")
+	contenders := f.String("contender", "", "`ARM,…` (default: every arm of every manifest, and each contender with LOADER=off, MASTER=none and, where there is a Redis, MASTER=redis)")
 	engineName := f.String("engine", "auto", "`NAME`: auto, docker or native")
 	form := f.String("form", "full", "`NAME`: full or short")
 	seed := f.Uint64("seed", 0, "`N` for the random queries (default: a new one, printed)")
@@ -43,7 +45,7 @@ func conformanceMain(ctx context.Context, args []string, s streams) int {
 		all = append(all, a.Name)
 	}
 	for _, c := range l.contenders {
-		all = append(all, c.Name+"+LOADER=off", c.Name+"+MASTER=none")
+		all = append(all, c.Name+"+LOADER=off", c.Name+"+MASTER=none", c.Name+"+MASTER=redis")
 	}
 	arms, err := l.arms(*contenders, all)
 	if err != nil {
@@ -75,6 +77,16 @@ func conformanceMain(ctx context.Context, args []string, s streams) int {
 		return fail(ctx, s, "conformance", err)
 	}
 	defer closeEngine(options.Engine, s)
+	if *contenders == "" {
+		redis, err := options.Engine.Redis(ctx)
+		if err == nil {
+			err = redis.Stop(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			fmt.Fprintf(s.Err, "arms with MASTER=redis cannot be proven here: %v\n", err)
+			arms = slices.DeleteFunc(arms, contender.Arm.UsesRedis)
+		}
+	}
 	reports, err := conformance.Prove(ctx, options, arms)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return fail(ctx, s, "conformance", err)

@@ -63,7 +63,7 @@ func (s *session) open(ctx context.Context, size string, arms []contender.Arm) e
 		Placement:  map[string][]int{"contender": d.Placement.Contender, "database": d.Placement.Database, "agent": d.Placement.Agent},
 		CPUsShared: d.Placement.Shared, MemoryBytes: d.MemoryBytes,
 		PostgreSQL: d.PostgreSQL, PostgreSQLSource: d.PostgreSQLSource, PostgreSQLSettings: d.PostgreSQLSettings,
-		DataSize: size, DataDigest: s.lab.contract.Digests[size], ContractDigest: s.lab.contract.Digest, Missing: d.Missing,
+		DataSize: size, MasterMiB: contender.MostMasterMiB(arms), DataDigest: s.lab.contract.Digests[size], ContractDigest: s.lab.contract.Digest, Missing: d.Missing,
 		Contenders: map[string]json.RawMessage{},
 	}
 	if d.Placement.Note != "" {

@@ -2,8 +2,8 @@
 
 use std::{env, fs, process::Command};
 
-const LIBRARIES: [&str; 7] =
-    ["async-graphql", "axum", "deadpool-postgres", "tokio", "tokio-postgres", "mimalloc", "tikv-jemallocator"];
+const LIBRARIES: [&str; 8] =
+    ["async-graphql", "axum", "deadpool-postgres", "redis", "tokio", "tokio-postgres", "mimalloc", "tikv-jemallocator"];
 
 fn main() {
     println!("cargo::rerun-if-changed=Cargo.lock");

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // Limits of the cache, the same in all servers.
@@ -66,6 +66,10 @@ func newCache(address, databaseURL string, log *slog.Logger) (*Cache, error) {
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = cacheTimeout, cacheTimeout, cacheTimeout
 	options.MaxRetries = -1 // what failed is read from the database
 	options.DisableIdentity = true
+	options.ContextTimeoutEnabled = true // or a command would have that long for each of its steps
+	options.DialerRetries = 1
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	redis.SetLogger(silent{}) // each command says so itself
 	return &Cache{
 		client: redis.NewClient(options), log: log, prefix: cachePrefix(databaseURL), changes: map[string]int{}, forgotten: map[string]int{},
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -74,11 +78,16 @@ func newCache(address, databaseURL string, log *slog.Logger) (*Cache, error) {
 	}, nil
 }
 
+// silent is a logger of go-redis that says nothing.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
 // cachePrefix tells databases apart that share a Redis, by host, port and name.
 func cachePrefix(databaseURL string) string {
 	h := fnv.New64a()
 	if u, err := url.Parse(databaseURL); err == nil {
-		_, _ = h.Write([]byte(u.Host + u.Path))
+		_, _ = h.Write([]byte(u.Host + u.EscapedPath()))
 	}
 	return fmt.Sprintf("lab:%016x:", h.Sum64())
 }
@@ -96,13 +105,14 @@ func (c *Cache) ask(ctx context.Context, table string, fields []string) (cached,
 		c.count(table, "skipped")
 		return cached{}, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
+	request := ctx
+	ctx, cancel := context.WithTimeout(request, cacheTimeout)
 	defer cancel()
 	out := cached{names: map[string]string{}}
 	if len(fields) == 0 {
 		hash, err := c.client.HGetAll(ctx, c.prefix+table).Result()
 		if err != nil {
-			return cached{}, c.failed(table, err)
+			return cached{}, c.failed(request, table, err)
 		}
 		out.epoch = hash[cacheEpoch]
 		_, out.all = hash[cacheAll]
@@ -112,7 +122,7 @@ func (c *Cache) ask(ctx context.Context, table string, fields []string) (cached,
 	} else {
 		values, err := c.client.HMGet(ctx, c.prefix+table, append([]string{cacheEpoch, cacheAll}, fields...)...).Result()
 		if err != nil {
-			return cached{}, c.failed(table, err)
+			return cached{}, c.failed(request, table, err)
 		}
 		out.epoch, _ = values[0].(string)
 		_, out.all = values[1].(string)
@@ -134,7 +144,7 @@ func (c *Cache) ask(ctx context.Context, table string, fields []string) (cached,
 var fillScript = redis.NewScript(`
 if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return 0 end
 for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if redis.call('HEXISTS', KEYS[1], 'all') == 1 or redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 1`)
 
 // fill puts what was read from the primary into a table, unless it has changed since the epoch.
@@ -142,14 +152,15 @@ func (c *Cache) fill(ctx context.Context, table, epoch string, names map[string]
 	if len(names) == 0 || !c.trusts(table) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
+	request := ctx
+	ctx, cancel := context.WithTimeout(request, cacheTimeout)
 	defer cancel()
 	arguments := []any{epoch, cacheExpiry.Milliseconds()}
 	for field, name := range names {
 		arguments = append(arguments, field, name)
 	}
 	if err := fillScript.Run(ctx, c.client, []string{c.prefix + table}, arguments...).Err(); err != nil {
-		c.failed(table, err)
+		c.failed(request, table, err)
 	}
 }
 
@@ -164,13 +175,15 @@ return 1`)
 // a later try succeeds.
 func (c *Cache) forget(ctx context.Context, table string) (epoch string, err error) {
 	change := c.distrust(table)
-	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
+	request := ctx
+	ctx, cancel := context.WithTimeout(request, cacheTimeout)
 	defer cancel()
 	epoch = rand.Text()
 	if err := forgetScript.Run(ctx, c.client, []string{c.prefix + table}, epoch, cacheExpiry.Milliseconds()).Err(); err != nil {
-		c.failed(table, err)
+		c.failed(request, table, err)
 		return "", err
 	}
+	c.away.Store(0) // it answers
 	c.mu.Lock()
 	c.forgotten[table] = max(c.forgotten[table], change)
 	c.mu.Unlock()
@@ -201,10 +214,10 @@ func (c *Cache) trusts(table string) bool {
 	return c.changes[table] > 0 && c.forgotten[table] == c.changes[table]
 }
 
-// failed notes that Redis did not answer; it is always false.
-func (c *Cache) failed(table string, err error) bool {
-	if errors.Is(err, context.Canceled) {
-		return false // the request is over
+// failed notes that Redis did not answer; it is always false. A request that is over says nothing of Redis.
+func (c *Cache) failed(request context.Context, table string, err error) bool {
+	if request.Err() != nil {
+		return false
 	}
 	c.count(table, "failed")
 	now := time.Now().UnixNano()

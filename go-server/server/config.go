@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
 )
 
 // The values of TIER, MASTER and START that this server knows.
@@ -86,6 +87,7 @@ DATABASE_URL          postgres URL of the primary (required)
 DATABASE_REPLICA_URL  postgres URL that queries read from (DATABASE_URL)
 POOL_SIZE             connections per address (16)
 UPSTREAM_URL          base URL of the price service (none: quote fails with UPSTREAM_FAILED)
+REDIS_URL             redis URL of the cache of master data (none)
 TIER                  floor | mainstream (mainstream)
 LOADER                on | off (on)
 MASTER                memory | redis | none (memory); redis needs REDIS_URL and no TIER=floor
@@ -252,7 +254,7 @@ func (e *environment) redisURL(name string) string {
 	if v == "" {
 		return ""
 	}
-	if u, err := url.Parse(v); err != nil || u.Scheme != "redis" || u.Host == "" {
+	if _, err := redis.ParseURL(v); err != nil || !strings.HasPrefix(v, "redis://") {
 		e.fail(name, redactURL(v), "a redis URL such as redis://127.0.0.1:6379")
 	}
 	return v

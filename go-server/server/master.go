@@ -388,6 +388,9 @@ func (m *Master) listen(ctx context.Context, concurrently bool, loaded func()) e
 	defer readers.Wait()
 	defer cancel(nil)
 	if m.cache != nil {
+		defer m.cache.heard.Store(false) // from now on, and not only when the readers have ended
+	}
+	if m.cache != nil {
 		readers.Go(func() { m.retry(ctx) })
 	}
 	changed := make(map[string]chan struct{}, len(m.tables))
@@ -417,6 +420,9 @@ func (m *Master) listen(ctx context.Context, concurrently bool, loaded func()) e
 			return fmt.Errorf("listen: %w", err)
 		}
 		if signal, ok := changed[n.Payload]; ok {
+			if m.cache != nil && slices.Contains(cachedTables, n.Payload) {
+				m.cache.distrust(n.Payload) // at once; a reading may be under way, and Redis forgets only after it
+			}
 			select {
 			case signal <- struct{}{}:
 			default:

@@ -29,7 +29,7 @@ export interface Cached {
 const fillScript = `
 if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return 0 end
 for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if redis.call('HEXISTS', KEYS[1], 'all') == 1 or redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 1`;
 
 // Empties a table and gives it an epoch.
@@ -78,6 +78,7 @@ export class Cache {
     count: (table: CachedTable, result: 'hit' | 'miss' | 'failed' | 'skipped') => void;
   }) {
     this.#redis = new Redis(options.redisUrl, {
+      lazyConnect: true,
       connectTimeout: commandTimeoutMs,
       commandTimeout: commandTimeoutMs,
       maxRetriesPerRequest: 0, // what failed is read from the database
@@ -151,6 +152,7 @@ export class Cache {
       this.#failed(table, cause);
       return null;
     }
+    this.#awayUntil = 0; // it answers
     this.#forgotten[table] = Math.max(this.#forgotten[table], change);
     return epoch;
   }
@@ -188,10 +190,15 @@ export class Cache {
 export async function retryForgetting(
   cache: Cache,
   reload: (table: CachedTable) => Promise<void>,
+  logger: Logger,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
     await sleep(retryMs, undefined, { signal }).catch(() => {});
-    for (const table of signal.aborted || !cache.heard ? [] : cache.pending()) await reload(table).catch(() => {});
+    for (const table of signal.aborted || !cache.heard ? [] : cache.pending()) {
+      await reload(table).catch((cause: unknown) => {
+        logger.warn('master data not read', { table, cause: describe(cause) });
+      });
+    }
   }
 }

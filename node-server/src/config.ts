@@ -54,6 +54,7 @@ DATABASE_URL          postgres URL of the primary (required)
 DATABASE_REPLICA_URL  postgres URL that queries read from (DATABASE_URL)
 POOL_SIZE             connections per address, shared out among the processes of a cluster (16)
 UPSTREAM_URL          base URL of the price service (none: quote answers UPSTREAM_FAILED)
+REDIS_URL             redis URL of the cache of master data (none)
 TIER                  floor | mainstream | compiled (mainstream)
 LOADER                on | off (on)
 MASTER                memory | redis | none (memory); redis needs REDIS_URL and no TIER=floor
@@ -120,7 +121,8 @@ function expected(name: string, value: string | undefined, what: string): Config
 function readRedisUrl(value: string | undefined): string | null {
   if (value === undefined) return null;
   // A password may stand in it: the value is not repeated.
-  if (!URL.canParse(value) || new URL(value).protocol !== 'redis:' || new URL(value).host === '') {
+  const url = URL.canParse(value) ? new URL(value) : null;
+  if (url?.protocol !== 'redis:' || url.host === '' || !/^\/?\d*$/.test(url.pathname)) {
     throw expected('REDIS_URL', '(not shown)', 'a redis URL such as redis://127.0.0.1:6379');
   }
   return value;

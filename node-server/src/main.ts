@@ -20,7 +20,7 @@ function versionOf(packageName: string): string {
 }
 
 function version(): string {
-  const packages = ['fastify', 'mercurius', 'graphql', 'graphql-jit', 'dataloader', 'pg', 'prom-client'];
+  const packages = ['fastify', 'mercurius', 'graphql', 'graphql-jit', 'dataloader', 'pg', 'ioredis', 'prom-client'];
   const libraries = Object.fromEntries(packages.map((packageName) => [packageName, versionOf(packageName)]));
   return JSON.stringify({ name, language: 'node', language_version: process.versions.node, libraries });
 }

@@ -149,7 +149,7 @@ export class Master {
   start(): void {
     this.#listening = this.#listen();
     if (this.#cache !== null) {
-      void retryForgetting(this.#cache, (table) => this.reload(table), this.#stopping.signal);
+      void retryForgetting(this.#cache, (table) => this.reload(table), this.#logger, this.#stopping.signal);
     }
   }
 
@@ -357,6 +357,8 @@ export class Master {
   #announced(payload: string | undefined): void {
     const table = this.#tables.find((name) => name === payload);
     if (table === undefined) return;
+    // At once; a reading may be under way, and Redis forgets only after it.
+    if (table !== 'item_vector' && table !== 'master_text') this.#cache?.distrust(table);
     this.reload(table).catch((cause: unknown) => {
       // Nobody would announce it again: with the connection, everything is read anew.
       this.#logger.warn('master data not read', { table, cause: describe(cause) });

@@ -309,7 +309,10 @@ export class Telemetry {
 
   countLookup(table: string, result: string): void {
     let results = this.#cacheLookups.get(table);
-    if (results === undefined) this.#cacheLookups.set(table, (results = new Map()));
+    if (results === undefined) {
+      results = new Map();
+      this.#cacheLookups.set(table, results);
+    }
     results.set(result, (results.get(result) ?? 0) + 1);
   }
 

@@ -93,7 +93,7 @@ impl App {
             (Some(url), MasterSource::Redis) => {
                 // Its connection is a task of the runtime that makes it.
                 let _runtime = runtimes.first().map(Handle::enter);
-                Some(Cache::new(url, prefix(&config.database_name())).context("REDIS_URL")?)
+                Some(Cache::new(url, prefix(&config.database_url)).context("REDIS_URL")?)
             }
             _ => None,
         };

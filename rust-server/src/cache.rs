@@ -39,7 +39,7 @@ const ALL: &str = "all";
 const FILL: &str = "
 if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return 0 end
 for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if redis.call('HEXISTS', KEYS[1], 'all') == 1 or redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 1";
 
 /// Empties a table and gives it an epoch.
@@ -113,10 +113,15 @@ pub struct Cache {
     own: u64,
 }
 
-/// Tells databases apart that share a Redis, by host, port and name: FNV-1a, 64 bits.
-pub fn prefix(host_and_path: &str) -> String {
-    let hash = host_and_path
+/// Tells databases apart that share a Redis, by host, port and name as they stand in the URL: FNV-1a, 64 bits.
+pub fn prefix(database_url: &str) -> String {
+    let rest = database_url.split_once("://").map_or(database_url, |(_, rest)| rest);
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let hash = host
         .bytes()
+        .chain(path.bytes())
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("lab:{hash:016x}:")
 }
@@ -220,6 +225,7 @@ impl Cache {
             self.failed(table, &error);
             return None;
         }
+        *lock(&self.away_until) = None; // it answers
         let mut known = lock(&self.known);
         let known = &mut known[table as usize];
         known.forgotten = known.forgotten.max(change);

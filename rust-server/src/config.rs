@@ -55,6 +55,8 @@ pub struct Config {
     pub port: u16,
     pub contract_dir: PathBuf,
     pub database: tokio_postgres::Config,
+    /// Holds a password.
+    pub database_url: String,
     pub replica: tokio_postgres::Config,
     /// Whether both addresses are one, so that one pool serves both.
     pub one_address: bool,
@@ -113,6 +115,7 @@ Environment:
   DATABASE_REPLICA_URL   postgres URL for queries (DATABASE_URL)
   POOL_SIZE              connections per address, shared out among runtimes (16)
   UPSTREAM_URL           http URL of the service that quotes prices (none: quote answers UPSTREAM_FAILED)
+  REDIS_URL              redis URL of the cache of master data (none)
   TIER                   mainstream | floor (mainstream)
   LOADER                 on | off (on)
   MASTER                 memory | redis | none (memory); redis needs REDIS_URL and no TIER=floor
@@ -202,16 +205,6 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
 }
 
 impl Config {
-    /// Host, port and name of the primary database, as they stand in its URL.
-    pub fn database_name(&self) -> String {
-        let host = match self.database.get_hosts().first() {
-            Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
-            _ => String::new(),
-        };
-        let port = self.database.get_ports().first().map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{host}{port}/{}", self.database.get_dbname().unwrap_or_default())
-    }
-
     /// Reads every variable through `get` and limits.json. Fails on the first value that is none.
     pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
         let env = Reader(get);
@@ -260,10 +253,15 @@ impl Config {
                 expected: "one of floor, mainstream (compiled is not built yet)".into(),
             });
         }
-        let redis_url = env.parse("REDIS_URL", "a redis:// URL", None, |value| {
-            value.strip_prefix("redis://").filter(|rest| !rest.is_empty())?;
-            Some(Some(value.to_owned()))
-        })?;
+        let redis_url = env.text("REDIS_URL");
+        if redis_url.as_ref().is_some_and(|url| !url.starts_with("redis://") || redis::Client::open(url.as_str()).is_err())
+        {
+            return Err(ConfigError {
+                variable: "REDIS_URL",
+                value: Some("(not shown)".into()), // a password may stand in it
+                expected: "a redis:// URL".into(),
+            });
+        }
         if env.text("MASTER").as_deref() == Some("redis") {
             if redis_url.is_none() {
                 return Err(ConfigError {
@@ -284,6 +282,7 @@ impl Config {
             host: env.host(),
             port: env.parse("PORT", "a port from 0 to 65535", DEFAULT_PORT, |value| value.parse().ok())?,
             one_address: replica == database,
+            database_url: env.text("DATABASE_URL").unwrap_or_default(),
             database,
             replica,
             pool_size,

@@ -97,6 +97,7 @@ fn version() -> serde_json::Value {
             "async-graphql": env!("VERSION_ASYNC_GRAPHQL"),
             "axum": env!("VERSION_AXUM"),
             "deadpool-postgres": env!("VERSION_DEADPOOL_POSTGRES"),
+            "redis": env!("VERSION_REDIS"),
             "tokio": env!("VERSION_TOKIO"),
             "tokio-postgres": env!("VERSION_TOKIO_POSTGRES"),
             ALLOCATOR.0: ALLOCATOR.1,

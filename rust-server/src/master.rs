@@ -191,9 +191,9 @@ impl Master {
         loop {
             tokio::time::sleep(cache::RETRY).await;
             for table in cache.pending() {
-                self.load_cached(cache, session, table)
-                    .await
-                    .map_err(|failure| format!("{}: {:?}", table.name(), failure.cause()))?;
+                if let Err(failure) = self.load_cached(cache, session, table).await {
+                    log!(Warn, "master data could not be read", "table": table.name(), "error": failure.cause());
+                }
             }
         }
     }
@@ -316,6 +316,9 @@ impl Master {
             while let Some(message) = messages.next().await {
                 match message {
                     Ok(AsyncMessage::Notification(note)) if note.channel() == CHANNEL => {
+                        if let (Some(cache), Some(table)) = (&self.cache, Cached::named(note.payload())) {
+                            cache.distrust(table); // at once; a reading may be under way, and Redis forgets only after it
+                        }
                         let _ = tables.send(note.payload().to_owned());
                     }
                     Ok(_) => {}

@@ -9,7 +9,7 @@ fn cache(database: &str) -> Option<Cache> {
         assert!(std::env::var("CI").is_err(), "TEST_REDIS_URL is not set");
         return None;
     }
-    let cache = Cache::new(&address, prefix(&format!("127.0.0.1/{database}"))).expect("an address");
+    let cache = Cache::new(&address, prefix(&format!("postgres://nobody@127.0.0.1/{database}"))).expect("an address");
     cache.hears(true);
     Some(cache)
 }
@@ -20,7 +20,7 @@ fn named(name: &str) -> Vec<(String, String)> {
 
 #[test]
 fn databases_are_told_apart_by_the_same_names_in_all_servers() {
-    assert_eq!(prefix("127.0.0.1:5432/lab"), "lab:eff25a3ed2cc3d54:");
+    assert_eq!(prefix("postgres://lab:secret@127.0.0.1:5432/lab?sslmode=disable"), "lab:eff25a3ed2cc3d54:");
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn what_was_read_before_a_change_is_not_put_over_it() {
 
 #[tokio::test]
 async fn a_table_that_could_not_be_forgotten_is_not_asked_for() {
-    let cache = Cache::new("redis://127.0.0.1:1", prefix("rust-away")).expect("an address");
+    let cache = Cache::new("redis://127.0.0.1:1", prefix("postgres://nobody@127.0.0.1/rust-away")).expect("an address");
     cache.hears(true);
     assert_eq!(cache.forget(Table::Area).await, None);
     assert_eq!(cache.pending(), [Table::Area]);

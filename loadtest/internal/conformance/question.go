@@ -114,8 +114,8 @@ func (q *question) mayGiveUp() bool {
 	if q.operation == nil {
 		return false
 	}
-	for _, counts := range q.operation.Statements {
-		for _, r := range counts {
+	for _, setting := range contract.Settings { // those with Redis follow from these, and may leave out what it spares
+		for _, r := range q.operation.Statements[setting] {
 			if r.Min != r.Max {
 				return true
 			}

@@ -48,15 +48,15 @@ const (
 	LoaderOffMasterRedis Setting = "LOADER=off+MASTER=redis"
 )
 
-// masterStatements read master data.
-var masterStatements = []string{"areas", "areas_by_ids", "genres", "genres_by_ids", "holidays"}
+// MasterStatements read master data.
+var MasterStatements = []string{"areas", "areas_by_ids", "genres", "genres_by_ids", "holidays"}
 
 // withRedis adds the settings that follow from the others. Statements for master data may run as often as without any cache
 // and, after a change, once more as when memory is read anew; all others run as always.
 func (c Counts) withRedis() {
 	for redis, of := range map[Setting][2]Setting{MasterRedis: {Default, MasterNone}, LoaderOffMasterRedis: {LoaderOff, LoaderOffMasterNone}} {
 		ranges := maps.Clone(c[of[1]])
-		for _, name := range masterStatements {
+		for _, name := range MasterStatements {
 			if most := c[of[0]][name].Max + c[of[1]][name].Max; most > 0 {
 				ranges[name] = Range{0, most}
 			}

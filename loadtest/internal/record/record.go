@@ -89,6 +89,8 @@ type Environment struct {
 	PostgreSQLSource   string                     `json:"postgresql_source"`
 	PostgreSQLSettings map[string]string          `json:"postgresql_settings"`
 	DataSize           string                     `json:"data_size"`
+	// MasterMiB is how much master data in bulk was added to the seeded data, whose digest is that without it.
+	MasterMiB int `json:"master_mib,omitempty"`
 	DataDigest         string                     `json:"data_digest"`
 	ContractDigest     string                     `json:"contract_digest,omitempty"`  // of all that contract/ says; empty before it was recorded
 	Contenders         map[string]json.RawMessage `json:"contenders"`                 // contender → what its program says of its versions
