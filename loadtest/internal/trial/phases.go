@@ -14,7 +14,7 @@ import (
 
 const (
 	// phaseRequests are asked for their phases after a trial, one after the other.
-	phaseRequests = 20
+	phaseRequests = 10
 	// phaseTimeout is the most that one of them may take.
 	phaseTimeout = 10 * time.Second
 )
