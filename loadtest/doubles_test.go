@@ -63,7 +63,7 @@ func TestClaimsFollowDoubles(t *testing.T) {
 					verdicts := compareDoubles(t, l, id, level)
 					var said []string
 					for _, v := range verdicts {
-						said = append(said, fmt.Sprintf("%s: %s, ratio %s (%s)", strings.Join(v.Arms[:], " and "), v.Verdict, ratioOf(v), v.Reason))
+						said = append(said, fmt.Sprintf("%s: %s, ratio %s (%s)", strings.Join(v.Arms[:], " and "), v.Verdict, ratioSaid(v), v.Reason))
 					}
 					assert.Equal(t, want, claims.Overall(verdicts), "%s", strings.Join(said, "\n"))
 				})
@@ -72,7 +72,7 @@ func TestClaimsFollowDoubles(t *testing.T) {
 	}
 }
 
-func ratioOf(v record.Verdict) string {
+func ratioSaid(v record.Verdict) string {
 	if v.Ratio == nil {
 		return "none"
 	}

@@ -91,7 +91,7 @@ func TestCache(t *testing.T) {
 		c := testCache(t, testRedis(t), t.Name())
 		_, err := c.forget(ctx, "area")
 		require.NoError(t, err)
-		c.failed("area", context.DeadlineExceeded)
+		c.failed(ctx, "area", context.DeadlineExceeded)
 		assert.False(t, c.trusts("area"))
 		c.away.Store(time.Now().UnixNano())
 		assert.True(t, c.trusts("area"))

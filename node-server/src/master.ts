@@ -195,7 +195,8 @@ export class Master {
   }
 
   async #readNow(table: MasterTable): Promise<void> {
-    if (this.#cache !== null && table !== 'item_vector' && table !== 'master_text') return this.#readCached(this.#cache, table);
+    if (this.#cache !== null && table !== 'item_vector' && table !== 'master_text')
+      return this.#readCached(this.#cache, table);
     const { areas, genres, holidays, itemVectors } = this.#store.statements;
     switch (table) {
       case 'area': {

@@ -52,7 +52,9 @@ suite('runtime metrics', () => {
   });
 
   test('threads are workers beside the event loop', async () => {
-    telemetry.watch([], { textBytes: 1024 }, { size: 2, hits: 5, misses: 3 }, () => [{ worker: 'ranking-0', busySeconds: 1.5 }]);
+    telemetry.watch([], { textBytes: 1024 }, { size: 2, hits: 5, misses: 3 }, () => [
+      { worker: 'ranking-0', busySeconds: 1.5 },
+    ]);
     const text = await read();
     assert.equal(value(text, 'lab_worker_busy_seconds_total{worker="ranking-0"}'), 1.5);
     assert.equal(value(text, 'lab_document_lookups_total{result="hit"}'), 5);

@@ -12,7 +12,7 @@ use crate::{
     resolvers::{Environment, Scope},
     schema::{ExecutionError, Planned, Schema},
     store::Store,
-    telemetry::{WaitClock, Gauges, Metrics},
+    telemetry::{Gauges, Metrics, WaitClock},
     upstream::Upstream,
     workers::share,
 };
@@ -234,6 +234,12 @@ impl App {
             }
         }
         let runtimes = self.cores.iter().map(|core| &core.runtime).collect();
-        self.metrics.render(&Gauges { pools, documents: self.schema.document_counts(), cache: self.environment.master.cache(), text_bytes: self.environment.master.text_bytes(), runtimes })
+        self.metrics.render(&Gauges {
+            pools,
+            documents: self.schema.document_counts(),
+            cache: self.environment.master.cache(),
+            text_bytes: self.environment.master.text_bytes(),
+            runtimes,
+        })
     }
 }

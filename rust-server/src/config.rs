@@ -254,7 +254,9 @@ impl Config {
             });
         }
         let redis_url = env.text("REDIS_URL");
-        if redis_url.as_ref().is_some_and(|url| !url.starts_with("redis://") || redis::Client::open(url.as_str()).is_err())
+        if redis_url
+            .as_ref()
+            .is_some_and(|url| !url.starts_with("redis://") || redis::Client::open(url.as_str()).is_err())
         {
             return Err(ConfigError {
                 variable: "REDIS_URL",

@@ -245,7 +245,8 @@ impl Master {
     /// Reads everything from the primary.
     pub async fn load_master(&self, session: &Session, start: Start) -> Result<(), Failure> {
         let _changing = self.changing.lock().await;
-        let tables = ["area", "genre", "holiday", "item_vector", "master_text"].map(|table| self.load_table(session, table));
+        let tables =
+            ["area", "genre", "holiday", "item_vector", "master_text"].map(|table| self.load_table(session, table));
         match start {
             Start::Concurrent => {
                 futures_util::future::try_join_all(tables).await?;

@@ -4,7 +4,7 @@ use crate::{
     config::Config,
     errors::Failure,
     log,
-    telemetry::{WaitClock, Metrics},
+    telemetry::{Metrics, WaitClock},
 };
 use anyhow::Context;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};

@@ -467,8 +467,7 @@ impl Phases {
         let database = database.min(self.execute);
         let upstream = upstream.min(self.execute - database);
         // There only if the outside service was waited for.
-        let waited =
-            if upstream.is_zero() { String::new() } else { format!("upstream;dur={:.3}, ", ms(upstream)) };
+        let waited = if upstream.is_zero() { String::new() } else { format!("upstream;dur={:.3}, ", ms(upstream)) };
         format!(
             "parse;dur={:.3}, validate;dur={:.3}, execute;dur={:.3}, db;dur={:.3}, {waited}serialize;dur={:.3}, total;dur={:.3}",
             ms(self.parse),

@@ -385,7 +385,8 @@ fn master_data_in_bulk_is_in_memory() {
 
         // More than the database has: nobody would know what is measured.
         let short = Master::new(None, 2);
-        let failure = short.load_master(&server.app.store.primary(None), Start::Concurrent).await.expect_err("too few rows");
+        let failure =
+            short.load_master(&server.app.store.primary(None), Start::Concurrent).await.expect_err("too few rows");
         let cause = format!("{:?}", failure.cause());
         assert!(cause.contains("master_texts: the database has 1024 of 2048 rows"), "{cause}");
     });
