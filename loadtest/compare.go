@@ -63,9 +63,9 @@ var profiles = []profile{
 	{"standard", "to be published", true, "standard", conformance.Full, 14, 6, 48, 0,
 		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 6 * time.Second}, 10 * time.Second, 4 * time.Second,
 		capacityTimes{true, time.Second, 6 * time.Second, 40 * time.Minute, 15 * time.Minute}, 0, false},
-	{"nightly", "every scenario, in at most 90 minutes", true, "standard", conformance.Full, 10, 5, 40, 9 * time.Minute,
-		time.Second, 700 * time.Millisecond, trial.Warmth{Window: 400 * time.Millisecond, Most: 2 * time.Second}, 2 * time.Second, 1200 * time.Millisecond,
-		capacityTimes{false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute}, 4 * time.Minute, true},
+	{"nightly", "every scenario, in at most 90 minutes", true, "standard", conformance.Full, 8, 4, 40, 9 * time.Minute,
+		time.Second, 700 * time.Millisecond, trial.Warmth{Window: 400 * time.Millisecond, Most: 2 * time.Second}, 1500 * time.Millisecond, 1200 * time.Millisecond,
+		capacityTimes{false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute}, 3 * time.Minute, true},
 }
 
 func profileNamed(name string) (profile, error) {
