@@ -124,7 +124,7 @@ test-rust: need-rust build-loadtest
 # runtimes answer, are asked the full form where it is quicker, as processes, and the short one in containers. Those that
 # differ by a setting of the runtime or by how they are built are asked by make conformance, and before each comparison that
 # they take part in.
-BESIDE_MAINSTREAM := node-compiled,go-floor,node-floor,rust-floor,node-cluster+WORKERS=3,rust-per-core+WORKERS=3
+BESIDE_MAINSTREAM := node-cluster+WORKERS=3,node-compiled,rust-per-core+WORKERS=3,go-floor,node-floor,rust-floor
 test-conformance: build
 	$(LOADTEST) conformance --fresh --seed 1 --contender go,node,rust$(if $(filter docker,$(ENGINE)),,$(comma)$(BESIDE_MAINSTREAM)) $(call flag,engine,$(ENGINE))
 	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none,go+MASTER=redis,node+MASTER=redis,rust+MASTER=redis,node-workers+WORKERS=2,node-workers-message+WORKERS=2,rust-current-thread,go-maxprocs-1$(if $(filter docker,$(ENGINE)),$(comma)$(BESIDE_MAINSTREAM)) $(call flag,engine,$(ENGINE))
