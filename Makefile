@@ -88,7 +88,7 @@ bench-faults: build-loadtest ## What the fault proxy adds to a round trip, and h
 audit: build ## Measure what is known beforehand, and say whether the lab finds it: make audit UPDATE=docs/METHODOLOGY.md
 	$(LOADTEST) audit $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
 
-# Not in CI as a whole: it takes half an hour.
+# Not in CI as a whole: it takes an hour and a half.
 .PHONY: self-test
 self-test: build-loadtest ## Make each scenario's claim true and false with servers of known behaviour: make self-test SCENARIO=replica
 	LAB_DOUBLES='$(or $(strip $(SCENARIO)),all)' go -C loadtest test -count=1 -timeout 120m -run TestClaimsFollowDoubles -v .
@@ -103,8 +103,9 @@ fuzz: build-loadtest ## Fuzz every parser of the orchestrator: make fuzz FUZZTIM
 test: build test-go test-node test-rust test-loadtest test-conformance ## Run all tests
 
 .PHONY: test-loadtest
+# Three packages at once: some of them wait for servers and databases more than they compute.
 test-loadtest: build-loadtest need-node
-	scripts/with-database go -C loadtest test -timeout 20m ./...
+	scripts/with-database go -C loadtest test -p 3 -timeout 20m ./...
 
 .PHONY: test-go
 test-go: build-go build-loadtest

@@ -22,13 +22,17 @@ import (
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/faultproxy"
 	"lab/loadtest/internal/engine/native"
 	"lab/loadtest/internal/reference"
 	"lab/loadtest/internal/upstream"
 )
 
-// TestMain lets the test binary play the stub of the quote service, which an engine starts.
+// TestMain lets the test binary play the stub of the quote service and the fault proxy, which an engine starts.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "fault-proxy" {
+		os.Exit(faultproxy.Main(os.Args[2:], os.Stdout, os.Stderr))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "upstream" {
 		os.Exit(upstream.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}

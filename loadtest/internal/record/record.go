@@ -75,27 +75,27 @@ const ProfileRevisions = "revisions"
 
 // Environment describes the machine and the programs.
 type Environment struct {
-	Engine             string                     `json:"engine"`
-	EngineVersion      string                     `json:"engine_version,omitempty"` // of a container engine
-	OS                 string                     `json:"os"`
-	Kernel             string                     `json:"kernel"`
-	Arch               string                     `json:"arch"`
-	CPUModel           string                     `json:"cpu_model"`
-	CPUs               []int                      `json:"cpus"`
-	Placement          map[string][]int           `json:"placement"` // role → CPUs
-	CPUsShared         bool                       `json:"cpus_shared"`
-	MemoryBytes        int64                      `json:"memory_bytes"`
-	PostgreSQL         string                     `json:"postgresql"`
-	PostgreSQLSource   string                     `json:"postgresql_source"`
-	PostgreSQLSettings map[string]string          `json:"postgresql_settings"`
-	DataSize           string                     `json:"data_size"`
+	Engine             string            `json:"engine"`
+	EngineVersion      string            `json:"engine_version,omitempty"` // of a container engine
+	OS                 string            `json:"os"`
+	Kernel             string            `json:"kernel"`
+	Arch               string            `json:"arch"`
+	CPUModel           string            `json:"cpu_model"`
+	CPUs               []int             `json:"cpus"`
+	Placement          map[string][]int  `json:"placement"` // role → CPUs
+	CPUsShared         bool              `json:"cpus_shared"`
+	MemoryBytes        int64             `json:"memory_bytes"`
+	PostgreSQL         string            `json:"postgresql"`
+	PostgreSQLSource   string            `json:"postgresql_source"`
+	PostgreSQLSettings map[string]string `json:"postgresql_settings"`
+	DataSize           string            `json:"data_size"`
 	// MasterMiB is how much master data in bulk was added to the seeded data, whose digest is that without it.
-	MasterMiB int `json:"master_mib,omitempty"`
-	DataDigest         string                     `json:"data_digest"`
-	ContractDigest     string                     `json:"contract_digest,omitempty"`  // of all that contract/ says; empty before it was recorded
-	Contenders         map[string]json.RawMessage `json:"contenders"`                 // contender → what its program says of its versions
-	Missing            map[string]string          `json:"missing"`                    // field → why it is null
-	ImageSizeBytes     map[string]int64           `json:"image_size_bytes,omitempty"` // contender → its image, layers shared with others included
+	MasterMiB      int                        `json:"master_mib,omitempty"`
+	DataDigest     string                     `json:"data_digest"`
+	ContractDigest string                     `json:"contract_digest,omitempty"`  // of all that contract/ says; empty before it was recorded
+	Contenders     map[string]json.RawMessage `json:"contenders"`                 // contender → what its program says of its versions
+	Missing        map[string]string          `json:"missing"`                    // field → why it is null
+	ImageSizeBytes map[string]int64           `json:"image_size_bytes,omitempty"` // contender → its image, layers shared with others included
 	// FaultOverhead is what the fault proxy added, where one was in the way.
 	FaultOverhead []FaultOverhead `json:"fault_overhead,omitempty"`
 }
