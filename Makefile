@@ -103,9 +103,8 @@ fuzz: build-loadtest ## Fuzz every parser of the orchestrator: make fuzz FUZZTIM
 test: build test-go test-node test-rust test-loadtest test-conformance ## Run all tests
 
 .PHONY: test-loadtest
-# Three packages at once: some of them wait for servers and databases more than they compute.
 test-loadtest: build-loadtest need-node
-	scripts/with-database go -C loadtest test -p 3 -timeout 20m ./...
+	scripts/with-database go -C loadtest test -timeout 20m ./...
 
 .PHONY: test-go
 test-go: build-go build-loadtest
