@@ -78,11 +78,7 @@ func conformanceMain(ctx context.Context, args []string, s streams) int {
 	}
 	defer closeEngine(options.Engine, s)
 	if *contenders == "" {
-		redis, err := options.Engine.Redis(ctx)
-		if err == nil {
-			err = redis.Stop(ctx)
-		}
-		if err != nil && ctx.Err() == nil {
+		if err := tryRedis(ctx, options.Engine); err != nil && ctx.Err() == nil {
 			fmt.Fprintf(s.Err, "arms with MASTER=redis cannot be proven here: %v\n", err)
 			arms = slices.DeleteFunc(arms, contender.Arm.UsesRedis)
 		}

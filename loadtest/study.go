@@ -97,12 +97,9 @@ func (c *comparison) settle(ctx context.Context, e engine.Engine, tell func(stri
 	}
 	noRedis := ""
 	if slices.ContainsFunc(c.union(), contender.Arm.UsesRedis) {
-		redis, err := e.Redis(ctx)
+		err := tryRedis(ctx, e)
 		if ctx.Err() != nil {
 			return ctx.Err()
-		}
-		if err == nil {
-			err = redis.Stop(ctx)
 		}
 		if err != nil {
 			noRedis = fmt.Sprintf("there is no Redis: %v", err)
@@ -126,6 +123,15 @@ func (c *comparison) settle(ctx context.Context, e engine.Engine, tell func(stri
 	}
 	c.arms = c.union()
 	return nil
+}
+
+// tryRedis says why an engine has no Redis to give.
+func tryRedis(ctx context.Context, e engine.Engine) error {
+	redis, err := e.Redis(ctx)
+	if err != nil {
+		return err
+	}
+	return redis.Stop(ctx)
 }
 
 // benchAsked is the benchmark command that each server is asked, or nil.

@@ -389,8 +389,6 @@ func (m *Master) listen(ctx context.Context, concurrently bool, loaded func()) e
 	defer cancel(nil)
 	if m.cache != nil {
 		defer m.cache.heard.Store(false) // from now on, and not only when the readers have ended
-	}
-	if m.cache != nil {
 		readers.Go(func() { m.retry(ctx) })
 	}
 	changed := make(map[string]chan struct{}, len(m.tables))

@@ -217,10 +217,10 @@ func writes(ctx context.Context, s *subject, t *tally) error {
 // heard is how long a change of master data may take to become visible everywhere: a bound for waiting, not a demand.
 var heard = 20 * time.Second // a variable for the test with a server that never hears
 
-// masterData changes areas by the API and by SQL and waits until two processes of the arm show it.
-func masterData(ctx context.Context, s *subject, t *tally) error {
-	return s.withFork(ctx, nil, func(db engine.Database, one engine.Contender) error {
-		two, err := s.start(ctx, db, nil)
+// withTwo runs f on a fresh copy of the data with two servers of the arm and a connection of the superuser to the primary.
+func (s *subject) withTwo(ctx context.Context, environment map[string]string, f func(db engine.Database, admin *pgx.Conn, both []engine.Contender) error) error {
+	return s.withFork(ctx, environment, func(db engine.Database, one engine.Contender) error {
+		two, err := s.start(ctx, db, environment)
 		if err != nil {
 			return err
 		}
@@ -230,7 +230,14 @@ func masterData(ctx context.Context, s *subject, t *tally) error {
 			return fmt.Errorf("connect to the primary: %w", err)
 		}
 		defer admin.Close(context.WithoutCancel(ctx))
-		everywhere := []engine.Contender{one, two}
+		return f(db, admin, []engine.Contender{one, two})
+	})
+}
+
+// masterData changes areas by the API and by SQL and waits until two processes of the arm show it.
+func masterData(ctx context.Context, s *subject, t *tally) error {
+	return s.withTwo(ctx, nil, func(db engine.Database, admin *pgx.Conn, everywhere []engine.Contender) error {
+		one := everywhere[0]
 		show := func(what string, within time.Duration, contenders ...engine.Contender) error {
 			return s.waitMaster(ctx, t, db, what, within, contenders)
 		}

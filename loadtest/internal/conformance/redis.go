@@ -80,18 +80,8 @@ func redisAway(ctx context.Context, s *subject, t *tally) error {
 		return err
 	}
 	through := map[string]string{"REDIS_URL": link.URL()}
-	return s.withFork(ctx, through, func(db engine.Database, one engine.Contender) error {
-		two, err := s.start(ctx, db, through)
-		if err != nil {
-			return err
-		}
-		defer s.stop(ctx, two.Stop)
-		admin, err := pgx.Connect(ctx, db.AdminPrimaryURL())
-		if err != nil {
-			return fmt.Errorf("connect to the primary: %w", err)
-		}
-		defer admin.Close(context.WithoutCancel(ctx))
-		everywhere := []engine.Contender{one, two}
+	return s.withTwo(ctx, through, func(db engine.Database, admin *pgx.Conn, everywhere []engine.Contender) error {
+		one := everywhere[0]
 		changes := 0
 		change := func(when string) error {
 			changes++
