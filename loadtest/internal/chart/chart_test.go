@@ -137,6 +137,31 @@ func TestNamesStayText(t *testing.T) {
 	}
 }
 
+// Several stand in one page, whose policy lets in no style but its own.
+func TestAnElementOfAPageHasNoStyleAndItsOwnIDs(t *testing.T) {
+	needsAssets(t)
+	label := `of "two" <arms> & more`
+	svg, err := curvesFigure("]]></style>").Wide().Inline("light", "first-one", label)
+	require.NoError(t, err)
+	assert.NotContains(t, svg, "style=")
+	assert.NotRegexp(t, `["#]zr0`, svg)
+	found, text := elements(t, svg)
+	assert.Zero(t, found["style"])
+	assert.Positive(t, found["text"])
+	assert.Contains(t, text, "]]></style>")
+	assert.Contains(t, svg, ` aria-label="`+escapeXML(label)+`"`)
+	ids := regexp.MustCompile(` id="([^"]*)"`).FindAllStringSubmatch(svg, -1)
+	require.NotEmpty(t, ids, "the curves are clipped")
+	for _, id := range ids {
+		assert.Regexp(t, "^first-one-", id[1])
+		assert.Contains(t, svg, "url(#"+id[1]+")")
+	}
+	picture, err := curvesFigure("go").Picture("footer").SVG("light", "t", "f")
+	require.NoError(t, err)
+	found, _ = elements(t, picture)
+	assert.Equal(t, 1, found["style"], "its letters, and no rules for a mouse that is not there")
+}
+
 func TestNamesAreCleaned(t *testing.T) {
 	for in, want := range map[string]string{"go": "go", "a\nb\tc": "a b c", "a\u202eb": "a b", "\u200bx\ufeff": " x ", "äöü": "äöü", "abcdefghijkl": "abcdefg…"} {
 		assert.Equal(t, want, Clean(in, 8), "%q", in)

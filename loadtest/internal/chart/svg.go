@@ -76,7 +76,7 @@ func drawSVG(v View, theme string) (string, error) {
 // has its quotes as entities, so none of it can look like an attribute.
 var (
 	lifeless    = regexp.MustCompile(` (?:ecmeta_[a-z_]+|pointer-events|class)="[^"]*"`)
-	hoverRules  = regexp.MustCompile(`(?s)<style[^>]*><!\[CDATA\[.*?\]\]></style>\n?`)
+	hoverRules  = regexp.MustCompile(`(?s)<style[^>]*>\s*<!\[CDATA\[.*?\]\]>\s*</style>\n?`)
 	fontFamily  = regexp.MustCompile(`font-family:Inter,[^;"]*;?`)
 	emptyStyle  = regexp.MustCompile(` style="\s*"`)
 	emptyGroups = regexp.MustCompile(`></(?:path|circle|polygon|polyline|rect|line)>`)
@@ -105,6 +105,36 @@ func (v View) SVG(theme, title, description string) (string, error) {
 	}
 	return head + ` role="img" font-family="` + family + `">` + "<title>" + escapeXML(title) + "</title><desc>" + escapeXML(description) + "</desc><style>" + pictureFontCSS() + "</style>" + rest + "\n", nil
 }
+
+// Inline is the view as an element of a page that has the pictures' font (FontCSS): id is the page's word for it, which the
+// element's own ids begin with, and label is what it says to those who do not see it. It has no style of its own, so a
+// policy that lets none in lets it in.
+func (v View) Inline(theme, id, label string) (string, error) {
+	svg, err := drawSVG(v, theme)
+	if err != nil {
+		return "", err
+	}
+	head, rest, ok := strings.Cut(svg, ">")
+	if !ok || !strings.HasPrefix(head, "<svg ") {
+		return "", fmt.Errorf("chart: the renderer gave no SVG")
+	}
+	rest = styled.ReplaceAllStringFunc(rest, func(style string) string {
+		var b strings.Builder
+		for _, part := range strings.Split(styled.FindStringSubmatch(style)[1], ";") {
+			if name, value, ok := strings.Cut(part, ":"); ok {
+				fmt.Fprintf(&b, ` %s="%s"`, strings.TrimSpace(name), strings.TrimSpace(value))
+			}
+		}
+		return b.String()
+	})
+	rest = ownID.ReplaceAllString(rest, "${1}"+escapeXML(id)+"-${2}")
+	return head + ` class="still" role="img" aria-label="` + escapeXML(label) + `" font-family="` + family + `">` + rest, nil
+}
+
+var (
+	styled = regexp.MustCompile(` style="([^"]*)"`)
+	ownID  = regexp.MustCompile(`( id="|url\(#)(zr0-)`)
+)
 
 func escapeXML(s string) string {
 	var b strings.Builder

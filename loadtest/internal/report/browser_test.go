@@ -217,7 +217,7 @@ func TestPageOnPaperAndWithoutScripts(t *testing.T) {
 	needsAssets(t)
 	file := reported(t, smoke())
 	ctx := browser(t)
-	const stills = `(() => { const f = [...document.querySelectorAll('figure')]; return JSON.stringify([f.length, f.filter(x => x.querySelector('.still').getBoundingClientRect().height > 50 && x.querySelector('.still').naturalWidth > 0).length, f.filter(x => x.querySelector('.live').getBoundingClientRect().height > 0).length]); })()`
+	const stills = `(() => { const f = [...document.querySelectorAll('figure')]; return JSON.stringify([f.length, f.filter(x => x.querySelector('.still').getBoundingClientRect().height > 50 && x.querySelector('svg.still text').getBoundingClientRect().width > 0).length, f.filter(x => x.querySelector('.live').getBoundingClientRect().height > 0).length]); })()`
 	visible := func(text string) (figures, still, live int) {
 		var n [3]int
 		require.NoError(t, json.Unmarshal([]byte(text), &n))

@@ -62,7 +62,7 @@ type pageData struct {
 
 type pageSection struct {
 	section
-	Still template.URL // the chart as it is without scripts, and on paper
+	Still template.HTML // the chart as it is without scripts, and on paper
 }
 
 // figureData is a figure as the page's script has it.
@@ -70,6 +70,15 @@ type figureData struct {
 	ID     string     `json:"id"`
 	Wide   chart.View `json:"wide"`
 	Narrow chart.View `json:"narrow"`
+}
+
+// stillOf is a section's chart as an element. The renderer escapes what it is given.
+func stillOf(v chart.View, s section) (template.HTML, error) {
+	svg, err := v.Inline("light", s.ID, "Chart: "+s.Figure.Title+". "+s.Figure.Finding)
+	if err != nil {
+		return "", fmt.Errorf("chart %s: %w", s.ID, err)
+	}
+	return template.HTML(svg), nil
 }
 
 // page is report.html: everything in one file, and a policy that lets nothing else in.
@@ -108,11 +117,10 @@ func (b *build) page(ctx context.Context, sections []section) ([]byte, error) {
 				wide, narrow, still = wide.Watermark(watermark), narrow.Watermark(watermark), still.Watermark(watermark)
 			}
 			figures = append(figures, figureData{s.ID, wide, narrow})
-			svg, err := still.SVG("light", s.Figure.Title, s.Figure.Finding)
-			if err != nil {
-				return nil, fmt.Errorf("chart %s: %w", s.ID, err)
+			var err error
+			if x.Still, err = stillOf(still, s); err != nil {
+				return nil, err
 			}
-			x.Still = template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString([]byte(svg)))
 		}
 		if i == 0 {
 			d.First = &x
@@ -135,7 +143,7 @@ func (b *build) page(ctx context.Context, sections []section) ([]byte, error) {
 		return nil, errors.New("page: its own script or style would end its element")
 	}
 	d.Style, d.Script = template.CSS(style), template.JS(script)
-	d.Policy = fmt.Sprintf("default-src 'none'; script-src '%s'; style-src '%s'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'", digest(script), digest(style))
+	d.Policy = policy(script, style)
 	var body bytes.Buffer
 	if err := pageTemplate.Execute(&body, d); err != nil {
 		return nil, fmt.Errorf("page: %w", err)
@@ -148,6 +156,11 @@ const noEvidenceOnPaper = `
 @media print { @page { @bottom-center { content: "NO EVIDENCE: this run only shows that everything works."; color: #8a1812; font: 600 9pt Inter, sans-serif; } } }`
 
 var endsElement = regexp.MustCompile(`(?i)</(script|style)|<!--`)
+
+// policy lets a page have its own script, style, icon and letters, and nothing else.
+func policy(script, style string) string {
+	return fmt.Sprintf("default-src 'none'; script-src '%s'; style-src '%s'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'", digest(script), digest(style))
+}
 
 func digest(s string) string {
 	sum := sha256.Sum256([]byte(s))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,11 +55,10 @@ func Trend(ctx context.Context, r trend.Result) ([]byte, error) {
 		}
 		x := pageSection{section: seriesSection(fmt.Sprintf("series-%d", i+1), s, styles[s.Contender], severalConditions(r))}
 		figures = append(figures, figureData{x.ID, x.Figure.Wide(), x.Figure.Narrow()})
-		svg, err := x.Figure.Wide().SVG("light", x.Figure.Title, x.Figure.Finding)
-		if err != nil {
-			return nil, fmt.Errorf("chart of %s: %w", s.Arm, err)
+		var err error
+		if x.Still, err = stillOf(x.Figure.Wide(), x.section); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Arm, err)
 		}
-		x.Still = template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString([]byte(svg)))
 		d.Sections = append(d.Sections, x)
 	}
 	encoded, err := json.Marshal(figures) // it writes < as \u003c, so nothing in it ends the element
@@ -73,7 +71,7 @@ func Trend(ctx context.Context, r trend.Result) ([]byte, error) {
 		return nil, errors.New("page: its own script or style would end its element")
 	}
 	d.Style, d.Script = template.CSS(style), template.JS(script)
-	d.Policy = fmt.Sprintf("default-src 'none'; script-src '%s'; style-src '%s'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'", digest(script), digest(style))
+	d.Policy = policy(script, style)
 	var body bytes.Buffer
 	if err := trendTemplate.Execute(&body, d); err != nil {
 		return nil, fmt.Errorf("page: %w", err)
