@@ -29,7 +29,7 @@ func TestMemoryOfTheAgentDoesNotGrowWithRequests(t *testing.T) {
 	// In so short a time the heap is not yet where the collector holds it, which takes room.
 	long, room := 6*time.Second, 20e6
 	if os.Getenv("CI") == "true" {
-		long, room = time.Minute, 8e6
+		long, room = time.Minute, 6e6
 	}
 	const rps = 5000
 	// Drawn variables, since what is kept of answers must be bounded too.
@@ -45,6 +45,8 @@ func TestMemoryOfTheAgentDoesNotGrowWithRequests(t *testing.T) {
 		require.NoError(t, err)
 		var out, errs bytes.Buffer
 		c := exec.CommandContext(t.Context(), binary, "agent")
+		// The collector lets a heap be twice what is kept of it, or more where it is late. What is kept is the question.
+		c.Env = append(os.Environ(), "GOGC=10")
 		c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(job), &out, &errs
 		require.NoError(t, c.Run(), errs.String())
 		r := &agent.Result{}

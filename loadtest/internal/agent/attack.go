@@ -66,6 +66,8 @@ func (p *pacer) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
 	if p.schedule == nil {
 		return 0, elapsed >= p.duration
 	}
+	// By the clock that lags are counted from: the caller's began before ours, if only by the time to get here.
+	elapsed = time.Since(p.began)
 	at := p.schedule.At(hits)
 	if at >= p.duration || elapsed > p.duration+grace {
 		return 0, true
