@@ -18,6 +18,7 @@ import (
 func diffMain(ctx context.Context, args []string, s streams) int {
 	f := newFlags("diff", "(OLD NEW | --base REF --head REF --contender ARM) [flags]")
 	across := f.String("across", "", "`KIND,…` of difference to compare across all the same: "+strings.Join(diff.Kinds(), ", "))
+	ifComparable := f.Bool("if-comparable", false, "where the two runs cannot be compared, as of two machines, say so and end with 0")
 	var o revisions
 	f.StringVar(&o.base, "base", "", "`REF` of the revision to compare with: a branch, tag or commit of this repository")
 	f.StringVar(&o.head, "head", "", "`REF` of the revision that may have got dearer")
@@ -49,7 +50,13 @@ func diffMain(ctx context.Context, args []string, s streams) int {
 	var told diffReport
 	var between *diff.Result
 	if f.NArg() == 2 {
-		if between, err = diffRuns(f.Arg(0), f.Arg(1), *across); err != nil {
+		between, err = diffRuns(f.Arg(0), f.Arg(1), *across)
+		if *ifComparable && errors.Is(err, diff.ErrNotComparable) {
+			fmt.Fprintln(s.Err, err)
+			summarise(s, err.Error()+"\n")
+			return exitOK
+		}
+		if err != nil {
 			return cannot(err)
 		}
 		told = append(told, between)
@@ -87,15 +94,22 @@ func diffMain(ctx context.Context, args []string, s streams) int {
 			return cannot(err)
 		}
 	}
-	if file := os.Getenv("GITHUB_STEP_SUMMARY"); file != "" && !*asJSON {
-		if err := appendTo(file, told.Markdown()); err != nil {
-			fmt.Fprintf(s.Err, "no step summary: %v\n", err)
-		}
+	if !*asJSON {
+		summarise(s, told.Markdown())
 	}
 	if regressed {
 		return exitNo
 	}
 	return exitOK
+}
+
+// summarise adds to the summary of a workflow's step, where this is one.
+func summarise(s streams, markdown string) {
+	if file := os.Getenv("GITHUB_STEP_SUMMARY"); file != "" {
+		if err := appendTo(file, markdown); err != nil {
+			fmt.Fprintf(s.Err, "no step summary: %v\n", err)
+		}
+	}
 }
 
 // diffReport is all that one call found.

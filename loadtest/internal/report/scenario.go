@@ -124,6 +124,9 @@ func (b *build) claim(g summary.Group, s *record.Scenario) []section {
 	if s.Phases {
 		out = append(out, b.budget(g, s))
 	}
+	if s.Bench != nil {
+		out = append(out, b.benchTables(g, s)...)
+	}
 	if faults := b.faults(g); faults != nil {
 		out = append(out, *faults)
 	}
