@@ -103,8 +103,9 @@ fuzz: build-loadtest ## Fuzz every parser of the orchestrator: make fuzz FUZZTIM
 test: build test-go test-node test-rust test-loadtest test-conformance ## Run all tests
 
 .PHONY: test-loadtest
+# Three packages at once, since they wait for servers and databases more than they compute; the longest first.
 test-loadtest: build-loadtest need-node
-	scripts/with-database go -C loadtest test -timeout 20m ./...
+	scripts/with-database go -C loadtest test -p 3 -timeout 20m ./internal/conformance . ./internal/report ./...
 
 .PHONY: test-go
 test-go: build-go build-loadtest
@@ -113,6 +114,10 @@ test-go: build-go build-loadtest
 .PHONY: test-node
 test-node: build-node build-loadtest
 	scripts/with-database npm --prefix node-server test
+
+.PHONY: build-rust-tests
+build-rust-tests: need-rust
+	cargo test --manifest-path rust-server/Cargo.toml --locked --no-run
 
 .PHONY: test-rust
 test-rust: need-rust build-loadtest
