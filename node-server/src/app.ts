@@ -176,7 +176,7 @@ export async function newApp(
       const idle = handler.close();
       const graceMs = config.requestTimeoutMs + shutdownGraceMs;
       const timer = setTimeout(() => server.raw.closeAllConnections(), graceMs);
-      server.raw.closeIdleConnections();
+      // Idle connections are closed with the server: a new one that has asked nothing yet counts as idle to node:http.
       if (link !== null) {
         // node:cluster forgets a connection that it was handing to a worker that stops listening. So all of them go on
         // listening, and refuse what comes, until all have answered what is under way.

@@ -319,20 +319,26 @@ suite('cluster', () => {
     const ended = new Promise((resolve) => primary.on('exit', (status) => resolve(status)));
     const lock = new pg.Client({ connectionString: databaseUrl() });
     await lock.connect();
-    await lock.query('begin');
-    await lock.query('lock table item in access exclusive mode');
-    const underWay = ask('/graphql', '{ item(id: 1) { id } }');
-    const waits = `select count(*)::int from pg_stat_activity
-      where application_name = 'node-server of a cluster' and wait_event_type = 'Lock'`;
-    await until(async () => (await sql(waits))[0] === 1);
-    primary.kill('SIGTERM');
-    await until(async () => (await ask('/livez')).status === 200 && (await ask('/readyz')).status === 503);
-    // More than there are workers: each refuses, and goes on listening as long as another one has work.
-    for (let asked = 0; asked < 4 * workers; asked++) {
-      assert.equal((await ask('/graphql', '{ item(id: 1) { id } }')).status, 503);
+    let underWay: ReturnType<typeof ask>;
+    try {
+      await lock.query('begin');
+      await lock.query('lock table item in access exclusive mode');
+      underWay = ask('/graphql', '{ item(id: 1) { id } }');
+      const waits = `select count(*)::int from pg_stat_activity
+        where application_name = 'node-server of a cluster' and wait_event_type = 'Lock'`;
+      await until(async () => (await sql(waits))[0] === 1);
+      primary.kill('SIGTERM');
+      await until(async () => (await ask('/livez')).status === 200 && (await ask('/readyz')).status === 503);
+      // The primary's word comes before the last of them has heard its own.
+      await until(async () => log.filter(({ msg }) => msg === 'shutting down').length === 1 + workers);
+      // More than there are workers: each refuses, and goes on listening as long as another one has work.
+      for (let asked = 0; asked < 4 * workers; asked++) {
+        assert.equal((await ask('/graphql', '{ item(id: 1) { id } }')).status, 503);
+      }
+      await lock.query('commit');
+    } finally {
+      await lock.end();
     }
-    await lock.query('commit');
-    await lock.end();
     assert.deepEqual(await underWay, { status: 200, body: '{"data":{"item":{"id":"1"}}}' });
     assert.equal(await ended, 0);
     for (const pid of pids) assert.throws(() => process.kill(pid, 0), /ESRCH/);
@@ -340,7 +346,7 @@ suite('cluster', () => {
 
   test('a cluster that cannot listen ends with status 1', async () => {
     const first = await start({ WORKERS: '1' });
-    const { port } = log.at(-1) as { port: number };
+    const { port } = log.find(({ msg, pid }) => msg === 'listening' && pid === first.pid) as { port: number };
     const child = spawn(process.execPath, [main], {
       env: {
         CONTRACT_DIR: contractDir,
