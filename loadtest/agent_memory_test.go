@@ -36,7 +36,7 @@ func TestMemoryOfTheAgentDoesNotGrowWithRequests(t *testing.T) {
 	body := `{"query":"query($id: ID!) { areas { id } }","variables":{"id":"0"}}`
 	run := func(d time.Duration) *agent.Result {
 		job, err := json.Marshal(agent.Job{
-			URL: "http://" + null.address + "/graphql", RPS: rps, Duration: d, Arrival: agent.Poisson, Seed: 1, MaxInFlight: 256, Timeout: requestTimeout,
+			URL: "http://" + null.address + "/graphql", RPS: rps, Duration: d, Arrival: agent.Poisson, Seed: 1, MaxInFlight: 32, Timeout: requestTimeout,
 			Operations: []agent.Operation{
 				{Name: "fixed", Weight: 1, Body: nullQuestion, Expected: nullAnswer},
 				{Name: "drawn", Weight: 1, Body: body, Expected: nullAnswer, Variables: []agent.Variable{{Name: "id", From: 1, To: 10_000, String: true}}},

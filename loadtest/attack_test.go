@@ -61,7 +61,7 @@ func TestAttackWritesARunThatCanBeRead(t *testing.T) {
 		assert.Nil(t, x.Void, "failures are what an attack may be there to find")
 	} else { // on a busy machine
 		require.NotNil(t, x.Void)
-		assert.Contains(t, *x.Void, "the generator sent late")
+		assert.Regexp(t, "the generator sent late|could not be sent", *x.Void)
 	}
 	assert.Nil(t, x.CPUUsPerRequest)
 	assert.Equal(t, []string{"loadtest", "attack"}, saved.Run.Command[:2])

@@ -26,7 +26,7 @@ func lockTable(t *testing.T, table string) (unlock func()) {
 }
 
 func TestRequestTimeout(t *testing.T) {
-	app := startApp(t, map[string]string{"REQUEST_TIMEOUT": "300ms", "POOL_SIZE": "3"})
+	app := startApp(t, map[string]string{"REQUEST_TIMEOUT": "3s", "POOL_SIZE": "3"})
 	handler := app.Handler()
 	watcher := connect(t)
 	unlock := lockTable(t, "category")
@@ -36,7 +36,7 @@ func TestRequestTimeout(t *testing.T) {
 			got := post(handler, "{items(first:2){category{name} reviews{id}}}", "")
 			assert.Equal(t, http.StatusGatewayTimeout, got.status)
 			assert.Equal(t, codeRequestTimeout, got.code(t))
-			assert.Contains(t, got.body, "Request took longer than 300 ms.")
+			assert.Contains(t, got.body, "Request took longer than 3000 ms.")
 			assert.NotContains(t, got.body, `"data"`)
 		})
 	}

@@ -224,13 +224,13 @@ fn mutations_write_and_are_seen() {
 #[test]
 fn a_late_request_ends_its_statements() {
     run(async {
-        let server = Server::start(&[("REQUEST_TIMEOUT", "300ms"), ("POOL_SIZE", "1")]).await;
+        let server = Server::start(&[("REQUEST_TIMEOUT", "3s"), ("POOL_SIZE", "1")]).await;
         let mut client = sql().await;
         let transaction = client.transaction().await.expect("a transaction");
         transaction.batch_execute("lock table genre in access exclusive mode").await.expect("a lock");
         let answer = server.query("{ search(text: \"Area\") { id } }", Value::Null).await;
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (504, "REQUEST_TIMEOUT"));
-        assert_eq!(answer.json()["errors"][0]["message"], "Request took longer than 300 ms.");
+        assert_eq!(answer.json()["errors"][0]["message"], "Request took longer than 3000 ms.");
         let waiting =
             "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         let mut left = 1;

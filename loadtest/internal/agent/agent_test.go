@@ -23,7 +23,7 @@ import (
 )
 
 func job(url string) Job {
-	return Job{URL: url, Body: `{"query":"{a}"}`, RPS: 400, Duration: 500 * time.Millisecond, Arrival: Poisson, Seed: 1, MaxInFlight: 64, Timeout: time.Second}
+	return Job{URL: url, Body: `{"query":"{a}"}`, RPS: 400, Duration: 500 * time.Millisecond, Arrival: Poisson, Seed: 1, MaxInFlight: 64, Timeout: 30 * time.Second}
 }
 
 func TestScheduleIsTheSameForTheSameSeed(t *testing.T) {
@@ -48,19 +48,23 @@ func TestScheduleIsTheSameForTheSameSeed(t *testing.T) {
 	assert.InDelta(t, 10000, float64(n), 500)
 }
 
+// holds has a server that answers nobody until so long after its first request, however late that one came.
+func holds(d time.Duration) http.Handler {
+	var first sync.Once
+	var until time.Time
+	return http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		first.Do(func() { until = time.Now().Add(d) })
+		time.Sleep(time.Until(until))
+	})
+}
+
 // A server that holds everything for a while must show in the tail even if the generator may have few requests under
 // way: this is what a closed loop, and vegeta's own latency, leave out.
 func TestStallShowsWithFewConnections(t *testing.T) {
-	began := time.Now()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if d := time.Until(began.Add(600 * time.Millisecond)); d > 0 {
-			time.Sleep(d)
-		}
-	}))
+	s := httptest.NewServer(holds(600 * time.Millisecond))
 	defer s.Close()
 	j := job(s.URL)
-	j.MaxInFlight, j.Duration, j.RPS, j.Arrival, j.Timeout = 2, time.Second, 200, Constant, 5*time.Second
-	began = time.Now()
+	j.MaxInFlight, j.Duration, j.RPS, j.Arrival = 2, time.Second, 200, Constant
 	r, err := Attack(t.Context(), j, nil)
 	require.NoError(t, err)
 	// The 120 requests intended in the first 0.6 s of 200 in all waited on average 0.3 s: half of the whole waited
@@ -130,23 +134,20 @@ func TestRequestsAreTheSameWhateverSends(t *testing.T) {
 
 // A request belongs to the second in which it was intended, in all three histograms, however late it was sent.
 func TestSecondsAreThoseOfTheIntendedSend(t *testing.T) {
-	var began time.Time
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		time.Sleep(time.Until(began.Add(1500 * time.Millisecond)))
-	}))
-	j := job("")
-	j.MaxInFlight, j.Duration, j.RPS, j.Arrival, j.Timeout = 1, 2*time.Second, 100, Constant, 5*time.Second
-	s.Start()
+	s := httptest.NewServer(holds(1500 * time.Millisecond))
 	defer s.Close()
-	j.URL, began = s.URL, time.Now()
-	r, err := Attack(t.Context(), j, nil)
+	j := job(s.URL)
+	j.MaxInFlight, j.Duration, j.RPS, j.Arrival = 1, 2*time.Second, 100, Constant
+	var intended [2]int64
+	r, err := AttackWatched(t.Context(), j, nil, func(h Hit) { intended[h.Intended/time.Second]++ })
 	require.NoError(t, err)
 	require.EqualValues(t, 200, r.Offered)
-	require.Zero(t, r.Unsent)
+	require.Equal(t, r.Offered, r.Sent+r.Unsent)
+	require.EqualValues(t, 100, intended[0], "the generator is late with what is intended before the end, and sends it")
 	for name, series := range map[string]Series{"response": r.ResponseSeconds, "service": r.ServiceSeconds, "send lag": r.SendLagSeconds} {
 		require.Len(t, series, 2, name)
-		assert.EqualValues(t, 100, series[0].TotalCount(), name)
-		assert.EqualValues(t, 100, series[1].TotalCount(), name)
+		assert.Equal(t, intended[0], series[0].TotalCount(), name)
+		assert.Equal(t, intended[1], series[1].TotalCount(), name)
 	}
 	// Of the first second one request was slow and all others late; response is lag and service together.
 	half := func(h *Histogram) time.Duration { return time.Duration(h.ValueAtPercentile(50)) }
@@ -235,24 +236,17 @@ func TestClosedLoopKeepsItsClientsBusy(t *testing.T) {
 // The hits in vegeta's format carry the corrected latency: its own report of them must show the stall that vegeta's own
 // latency leaves out.
 func TestVegetaReadsCorrectedHits(t *testing.T) {
-	began := time.Now()
-	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		if d := time.Until(began.Add(400 * time.Millisecond)); d > 0 {
-			time.Sleep(d)
-		}
-	}))
+	s := httptest.NewServer(holds(400 * time.Millisecond))
 	defer s.Close()
 	j := job(s.URL)
-	j.MaxInFlight, j.Duration, j.RPS, j.Arrival, j.Timeout = 2, time.Second, 200, Constant, 5*time.Second
+	j.MaxInFlight, j.Duration, j.RPS, j.Arrival = 2, time.Second, 200, Constant
 	var file bytes.Buffer
 	watch, failed := VegetaResults(&file, "stall")
-	began = time.Now()
 	r, err := AttackWatched(t.Context(), j, func(_, _ []byte) error { return nil }, watch)
 	require.NoError(t, err)
 	require.NoError(t, failed())
 	var metrics vegeta.Metrics
 	decode := vegeta.DecoderFor(&file)
-	last := time.Time{}
 	for {
 		var hit vegeta.Result
 		if err := decode(&hit); errors.Is(err, io.EOF) {
@@ -261,15 +255,12 @@ func TestVegetaReadsCorrectedHits(t *testing.T) {
 			require.NoError(t, err)
 		}
 		metrics.Add(&hit)
-		if hit.Timestamp.After(last) {
-			last = hit.Timestamp
-		}
+		assert.WithinDuration(t, r.Began.Add(time.Duration(hit.Seq)*5*time.Millisecond), hit.Timestamp, time.Microsecond, "the timestamp is the intended send")
 	}
 	metrics.Close()
 	assert.Equal(t, r.Sent, metrics.Requests)
 	assert.InEpsilon(t, float64(r.Response().ValueAtQuantile(90)), float64(metrics.Latencies.P90), 0.05)
 	assert.Greater(t, metrics.Latencies.P90, 200*time.Millisecond)
-	assert.WithinDuration(t, r.Began.Add(time.Second-5*time.Millisecond), last, 2*time.Millisecond, "the timestamp is the intended send")
 }
 
 // The generator wakes no more often than its rest allows, sends all that is due, and nothing early.

@@ -83,7 +83,7 @@ func TestAWarmUpThatNeverRestsEnds(t *testing.T) {
 		assert.Equal(t, w.Window, job.Duration)
 		return nil
 	}
-	spec := Spec{Body: "{}", Expected: answer, MaxInFlight: 4, Timeout: time.Second}
+	spec := Spec{Body: "{}", Expected: answer, MaxInFlight: 4, Timeout: 30 * time.Second}
 	warm, err := WarmUntilSteady(t.Context(), s, spec, w)
 	require.NoError(t, err)
 	assert.Equal(t, 10, warm.Windows)

@@ -85,7 +85,7 @@ func newEcho(t *testing.T) *echo {
 			}
 			go func() {
 				defer conn.Close()
-				_, err := io.Copy(io.MultiWriter(conn, e), conn)
+				_, err := io.Copy(io.MultiWriter(e, conn), conn) // it has heard what it answers
 				e.ended <- err
 			}()
 		}
