@@ -128,7 +128,7 @@ func TestAttackWithAMix(t *testing.T) {
 func TestAttackWithSeveralBodies(t *testing.T) {
 	url, asked := echoing(t)
 	dir := writeFiles(t, map[string]string{"a.json": `{"variables":{"id":"7"}}`, "b.json": `{"variables":{"id":"8"}}`})
-	code, printed, said := runCommand(t, "attack", "--url", url, "--rate", "500", "--duration", "400ms", "--seed", "1", "--out", filepath.Join(dir, "run"), "--json",
+	code, printed, said := runCommand(t, "attack", "--url", url, "--rate", "500", "--duration", "1500ms", "--seed", "1", "--out", filepath.Join(dir, "run"), "--json",
 		"--body", filepath.Join(dir, "a.json")+"=3", "--body", filepath.Join(dir, "b.json"))
 	require.Contains(t, []int{exitOK, exitNo}, code, said)
 	var x record.Trial

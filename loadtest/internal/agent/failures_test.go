@@ -293,7 +293,7 @@ func TestKeepAliveClosedByTheServer(t *testing.T) {
 func TestSlowStart(t *testing.T) {
 	address := nobody(t)
 	j := job("http://" + address)
-	j.Expected, j.Duration, j.MaxInFlight = right, time.Second, 256
+	j.Expected, j.Duration, j.MaxInFlight = right, 3*time.Second, 256
 	up := make(chan struct{})
 	var once sync.Once
 	r, err := AttackWatched(t.Context(), j, sameBytes, func(h Hit) {

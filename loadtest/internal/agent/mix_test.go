@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -151,7 +152,7 @@ func TestMixedAttack(t *testing.T) {
 			}))
 			defer s.Close()
 			j := mixedJob()
-			j.URL, j.RPS = s.URL, 2000
+			j.URL, j.RPS, j.Duration = s.URL, 1000, 2*time.Second
 			j.Operations[1].Variables = []Variable{{Name: "id", From: 1, To: 9, String: true}}
 			j.Operations[1].ExpectedBy = map[string]string{}
 			for i := 1; i <= 9; i++ {
