@@ -93,15 +93,24 @@ func slim(svg string) string {
 	return emptyGroups.ReplaceAllString(svg, "/>")
 }
 
-// SVG is the view as a picture that stands alone: its font inside, and a title and description for those who hear it.
-func (v View) SVG(theme, title, description string) (string, error) {
+// parts is what the renderer gives: its element's start up to where another attribute may stand, and what follows ">".
+func (v View) parts(theme string) (head, rest string, err error) {
 	svg, err := drawSVG(v, theme)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	head, rest, ok := strings.Cut(svg, ">")
 	if !ok || !strings.HasPrefix(head, "<svg ") {
-		return "", fmt.Errorf("chart: the renderer gave no SVG")
+		return "", "", fmt.Errorf("chart: the renderer gave no SVG")
+	}
+	return head, rest, nil
+}
+
+// SVG is the view as a picture that stands alone: its font inside, and a title and description for those who hear it.
+func (v View) SVG(theme, title, description string) (string, error) {
+	head, rest, err := v.parts(theme)
+	if err != nil {
+		return "", err
 	}
 	return head + ` role="img" font-family="` + family + `">` + "<title>" + escapeXML(title) + "</title><desc>" + escapeXML(description) + "</desc><style>" + pictureFontCSS() + "</style>" + rest + "\n", nil
 }
@@ -110,13 +119,9 @@ func (v View) SVG(theme, title, description string) (string, error) {
 // element's own ids begin with, and label is what it says to those who do not see it. It has no style of its own, so a
 // policy that lets none in lets it in.
 func (v View) Inline(theme, id, label string) (string, error) {
-	svg, err := drawSVG(v, theme)
+	head, rest, err := v.parts(theme)
 	if err != nil {
 		return "", err
-	}
-	head, rest, ok := strings.Cut(svg, ">")
-	if !ok || !strings.HasPrefix(head, "<svg ") {
-		return "", fmt.Errorf("chart: the renderer gave no SVG")
 	}
 	rest = styled.ReplaceAllStringFunc(rest, func(style string) string {
 		var b strings.Builder
