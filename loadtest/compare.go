@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -319,14 +320,36 @@ func (c *comparison) repeat(engineName string) []string {
 
 var errNotConformant = errors.New("not conformant, so nothing was measured (--allow-nonconformant measures and marks)")
 
+// formsOf gives, one form after the other, the arms to be proven in it. Of arms of the same code the first is proven in the
+// form that is asked for; of the others it is enough to see that they answer and read as it does.
+func formsOf(form conformance.Form, arms []contender.Arm) iter.Seq2[conformance.Form, []contender.Arm] {
+	return func(yield func(conformance.Form, []contender.Arm) bool) {
+		var first, others []contender.Arm
+		for _, arm := range arms {
+			if form == conformance.Full && slices.ContainsFunc(first, arm.SameCode) {
+				others = append(others, arm)
+			} else {
+				first = append(first, arm)
+			}
+		}
+		if yield(form, first) && len(others) > 0 {
+			yield(conformance.Short, others)
+		}
+	}
+}
+
 // prove checks the arms against the contract before anything is timed.
 func (s *session) prove(ctx context.Context, c *comparison) error {
-	reports, err := c.proofs(ctx, conformance.Options{
-		Contract: s.lab.contract, Engine: s.engine, Root: s.lab.root, Form: c.profile.form, Seed: s.run.Seed, CacheDir: cacheDir(), AtOnce: provenAtOnce(),
-		Log: func(line string) { s.progress.say("%s", line) },
-	}, c.arms)
-	if err != nil {
-		return fmt.Errorf("conformance: %w", err)
+	var reports []conformance.Report
+	for form, arms := range formsOf(c.profile.form, c.arms) {
+		made, err := c.proofs(ctx, conformance.Options{
+			Contract: s.lab.contract, Engine: s.engine, Root: s.lab.root, Form: form, Seed: s.run.Seed, CacheDir: cacheDir(), AtOnce: provenAtOnce(),
+			Log: func(line string) { s.progress.say("%s", line) },
+		}, arms)
+		if err != nil {
+			return fmt.Errorf("conformance: %w", err)
+		}
+		reports = append(reports, made...)
 	}
 	deviations := map[string][]string{}
 	for _, arm := range c.arms {

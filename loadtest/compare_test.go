@@ -824,3 +824,25 @@ func TestWhatGoesInTheMiddleIsNamed(t *testing.T) {
 		})
 	}
 }
+
+// Every arm is proven once, and of arms of the same code one in full.
+func TestFormsOfArms(t *testing.T) {
+	l, err := openLab()
+	require.NoError(t, err)
+	arms, err := l.arms("go+CPUS=1,node,go,go-gogc-50,go+LOADER=off,rust,rust-jemalloc,node+REPLICA=off", nil)
+	require.NoError(t, err)
+	named := func(form conformance.Form) map[conformance.Form][]string {
+		out := map[conformance.Form][]string{}
+		for form, arms := range formsOf(form, arms) {
+			for _, arm := range arms {
+				out[form] = append(out[form], arm.Name)
+			}
+		}
+		return out
+	}
+	assert.Equal(t, map[conformance.Form][]string{
+		conformance.Full:  {"go+CPUS=1", "node", "go+LOADER=off", "rust", "rust-jemalloc"},
+		conformance.Short: {"go", "go-gogc-50", "node+REPLICA=off"},
+	}, named(conformance.Full))
+	assert.Len(t, named(conformance.Short)[conformance.Short], len(arms))
+}

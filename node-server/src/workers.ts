@@ -251,7 +251,6 @@ export interface Workers {
 
 // A worker's own answer may take a second, which its ping of the database has.
 const answerTimeoutMs = 2500;
-const recallTimeoutMs = 500;
 const leastBackoffMs = 50;
 const mostBackoffMs = 1000;
 // Workers end within the request timeout and a second.
@@ -288,7 +287,7 @@ export function startWorkers(config: Config, logger: Logger): Workers {
       (places) => ledger.giveBack(slot, places),
       () => {},
     );
-    await Promise.race([given, new Promise((resolve) => setTimeout(resolve, recallTimeoutMs))]);
+    await Promise.race([given, new Promise((resolve) => setTimeout(resolve, answerTimeoutMs))]);
   };
   const ledger = new PlaceLedger(config.limits.requestsInFlight, recall);
 

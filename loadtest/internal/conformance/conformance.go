@@ -238,6 +238,12 @@ func Prove(ctx context.Context, options Options, arms []contender.Arm) ([]Report
 		defer logging.Unlock()
 		log(line)
 	}
+	// Programs are built first: one that cannot be is told before minutes have gone into the proofs of others.
+	for _, arm := range arms {
+		if _, err := options.Engine.Identity(ctx, arm); err != nil {
+			return nil, fmt.Errorf("conformance of %s: %w", arm.Name, err)
+		}
+	}
 	made := make([]*Report, len(arms))
 	var next atomic.Int64
 	lanes, ctx := errgroup.WithContext(ctx)

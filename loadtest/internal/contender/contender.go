@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -168,6 +169,24 @@ const mostCPUs = 1024
 func (a Arm) CPUCount() int {
 	n, _ := strconv.Atoi(a.Environment[CPUs]) // was checked
 	return n
+}
+
+// SameCode tells whether two arms are one program with the same settings of the contract, and differ at most in those of the
+// language's runtime, in what the engine carries out, and in how much data they keep that no request reads.
+func (a Arm) SameCode(b Arm) bool {
+	return a.Contender == b.Contender && maps.Equal(a.BuildArguments, b.BuildArguments) && maps.Equal(codeSettings(a.Environment), codeSettings(b.Environment))
+}
+
+func codeSettings(environment map[string]string) map[string]string {
+	out := maps.Clone(environment)
+	maps.DeleteFunc(out, func(name, _ string) bool {
+		return name == MasterMB || slices.Contains(EngineSettings, name) || isRuntimeSetting(name)
+	})
+	return out
+}
+
+func isRuntimeSetting(name string) bool {
+	return slices.ContainsFunc(runtimePrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 // runtimePrefixes begin the names of settings that belong to a language's runtime or allocator.
@@ -372,8 +391,7 @@ func parseSettings(text string) (map[string]string, error) {
 			return nil, fmt.Errorf("%s is set by the engine alone", key)
 		}
 		// A name with a slip of the pen would have no effect, and the figures would carry a wrong label.
-		isRuntime := slices.ContainsFunc(runtimePrefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
-		if !slices.Contains(settings, key) && !(isRuntime && environmentName.MatchString(key)) {
+		if !slices.Contains(settings, key) && !(isRuntimeSetting(key) && environmentName.MatchString(key)) {
 			return nil, fmt.Errorf("%s is no setting; there are: %s, and those of a runtime (%s…)", key, strings.Join(settings, ", "), strings.Join(runtimePrefixes, "…, "))
 		}
 		if key == Replica && value != "on" && value != "off" {

@@ -180,3 +180,29 @@ func TestParseVersion(t *testing.T) {
 		})
 	}
 }
+
+// Arms of the same code differ in what no line of a server hangs on; what it is built of and the contract's settings are its
+// code.
+func TestSameCode(t *testing.T) {
+	contenders, err := Load(filepath.Join("..", "..", ".."))
+	require.NoError(t, err)
+	arm := func(text string) Arm {
+		a, err := Resolve(contenders, text)
+		require.NoError(t, err)
+		return a
+	}
+	for _, same := range [][2]string{
+		{"go", "go"}, {"go", "go+CPUS=2"}, {"go+REPLICA=off", "go+CPUS=1"}, {"go", "go-gogc-400"}, {"go-gogc-50", "go-memory-limit"}, {"node", "node-semi-space-64"},
+		{"node-cluster+MASTER_MB=64", "node-cluster+MASTER_MB=256"}, {"rust-jemalloc", "rust-jemalloc+CPUS=1"}, {"go+LOADER=off", "go+CPUS=2+LOADER=off"},
+	} {
+		assert.True(t, arm(same[0]).SameCode(arm(same[1])), "%v", same)
+		assert.True(t, arm(same[1]).SameCode(arm(same[0])), "%v", same)
+	}
+	for _, other := range [][2]string{
+		{"go", "node"}, {"go", "go-floor"}, {"go", "go+LOADER=off"}, {"go", "go+MASTER=none"}, {"go", "go-maxprocs-1"}, {"node", "node-cluster"}, {"rust", "rust-jemalloc"},
+		{"rust-system-malloc", "rust-jemalloc"}, {"rust", "rust-steal-counts"}, {"go", "go+START=sequential"}, {"node", "node-compiled"},
+	} {
+		assert.False(t, arm(other[0]).SameCode(arm(other[1])), "%v", other)
+		assert.False(t, arm(other[1]).SameCode(arm(other[0])), "%v", other)
+	}
+}
