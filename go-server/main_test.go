@@ -26,7 +26,7 @@ func TestRun(t *testing.T) {
 	t.Run("help lists every variable", func(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 		require.Equal(t, exitFine, run([]string{"--help"}, none, &stdout, &stderr))
-		for _, name := range []string{"HOST", "PORT", "CONTRACT_DIR", "DATABASE_URL", "DATABASE_REPLICA_URL", "POOL_SIZE", "UPSTREAM_URL", "TIER", "LOADER", "MASTER", "START", "CONCURRENCY_MODEL", "WORKERS", "REQUEST_TIMEOUT", "GRAPHIQL", "LOG_LEVEL"} {
+		for _, name := range []string{"HOST", "PORT", "CONTRACT_DIR", "DATABASE_URL", "DATABASE_REPLICA_URL", "POOL_SIZE", "UPSTREAM_URL", "TIER", "LOADER", "MASTER", "START", "CONCURRENCY_MODEL", "WORKERS", "REQUEST_TIMEOUT", "GRAPHIQL", "PROFILER", "LOG_LEVEL"} {
 			assert.Contains(t, stdout.String(), name)
 		}
 	})

@@ -202,7 +202,7 @@ func (s *session) bench(ctx context.Context, arms []contender.Arm, size string, 
 		for i, slot := range block {
 			s.progress.step("round %d of %d: %s", b+1, rounds, slot.Arm)
 			arm := byName[slot.Arm]
-			err := s.with(ctx, arm, questions[0], func(subject trial.Subject) error {
+			err := s.with(ctx, arm, questions[0], nil, func(subject trial.Subject) error {
 				for _, q := range questions {
 					spec := trial.Spec{
 						ID:       trialID("bench", q.name, ask{load: record.LoadThroughput}, b, i, arm.Name, false),

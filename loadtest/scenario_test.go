@@ -251,6 +251,40 @@ func TestAMixIsSentToAll(t *testing.T) {
 	assert.Contains(t, s.out.String(), "Scenario head-of-line: Q1 (90 %) and Q3 (10 %), open loop")
 }
 
+// A scenario that asks for profiles has one of each arm's own trials, and starts its servers so that they can be asked; no
+// other scenario does.
+func TestProfilesOfAScenario(t *testing.T) {
+	inNoTime(t)
+	needsAssets(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "dataloader-equal,io-bound", contenders: "go,node"})
+	require.NoError(t, s.anew())
+	s.report = reportAfter
+	dir := filepath.Join(t.TempDir(), "run")
+	r := s.beginChosen(t, dir)
+	assert.True(t, r.ScenarioNamed("dataloader-equal").Profile)
+	taken := 0
+	for _, x := range r.Trials {
+		if x.Scenario != "dataloader-equal" || x.Duplicate {
+			assert.Nil(t, x.Profile, x.ID)
+			continue
+		}
+		taken++
+		assert.Equal(t, &record.Profile{Seconds: 1, Samples: 7, Functions: []record.ProfiledFunction{{Function: "played.answer (src/played)", Samples: 7}}}, x.Profile, x.ID)
+	}
+	assert.Positive(t, taken)
+	switched := 0
+	for _, spec := range s.engine.Started() {
+		if spec.Environment[trial.ProfilerSetting] == "on" {
+			switched++
+		}
+	}
+	assert.Equal(t, taken+r.ScenarioNamed("dataloader-equal").Plan.Blocks, switched, "those of its blocks, the doubles too")
+	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	require.NoError(t, err)
+	assert.Contains(t, string(page), "dataloader-equal: the loader&#39;s share of the CPU")
+	assert.Contains(t, string(page), "played.answer")
+}
+
 // What each server measures of itself is in the record of each trial, and no other scenario asks for it.
 func TestBenchmarksOfTheServersAreTrials(t *testing.T) {
 	inNoTime(t)

@@ -101,6 +101,9 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec
 	}
 	if ask.load == record.LoadRate {
 		spec.Bench, spec.Phases = todo.study.benchAsked(), todo.study.Phases
+		if !slot.Duplicate {
+			spec.ProfileSeconds = todo.study.profileSeconds()
+		}
 	}
 	switch {
 	case ask.load == record.LoadThroughput:
@@ -288,7 +291,7 @@ func (s *session) noteRepeats(todo *schedule) {
 
 // process measures these trials one after the other on one fresh process, warmed up.
 func (s *session) process(ctx context.Context, todo *schedule, arm contender.Arm, specs []trial.Spec) error {
-	return s.with(ctx, arm, todo.question, func(subject trial.Subject) error {
+	return s.with(ctx, arm, todo.question, todo.study.environment(), func(subject trial.Subject) error {
 		busy := specs[0]
 		busy.MaxInFlight = pilotConnections
 		var err error

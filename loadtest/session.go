@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -95,8 +96,9 @@ func (s *session) warn(format string, args ...any) {
 	}
 }
 
-// with runs f on a fresh process of the arm, which has answered the first question right, and ends that process.
-func (s *session) with(ctx context.Context, arm contender.Arm, first question, f func(trial.Subject) error) error {
+// with runs f on a fresh process of the arm, started with more in its environment, which has answered the first question
+// right, and ends that process.
+func (s *session) with(ctx context.Context, arm contender.Arm, first question, more map[string]string, f func(trial.Subject) error) error {
 	placement, err := s.description.Placement.With(arm.CPUCount())
 	if err != nil {
 		return fmt.Errorf("%s: %w", arm.Name, err)
@@ -109,6 +111,7 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, f
 		// One line per failed request at most: logging must not be what is measured.
 		Environment: map[string]string{"LOG_LEVEL": "warn"},
 	}
+	maps.Copy(spec.Environment, more)
 	if s.redis != nil && arm.UsesRedis() {
 		spec.RedisURL = s.redis.URL()
 	}
@@ -157,6 +160,15 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 			return t, err
 		}
 	}
+	if spec.ProfileSeconds > 0 {
+		if t.Profile, err = trial.Profile(ctx, subject, spec); err != nil {
+			if gone := s.ended(ctx); gone != nil || ctx.Err() != nil {
+				return t, errors.Join(gone, ctx.Err(), err)
+			}
+			// What was measured stands by itself.
+			s.warn("%s: no profile: %v", t.ID, err)
+		}
+	}
 	t.Nonconformant, t.NearGeneratorCeiling = s.nonconformant[subject.Arm.Name], s.nearCeiling(t)
 	if err := s.folder.WriteTrial(t, log); err != nil {
 		return t, err
@@ -171,7 +183,7 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 // pilot finds about how much an arm bears: a closed loop after a warm-up. It plans; its figures are in no verdict. spec has
 // the delay between client and contender, and overhead what its link was measured to add where that is asked for.
 func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, mixed []weighted, spec trial.Spec, warm, d time.Duration) (rps float64, overhead *record.FaultOverhead, err error) {
-	err = s.with(ctx, arm, q, func(subject trial.Subject) error {
+	err = s.with(ctx, arm, q, nil, func(subject trial.Subject) error {
 		spec.Body, spec.Expected, spec.Operations = q.body(arm.Tier, s.run.Seed), q.expected, operations(mixed, arm, s.run.Seed)
 		spec.MaxInFlight, spec.Timeout = pilotConnections, requestTimeout
 		warmed, err := trial.WarmUp(ctx, subject, spec, warm)

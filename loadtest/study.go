@@ -142,6 +142,25 @@ func (st *study) benchAsked() *record.BenchAsked {
 	return &record.BenchAsked{Command: st.Bench.Command, Sizes: st.Bench.Sizes}
 }
 
+// profileSeconds is how long a profile takes, where one is taken of each process that is not a double's.
+func (st *study) profileSeconds() int {
+	switch {
+	case !st.Profile:
+		return 0
+	case st.profile.evidence:
+		return 3
+	}
+	return 1
+}
+
+// environment is what the study's processes are started with beside what all are.
+func (st *study) environment() map[string]string {
+	if st.Profile {
+		return map[string]string{trial.ProfilerSetting: "on"}
+	}
+	return nil
+}
+
 // plan is the study's plan in a run's record.
 func (st *study) plan(r *record.Run) *record.Plan { return r.PlanOf(st.ID) }
 
@@ -164,7 +183,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 	}
 	s.Arms = append(s.Arms, slices.Sorted(maps.Keys(st.absent))...)
 	s.Pairs, s.Faults, s.BoundNS = st.among(s.Arms), st.faults(), int64(st.Bound)
-	s.Bench, s.Phases = st.benchAsked(), st.Phases
+	s.Bench, s.Phases, s.Profile = st.benchAsked(), st.Phases, st.Profile
 	for way, d := range st.Delays {
 		if s.DelaysNS == nil {
 			s.DelaysNS = map[string]int64{}
@@ -251,6 +270,7 @@ func (st *study) trialsTake() time.Duration {
 	if st.Phases {
 		sum += trial.PhaseTime(time.Duration(st.Delays["database"] + st.Delays["upstream"]))
 	}
+	sum += trial.ProfileTime(st.profileSeconds())
 	for _, ask := range st.asks() {
 		sum += st.profile.duration(ask.load)
 	}

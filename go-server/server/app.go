@@ -84,6 +84,7 @@ func (a *App) Handler() http.Handler {
 		"/livez":   http.HandlerFunc(a.health.livez),
 		"/readyz":  http.HandlerFunc(a.health.readyz),
 		"/metrics": a.metrics.handler(),
+		"/profile": http.HandlerFunc(a.profile),
 	} {
 		mux.Handle("GET "+path, handler)
 		mux.HandleFunc(path, a.onlyGet)

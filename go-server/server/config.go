@@ -51,6 +51,7 @@ type Settings struct {
 	Workers        int // GOMAXPROCS; 0 leaves it to the runtime, which knows the cores allowed to the process
 	RequestTimeout time.Duration
 	GraphiQL       bool
+	Profiler       bool
 	LogLevel       slog.Level
 	Limits         Limits
 }
@@ -97,6 +98,7 @@ CONCURRENCY_MODEL     goroutines (goroutines)
 WORKERS               GOMAXPROCS (cores allowed to the process)
 REQUEST_TIMEOUT       duration such as 5s or 300ms (limits.json)
 GRAPHIQL              on | off (off)
+PROFILER              on | off (off): GET /profile?seconds=N
 LOG_LEVEL             debug | info | warn | error (info)
 `
 
@@ -120,6 +122,7 @@ func LoadSettings(getenv func(string) string) (Settings, error) {
 		Model:       e.choice("CONCURRENCY_MODEL", ModelGoroutines, ModelGoroutines),
 		Workers:     e.number("WORKERS", 0, 1, 1024),
 		GraphiQL:    e.choice("GRAPHIQL", "off", "on", "off") == "on",
+		Profiler:    e.choice("PROFILER", "off", "on", "off") == "on",
 		LogLevel:    e.level("LOG_LEVEL"),
 	}
 	c.ReplicaURL = e.databaseURL("DATABASE_REPLICA_URL", c.DatabaseURL)

@@ -54,6 +54,7 @@ func TestConfig(t *testing.T) {
 			{"REQUEST_TIMEOUT", "5", "duration"},
 			{"REQUEST_TIMEOUT", "-1s", "duration"},
 			{"GRAPHIQL", "1", "on, off"},
+			{"PROFILER", "yes", "on, off"},
 			{"LOG_LEVEL", "loud", "debug, info"},
 			{"UPSTREAM_URL", "ftp://x", "UPSTREAM_URL"},
 			{"CONTRACT_DIR", "nowhere", "CONTRACT_DIR"},

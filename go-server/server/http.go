@@ -27,6 +27,7 @@ import (
 var (
 	contentTypeJSON     = []string{"application/json; charset=utf-8"}
 	contentTypeResponse = []string{"application/graphql-response+json; charset=utf-8"}
+	contentTypeText     = []string{"text/plain; charset=utf-8"}
 )
 
 // Bounds of one connection.

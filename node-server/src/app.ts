@@ -12,6 +12,7 @@ import { GraphqlHandler, type HttpAnswer, OwnPlaces, prefersHtml } from './http.
 import type { Logger } from './logging.ts';
 import { Cache } from './cache.ts';
 import { Master } from './master.ts';
+import { profile } from './profile.ts';
 import { loopRanking, type Ranking, ThreadRanking } from './ranking.ts';
 import { type RequestContext, resolvers, type Services } from './resolvers.ts';
 import { DocumentCache, type Graphql, newExecute, newSchema } from './schema.ts';
@@ -52,6 +53,8 @@ const serverOptions: http.ServerOptions = {
 interface Pages {
   readyz(): Promise<HealthAnswer>;
   metrics(): Promise<MetricsAnswer>;
+  /** Of this process only; takes the URL it was asked by, and never rejects. */
+  profile(url: string | undefined): Promise<HttpAnswer>;
 }
 
 /**
@@ -89,10 +92,11 @@ export async function newApp(
   const upstream = newUpstream(config.upstreamUrl);
   const readiness = new Readiness(store, master);
   const link = join === null ? null : join({ readyz: () => readiness.readyz(), metrics: () => telemetry.values() });
-  const pages: Pages =
-    link === null
-      ? { readyz: () => readiness.readyz(), metrics: () => telemetry.metrics() }
-      : { readyz: () => link.readyz(), metrics: async () => sumMetrics(await link.metrics()) };
+  const pages: Pages = {
+    readyz: () => (link ?? readiness).readyz(),
+    metrics: async () => (link === null ? telemetry.metrics() : sumMetrics(await link.metrics())),
+    profile: (url) => profile(config.profiler, url, logger),
+  };
   const common = {
     limits: config.limits,
     requestTimeoutMs: config.requestTimeoutMs,
@@ -230,7 +234,7 @@ const onlyGet = badRequestBody('Only GET is taken here.');
 /** Not every process of a cluster could be asked. */
 const noAnswer = answerOf(503, 'a worker does not answer');
 /** Where other methods than GET and HEAD have no business. */
-const pagesToLookAt: ReadonlySet<string> = new Set(['/livez', '/readyz', '/metrics']);
+const pagesToLookAt: ReadonlySet<string> = new Set(['/livez', '/readyz', '/metrics', '/profile']);
 const jsonType = 'application/json; charset=utf-8';
 
 /** What cannot be read as HTTP: answered as far as there is a code for it, and hung up on. */
@@ -289,6 +293,9 @@ function addRoutes(fastify: FastifyInstance, config: Config, handler: GraphqlHan
       ({ contentType, body }) => reply.type(contentType).send(body),
       () => tell(reply, noAnswer),
     );
+  });
+  fastify.get('/profile', withHead, (request, reply) => {
+    void pages.profile(request.raw.url).then((answered) => send(reply, answered));
   });
   // Other methods than GET and POST come here, whichever fastify knows.
   fastify.setNotFoundHandler((request, reply) => {
@@ -356,6 +363,10 @@ function floorServer(handler: GraphqlHandler, pages: Pages): Server {
         (answered) => tell(response, answered),
         () => tell(response, noAnswer),
       );
+    } else if (pathname === '/profile') {
+      void pages
+        .profile(request.url)
+        .then(({ status, contentType, body }) => send(response, status, contentType, body));
     } else {
       pages.metrics().then(
         ({ contentType, body }) => send(response, 200, contentType, body),

@@ -38,6 +38,7 @@ export interface Config {
   workers: number;
   requestTimeoutMs: number;
   graphiql: 'on' | 'off';
+  profiler: 'on' | 'off';
   logLevel: LogLevel;
   limits: Limits;
 }
@@ -64,6 +65,7 @@ CONCURRENCY_MODEL     process | cluster | workers | workers-message (process)
 WORKERS               cluster: processes; workers, workers-message: threads (cores allowed to the process); process: 1
 REQUEST_TIMEOUT       duration such as 5s, 300ms, 1m (requestTimeout of limits.json)
 GRAPHIQL              on | off (off)
+PROFILER              on | off (off): GET /profile?seconds=N
 LOG_LEVEL             debug | info | warn | error (info)
 `;
 
@@ -103,6 +105,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     workers,
     requestTimeoutMs: readDuration('REQUEST_TIMEOUT', get('REQUEST_TIMEOUT') ?? limits.requestTimeout),
     graphiql: readChoice('GRAPHIQL', get('GRAPHIQL'), ['on', 'off'], 'off'),
+    profiler: readChoice('PROFILER', get('PROFILER'), ['on', 'off'], 'off'),
     logLevel: readChoice('LOG_LEVEL', get('LOG_LEVEL'), logLevels, 'info'),
     limits,
   };

@@ -50,6 +50,7 @@ suite('config', () => {
     ['REQUEST_TIMEOUT', '-1s'],
     ['REQUEST_TIMEOUT', '999999h'],
     ['GRAPHIQL', 'true'],
+    ['PROFILER', 'yes'],
     ['LOG_LEVEL', 'trace'],
     ['CONTRACT_DIR', '/does/not/exist'],
   ];

@@ -76,6 +76,7 @@ pub struct Config {
     pub workers: usize,
     pub request_timeout: Duration,
     pub graphiql: bool,
+    pub profiler: bool,
     pub log_level: Level,
     pub limits: Limits,
 }
@@ -126,6 +127,7 @@ Environment:
                          current-thread: 1
   REQUEST_TIMEOUT        such as 5s, 300ms, 1m (limits.json)
   GRAPHIQL               on | off (off)
+  PROFILER               on | off (off): GET /profile?seconds=N
   LOG_LEVEL              debug | info | warn | error (info)
 ";
 
@@ -318,6 +320,7 @@ impl Config {
                 parse_duration,
             )?,
             graphiql: env.choice("GRAPHIQL", &[("on", true), ("off", false)], false)?,
+            profiler: env.choice("PROFILER", &[("on", true), ("off", false)], false)?,
             log_level: env.choice(
                 "LOG_LEVEL",
                 &[("debug", Level::Debug), ("info", Level::Info), ("warn", Level::Warn), ("error", Level::Error)],

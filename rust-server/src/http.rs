@@ -4,7 +4,7 @@ use crate::{
     app::App,
     config::Tier,
     errors::{Code, Failure, RequestError},
-    health, log,
+    health, log, profile,
     schema::ExecutionError,
     telemetry::Phases,
 };
@@ -62,6 +62,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics))
+        .route("/profile", get(profile::profile))
         .fallback(async || plain_error(StatusCode::NOT_FOUND, "There is nothing here."))
         .method_not_allowed_fallback(async || {
             let mut response = plain_error(StatusCode::METHOD_NOT_ALLOWED, "Only GET is allowed here.");
@@ -83,8 +84,12 @@ pub fn respond(status: StatusCode, content_type: &'static str, body: impl Into<B
 }
 
 fn plain_error(status: StatusCode, message: &'static str) -> Response<Body> {
-    let body = errors_body(&[RequestError::new(Code::BadRequest, message)]);
-    respond(status, JSON, body)
+    refusal(status, RequestError::new(Code::BadRequest, message))
+}
+
+/// An answer of one error, for what is no GraphQL.
+pub fn refusal(status: StatusCode, error: RequestError) -> Response<Body> {
+    respond(status, JSON, errors_body(&[error]))
 }
 
 /// What a request ends with. `code` is the first error's.

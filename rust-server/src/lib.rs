@@ -12,6 +12,7 @@ pub mod limits;
 pub mod loaders;
 pub mod logging;
 pub mod master;
+pub mod profile;
 pub mod ranking;
 pub mod resolvers;
 pub mod schema;

@@ -31,6 +31,7 @@ fn bad_config_fails() {
         ("REQUEST_TIMEOUT", "0s"),
         ("REQUEST_TIMEOUT", "-1s"),
         ("GRAPHIQL", "1"),
+        ("PROFILER", "yes"),
         ("LOG_LEVEL", "loud"),
         ("CONTRACT_DIR", "/nowhere"),
     ];

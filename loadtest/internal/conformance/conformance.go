@@ -182,6 +182,7 @@ func Checks() []Check {
 		{Name: "shutdown", Forms: full, About: "SIGTERM lets requests under way finish", skip: otherSetting, run: shutdown},
 		{Name: "server-timing", Forms: full, About: "disjoint phases that add up to the total", run: serverTiming},
 		{Name: "metrics", Forms: full, About: "/metrics has the contract's names, and they count", run: metrics},
+		{Name: "profile", Forms: full, About: "the server's own profiler, asked under load", skip: otherSetting, run: profiles},
 		{Name: "audits", Forms: full, About: "the audits of npm's graphql-http", skip: either(notFloor, otherSetting), run: audits},
 		{Name: "slow-clients", Forms: full, About: "half a request is not waited for without end", skip: otherSetting, run: slowEnds},
 	}

@@ -572,6 +572,7 @@ func httpCases(c *contract.Contract) []hostileCase {
 		wire("HEAD "+path, looked, wireRequest{method: http.MethodHead, target: path, headers: []string{"Content-Type", "-"}})
 		wire("POST "+path, notAllowed, wireRequest{target: path, body: body})
 	}
+	wire("POST /profile", notAllowed, wireRequest{target: "/profile", body: body})
 	for _, path := range []string{"/nothing", "/graphql/x", "/graphiql/..%2f..%2flimits.json", "/../contract/limits.json", "/livez/../../etc/passwd"} {
 		wire("GET "+path, want{statuses: []int{301, 307, 308, 400, 404}, mayClose: true}, wireRequest{method: http.MethodGet, target: path, headers: []string{"Content-Type", "-"}})
 	}

@@ -30,6 +30,7 @@ import (
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/reference"
+	"lab/loadtest/internal/trial"
 )
 
 // caught is what a finding about a mutant must say; empty parts are not looked at.
@@ -279,6 +280,7 @@ func goArm(t *testing.T) contender.Arm {
 	return contender.Arm{
 		Name: "go", Base: "go", Contender: "go", Language: "go", Tier: contender.TierMainstream, Root: root, Start: []string{binary},
 		Environment: map[string]string{"TIER": "mainstream"},
+		Profile:     &contender.Profile{Loader: []*regexp.Regexp{regexp.MustCompile("loaders")}, Runtime: []*regexp.Regexp{regexp.MustCompile("^runtime")}},
 	}
 }
 
@@ -599,6 +601,22 @@ func TestServerMutants(t *testing.T) {
 		{
 			"a metric of another name", &twistedEngine{around: behind(withText("lab_statements_total", "lab_queries_total"))},
 			[]caught{{"metrics", "q2", `lab_statements_total{statement="items"}`, "7 more", "0 more"}},
+		},
+		{
+			"a profiler that nobody switched on", &twistedEngine{spec: func(_ context.Context, spec *engine.ContenderSpec) error {
+				delete(spec.Environment, trial.ProfilerSetting)
+				return nil
+			}},
+			[]caught{{"profile", "GET /profile?seconds=0", "status", "400", "404"}},
+		},
+		{
+			"a profile of nothing", &twistedEngine{around: behind(func(request *http.Request, _ *http.Response, body []byte) []byte {
+				if request.URL.Path == "/profile" {
+					return nil
+				}
+				return body
+			})},
+			[]caught{{"profile", "twice at once", "", "folded stacks", "without a sample"}},
 		},
 		{
 			"master data in bulk is not kept", &twistedEngine{spec: func(_ context.Context, spec *engine.ContenderSpec) error {

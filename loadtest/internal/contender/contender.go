@@ -52,6 +52,8 @@ type Contender struct {
 	Arms []Arm
 	// Deviations are the library's departures from the contract that it allows.
 	Deviations []Deviation
+	// Profile says whose functions are whose, or is nil.
+	Profile *Profile
 	// Dir is the contender's folder, relative to the repository's root.
 	Dir string
 }
@@ -75,6 +77,14 @@ type Arm struct {
 	// Root is the repository's root (absolute); Dir is the contender's folder, relative to it.
 	Root, Dir  string
 	Deviations []Deviation
+	// Profile says whose the functions in a profile are, or is nil.
+	Profile *Profile
+}
+
+// Profile are patterns of functions as the contender's /profile writes them.
+type Profile struct {
+	// Loader matches those of the loader, Runtime those of the language's runtime and standard library.
+	Loader, Runtime []*regexp.Regexp
 }
 
 // Deviation is a place where a library breaks the contract and cannot be mended around; every report shows it.
@@ -97,6 +107,12 @@ type manifest struct {
 	Start      []string               `yaml:"start"`
 	Arms       map[string]manifestArm `yaml:"arms"`
 	Deviations []Deviation            `yaml:"deviations"`
+	Profile    *manifestProfile       `yaml:"profile"`
+}
+
+type manifestProfile struct {
+	Loader  []string `yaml:"loader"`
+	Runtime []string `yaml:"runtime"`
 }
 
 type manifestArm struct {
@@ -122,7 +138,7 @@ var (
 var engineSets = []string{"HOST", "PORT", "CONTRACT_DIR", "DATABASE_URL", "DATABASE_REPLICA_URL", "UPSTREAM_URL", "REDIS_URL"}
 
 // settings lists what the contract lets one set on a server beyond that.
-var settings = []string{"CONCURRENCY_MODEL", CPUs, "GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", MasterMB, "POOL_SIZE", Replica, "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
+var settings = []string{"CONCURRENCY_MODEL", CPUs, "GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", MasterMB, "POOL_SIZE", "PROFILER", Replica, "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
 
 // Settings that are the engine's to carry out; no contender is told of them.
 const (
@@ -261,6 +277,10 @@ func parse(text []byte, root, dir string) (Contender, error) {
 			return Contender{}, located(text, fmt.Errorf("deviations[%d]: id, rule, upstream and test are all required", i), "deviations", fmt.Sprint(i))
 		}
 	}
+	profile, err := m.Profile.patterns(text)
+	if err != nil {
+		return Contender{}, err
+	}
 	// A Go map forgets the order in which the manifest lists the arms; tables keep to it.
 	var ordered struct {
 		Arms yaml.MapSlice `yaml:"arms"`
@@ -270,7 +290,7 @@ func parse(text []byte, root, dir string) (Contender, error) {
 	}
 	c := Contender{
 		Name: m.Name, Language: m.Language, Version: m.Version, Build: m.Build, Start: m.Start,
-		Deviations: m.Deviations, Dir: dir,
+		Deviations: m.Deviations, Dir: dir, Profile: profile,
 	}
 	for _, item := range ordered.Arms {
 		name := fmt.Sprint(item.Key)
@@ -278,9 +298,35 @@ func parse(text []byte, root, dir string) (Contender, error) {
 		if err != nil {
 			return Contender{}, located(text, fmt.Errorf("arms.%s: %w", strings.Join(strings.Fields(name), " "), err), "arms", name)
 		}
+		arm.Profile = profile
 		c.Arms = append(c.Arms, arm)
 	}
 	return c, nil
+}
+
+// patterns reads the regular expressions of a manifest's text.
+func (m *manifestProfile) patterns(text []byte) (*Profile, error) {
+	if m == nil {
+		return nil, nil
+	}
+	p := &Profile{}
+	for _, of := range []struct {
+		key     string
+		written []string
+		into    *[]*regexp.Regexp
+	}{{"loader", m.Loader, &p.Loader}, {"runtime", m.Runtime, &p.Runtime}} {
+		if len(of.written) == 0 {
+			return nil, located(text, fmt.Errorf("profile.%s: expected regular expressions of functions", of.key), "profile")
+		}
+		for i, written := range of.written {
+			pattern, err := regexp.Compile(written)
+			if err != nil || written == "" {
+				return nil, located(text, fmt.Errorf("profile.%s[%d]: %q is no regular expression that matches functions", of.key, i, written), "profile", of.key, fmt.Sprint(i))
+			}
+			*of.into = append(*of.into, pattern)
+		}
+	}
+	return p, nil
 }
 
 // located adds the line of what an error is about, where the manifest has it.

@@ -98,6 +98,9 @@ func TestLoadNamesFileAndKeyOfWhatIsWrong(t *testing.T) {
 		{"an arm that is built otherwise and started as the others", head + "arms: { go: { tier: floor, version: [v], build: [b], build_arguments: { TAGS: x } } }\n", []string{"arms.go", "start"}},
 		{"a base image as an arm's", head + "arms: { go: { tier: floor, version: [v], build: [b], start: [s], build_arguments: { GO_IMAGE: x } } }\n", []string{"build_arguments", `"GO_IMAGE"`}},
 		{"a build argument that is no part of a name", head + "arms: { go: { tier: floor, version: [v], build: [b], start: [s], build_arguments: { TAGS: a/b } } }\n", []string{"build_arguments.TAGS", `"a/b"`}},
+		{"a profile without patterns", head + "arms: { go: { tier: floor } }\nprofile: { loader: [a] }\n", []string{"profile.runtime: expected regular expressions"}},
+		{"a profile with a pattern that is none", head + "arms: { go: { tier: floor } }\nprofile: { loader: [a], runtime: ['('] }\n", []string{`profile.runtime[0]: "(" is no regular expression`}},
+		{"a profile with an empty pattern", head + "arms: { go: { tier: floor } }\nprofile: { loader: [a, ''], runtime: [b] }\n", []string{`profile.loader[1]: "" is no regular expression`}},
 		{"a deviation without a test", head + "arms: { go: { tier: floor } }\ndeviations: [{ id: a, rule: b, upstream: c }]\n", []string{"deviations[0]", "test"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

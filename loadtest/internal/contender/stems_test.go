@@ -23,7 +23,7 @@ var sources = map[string]struct {
 	"rust-server": {[]string{"src"}, ".rs", []string{"lib"}},
 }
 
-var stems = []string{"main", "config", "app", "schema", "resolvers", "loaders", "store", "master", "cache", "upstream", "limits", "errors", "logging", "telemetry", "health", "http", "ranking", "floor", "workers", "bench"}
+var stems = []string{"main", "config", "app", "schema", "resolvers", "loaders", "store", "master", "cache", "upstream", "limits", "errors", "logging", "telemetry", "health", "http", "ranking", "floor", "workers", "bench", "profile"}
 
 // names are concepts that a reader of one server must find in the others: by stem, in the writing of Node; the other
 // languages write them in their own case.
@@ -38,6 +38,7 @@ var names = map[string][]string{
 	"bench":    {"bench", "handOver", "checksum"},
 	"health":   {"livez", "readyz"},
 	"http":     {"negotiate"},
+	"profile":  {"profile", "fold"},
 }
 
 func TestStemsAreTheSame(t *testing.T) {

@@ -47,6 +47,8 @@ type Scenario struct {
 	Bench *Bench `yaml:"bench"`
 	// Phases has each server asked, after each trial at the common rate, where the time of some requests went.
 	Phases bool `yaml:"phases"`
+	// Profile has each server's own profiler look at the same load once more, after each trial at the common rate.
+	Profile bool `yaml:"profile"`
 	// Metric decides. It has its unit in its name.
 	Metric string `yaml:"metric"`
 	// Rule says what is claimed of each pair: "differ", "equal" (within the margin), or "less" (the first has less of the
@@ -264,6 +266,9 @@ func parseScenario(text []byte) (Scenario, error) {
 	}
 	if s.Phases && (len(s.Mix) > 0 || !slices.Contains(s.Load, "rate")) {
 		return s, atKey(text, []string{"phases"}, "expected trials of load rate and one operation, if phases are asked for")
+	}
+	if s.Profile && !slices.Contains(s.Load, "rate") {
+		return s, atKey(text, []string{"profile"}, "expected trials of load rate, if a profile is asked for")
 	}
 	for way := range s.Delays {
 		if !slices.Contains(DelayWays, way) {

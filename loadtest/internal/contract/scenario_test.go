@@ -95,6 +95,7 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		"half a pair":            {"[[node, go]]", "[[go]]", []string{`line 15: key "pairs[0]"`}},
 		"a metric not measured":  {"load: [rate, closed]", "load: [closed]", []string{`line 7: key "metric" is latency_p50_ns`, "trials of load rate"}},
 		"nothing changes it":     {"changed_by: a slower processor\n", "", []string{`key "changed_by" is missing`}},
+		"a profile of no rate":   {"load: [rate, closed]", "profile: true\nload: [closed]", []string{`key "profile" is true`, "trials of load rate"}},
 		"phases of a mix":        {"margin: 1.05", "margin: 1.05\nphases: true", []string{`key "phases" is true`, "one operation"}},
 		"a bench without one":    {"metric: latency_p50_ns", "metric: bench_loader_cpu_ns_per_key", []string{`key "bench" is missing`, `"loader"`}},
 		"an unknown bench":       {"margin: 1.05", "margin: 1.05\nbench: {command: sort, sizes: [1]}", []string{`key "bench.command" is sort`, `"hand-over"`}},

@@ -190,6 +190,14 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "# TYPE lab_pool_wait_seconds summary\nlab_pool_wait_seconds_sum 0\nlab_pool_wait_seconds_count 0\n")
 	})
+	mux.HandleFunc("GET /profile", func(w http.ResponseWriter, r *http.Request) {
+		seconds, _ := strconv.Atoi(r.URL.Query().Get("seconds")) // the lab's own tests ask
+		select {
+		case <-r.Context().Done():
+		case <-time.After(time.Duration(seconds) * time.Second):
+		}
+		_, _ = io.WriteString(w, "runtime;double.(*server).answer 1\n")
+	})
 	mux.HandleFunc("POST /graphql", s.answer)
 	return mux
 }

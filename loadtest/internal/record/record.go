@@ -136,6 +136,8 @@ type Scenario struct {
 	Bench *BenchAsked `json:"bench,omitempty"`
 	// Phases says that each server was asked, after each trial at the common rate, where the time of some requests went.
 	Phases bool `json:"phases,omitempty"`
+	// Profile says that each server's own profiler looked at the same load once more.
+	Profile bool `json:"profile,omitempty"`
 	// DelaysNS has what the fault proxy added to each round trip on a way: "client", "database", "upstream".
 	DelaysNS map[string]int64 `json:"delays_ns,omitempty"`
 	// Faults are caused and taken back in each trial.
@@ -369,6 +371,8 @@ type Trial struct {
 	Benched []Benched `json:"benched,omitempty"`
 	// Phases are where the time of some more requests went, where the scenario asks for them.
 	Phases *Phases `json:"phases,omitempty"`
+	// Profile is whose CPU time was sampled, where the scenario asks for it.
+	Profile *Profile `json:"profile,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
 	HDRLog string `json:"hdr_log"`
 	// RuntimeSeries is the file beside it with what the contender told of its runtime each second; empty where it told
@@ -493,6 +497,8 @@ func (t *Trial) Check() error {
 		return fmt.Errorf("trial %s: compared %d is more than sent %d", t.ID, t.Compared, t.Sent)
 	case t.LatencyP50NS > t.LatencyP90NS || t.LatencyP90NS > t.LatencyP99NS || t.LatencyP99NS > t.LatencyP999NS:
 		return fmt.Errorf("trial %s: percentiles go down", t.ID)
+	case t.Profile != nil && t.Profile.Samples < t.Profile.LoaderSamples+t.Profile.RuntimeSamples:
+		return fmt.Errorf("trial %s: profile: samples %d are fewer than loader_samples %d and runtime_samples %d", t.ID, t.Profile.Samples, t.Profile.LoaderSamples, t.Profile.RuntimeSamples)
 	case t.CPUUsPerRequest != nil && math.Abs(*t.CPUUsPerRequest*float64(t.Sent)-t.CPUSeconds*1e6) > 1e-6*t.CPUSeconds*1e6:
 		return fmt.Errorf("trial %s: cpu_us_per_request %g is not cpu_seconds %g over sent %d", t.ID, *t.CPUUsPerRequest, t.CPUSeconds, t.Sent)
 	}

@@ -127,6 +127,9 @@ func (b *build) claim(g summary.Group, s *record.Scenario) []section {
 	if s.Bench != nil {
 		out = append(out, b.benchTables(g, s)...)
 	}
+	if s.Profile {
+		out = append(out, b.profiles(g, s)...)
+	}
 	if faults := b.faults(g); faults != nil {
 		out = append(out, *faults)
 	}

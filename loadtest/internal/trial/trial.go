@@ -64,7 +64,10 @@ type Spec struct {
 	// Bench is the benchmark command that the arm's program is asked after the trial, or nil.
 	Bench *record.BenchAsked
 	// Phases has the arm asked, after the trial, where the time of some requests goes.
-	Phases    bool
+	Phases bool
+	// ProfileSeconds, where not 0, is for how long the arm's own profiler looks at the same load once more, after the trial.
+	ProfileSeconds int
+
 	Load      record.Load
 	Block     int
 	Position  int

@@ -1,0 +1,101 @@
+package trial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"lab/loadtest/internal/profile"
+	"lab/loadtest/internal/record"
+)
+
+const (
+	// profileAround is for how much longer there is load: the profiler starts after it and ends before it.
+	profileAround = 500 * time.Millisecond
+	// mostProfile bounds the text of one.
+	mostProfile = 64 << 20
+)
+
+// ProfileTime is about how long it takes to take a profile of so many seconds.
+func ProfileTime(seconds int) time.Duration {
+	if seconds == 0 {
+		return 0
+	}
+	return time.Duration(seconds)*time.Second + 2*profileAround
+}
+
+// ProfilerSetting switches a contender's profiler on, which costs nothing until it is asked.
+const ProfilerSetting = "PROFILER"
+
+// Profile sends the trial's load once more and has the contender's own profiler look at it meanwhile. Neither is in a figure
+// of the trial.
+func Profile(ctx context.Context, s Subject, spec Spec) (*record.Profile, error) {
+	if s.Arm.Profile == nil {
+		return nil, fmt.Errorf("profile of %s: its manifest does not say whose functions are whose", s.Arm.Name)
+	}
+	job := spec.job(s)
+	job.Duration, job.ClientProbes = ProfileTime(spec.ProfileSeconds), 0
+	var folded []byte
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		result, _, err := attack(ctx, s, job)
+		if err == nil && result.FailedBy.Total() > 0 {
+			err = fmt.Errorf("%d of %d requests failed: %s", result.FailedBy.Total(), result.Sent, result.FirstFailure)
+		}
+		return err
+	})
+	group.Go(func() (err error) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(profileAround):
+		}
+		folded, err = askProfile(ctx, s.Contender.GraphQLURL(), spec.ProfileSeconds)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return nil, fmt.Errorf("profile of %s: %w", s.Arm.Name, err)
+	}
+	p, err := profile.Owners{Loader: s.Arm.Profile.Loader, Runtime: s.Arm.Profile.Runtime}.Of(folded)
+	if err != nil {
+		return nil, fmt.Errorf("profile of %s: %w", s.Arm.Name, err)
+	}
+	p.Seconds = spec.ProfileSeconds
+	return &p, nil
+}
+
+// askProfile asks the contender at that address of /graphql for a profile of so many seconds.
+func askProfile(ctx context.Context, graphql string, seconds int) ([]byte, error) {
+	at, err := url.Parse(graphql)
+	if err != nil {
+		return nil, err
+	}
+	at.Path, at.RawQuery = "/profile", url.Values{"seconds": {strconv.Itoa(seconds)}}.Encode()
+	client := &http.Client{Timeout: ProfileTime(seconds) + phaseTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, mostProfile+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case response.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("/profile answered %d: %.200q", response.StatusCode, text)
+	case len(text) > mostProfile:
+		return nil, errors.New("/profile answered more than 64 MiB")
+	}
+	return text, nil
+}
