@@ -240,9 +240,13 @@ fn in_package(file: &str) -> &str {
             return rest.split_once('/').map_or(rest, |(_, path)| path);
         }
     }
-    for within in ["/library/", "/rust-server/"] {
-        if let Some(at) = file.rfind(within) {
-            return if within == "/library/" { &file[at + 1..] } else { &file[at + within.len()..] };
+    if let Some(at) = file.rfind("/library/") {
+        return &file[at + 1..];
+    }
+    // The standard library's own crates are elsewhere.
+    for begins in ["/rust-server/", "/rust/deps/"] {
+        if let Some(at) = file.rfind(begins) {
+            return &file[at + begins.len()..];
         }
     }
     file
@@ -296,6 +300,7 @@ mod tests {
                 "/x/registry/src/index.example-1949cf8c6b5b557f/hashbrown-0.17.1/src/map.rs",
                 "hashbrown-0.17.1/src/map.rs",
             ),
+            ("/rust/deps/hashbrown-0.16.1/src/raw/mod.rs", "hashbrown-0.16.1/src/raw/mod.rs"),
             ("/src/rust-server/src/loaders.rs", "src/loaders.rs"),
             ("/src/rust-server/spec/src/lib.rs", "spec/src/lib.rs"),
             ("src/loaders.rs", "src/loaders.rs"),

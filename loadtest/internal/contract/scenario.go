@@ -47,7 +47,7 @@ type Scenario struct {
 	Bench *Bench `yaml:"bench"`
 	// Phases has each server asked, after each trial at the common rate, where the time of some requests went.
 	Phases bool `yaml:"phases"`
-	// Profile has each server's own profiler look at the same load once more, after each trial at the common rate.
+	// Profile has each server's own profiler look at the same requests in a closed loop, after each trial at the common rate.
 	Profile bool `yaml:"profile"`
 	// Metric decides. It has its unit in its name.
 	Metric string `yaml:"metric"`

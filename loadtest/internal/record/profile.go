@@ -1,6 +1,6 @@
 package record
 
-// Profile is whose CPU time a profiler of the server's own language saw, under the trial's load but after the trial.
+// Profile is whose CPU time a profiler of the server's own language saw after the trial, under a closed loop of its requests.
 type Profile struct {
 	// Seconds is how long it looked.
 	Seconds int `json:"seconds"`

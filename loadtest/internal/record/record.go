@@ -136,7 +136,7 @@ type Scenario struct {
 	Bench *BenchAsked `json:"bench,omitempty"`
 	// Phases says that each server was asked, after each trial at the common rate, where the time of some requests went.
 	Phases bool `json:"phases,omitempty"`
-	// Profile says that each server's own profiler looked at the same load once more.
+	// Profile says that each server's own profiler looked at the same requests in a closed loop.
 	Profile bool `json:"profile,omitempty"`
 	// DelaysNS has what the fault proxy added to each round trip on a way: "client", "database", "upstream".
 	DelaysNS map[string]int64 `json:"delays_ns,omitempty"`

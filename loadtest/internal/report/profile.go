@@ -58,7 +58,7 @@ func (b *build) profiles(g summary.Group, s *record.Scenario) []section {
 	if len(shares.Rows) == 0 {
 		return nil
 	}
-	lead := "After each trial the same load was sent once more, with the profiler of that language at work: Go's runtime/pprof and in Rust a sampler of the same kind (100 samples each second of the process's CPU time), in Node V8's (1,000 each second of the main thread, idle ones left out). " +
+	lead := "After each trial the same requests were sent in a closed loop, with the profiler of that language at work: Go's runtime/pprof and in Rust a sampler of the same kind (100 samples each second of the process's CPU time), in Node V8's (1,000 each second of the main thread, idle ones left out). " +
 		"A sample is the loader's where the innermost function that is none of the runtime's or of the standard library's is one of the loader's: what the loader has done for it, allocating or hashing, is the loader's. What ran without any such function, such as collecting garbage, scheduling or reading sockets, is the runtime's alone."
 	return []section{
 		{ID: b.id(g, "profile"), Title: chart.Clean(s.ID+": the loader's share of the CPU", 80), Lead: lead, Table: shares},

@@ -18,6 +18,8 @@ const (
 	benchDuration = 300 * time.Millisecond
 	// benchKeys are loaded; a multiple of no batch size is needed, since the last batch may be smaller.
 	benchKeys = 200_000
+	// benchLoading is about how long that takes.
+	benchLoading = 400 * time.Millisecond
 	// benchAround is about what a command takes beside that.
 	benchAround = time.Second
 	// benchWays is the most that a runtime offers.
@@ -29,7 +31,11 @@ func BenchTime(asked *record.BenchAsked) time.Duration {
 	if asked == nil {
 		return 0
 	}
-	return time.Duration(len(asked.Sizes)) * (benchAround + benchWays*benchDuration*3/2)
+	each := benchAround + benchWays*benchDuration*3/2
+	if asked.Command == record.BenchLoader {
+		each = benchAround + benchLoading
+	}
+	return time.Duration(len(asked.Sizes)) * each
 }
 
 // Bench runs the arm's own benchmark command, once for each size and each time in a fresh process, and holds what it printed

@@ -34,14 +34,18 @@ func ProfileTime(seconds int) time.Duration {
 // ProfilerSetting switches a contender's profiler on, which costs nothing until it is asked.
 const ProfilerSetting = "PROFILER"
 
-// Profile sends the trial's load once more and has the contender's own profiler look at it meanwhile. Neither is in a figure
-// of the trial.
+// profileConnections ask all the time while a profile is taken: the busier the contender, the more there is to be sampled.
+const profileConnections = 16
+
+// Profile sends the trial's requests in a closed loop and has the contender's own profiler look at it meanwhile. Neither is in
+// a figure of the trial.
 func Profile(ctx context.Context, s Subject, spec Spec) (*record.Profile, error) {
 	if s.Arm.Profile == nil {
 		return nil, fmt.Errorf("profile of %s: its manifest does not say whose functions are whose", s.Arm.Name)
 	}
 	job := spec.job(s)
 	job.Duration, job.ClientProbes = ProfileTime(spec.ProfileSeconds), 0
+	job.Closed, job.RPS, job.MaxInFlight = true, 0, profileConnections
 	var folded []byte
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {

@@ -65,7 +65,7 @@ type Spec struct {
 	Bench *record.BenchAsked
 	// Phases has the arm asked, after the trial, where the time of some requests goes.
 	Phases bool
-	// ProfileSeconds, where not 0, is for how long the arm's own profiler looks at the same load once more, after the trial.
+	// ProfileSeconds, where not 0, is for how long the arm's own profiler looks at the same requests in a closed loop, after the trial.
 	ProfileSeconds int
 
 	Load      record.Load
