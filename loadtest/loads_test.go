@@ -62,8 +62,8 @@ func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 // Each arm is offered its share of what it bore itself.
 func TestEachArmHasItsOwnRate(t *testing.T) {
 	inNoTime(t)
-	s := newStage(t, compareOptions{seed: 7, scenario: "gc-tail", contenders: "go,rust"})
-	s.engine.Bears = map[string]float64{"go": 1000, "rust": 3000}
+	s := newStage(t, compareOptions{seed: 7, scenario: "gc-tail", contenders: "go+MASTER_MB=256,rust+MASTER_MB=256"})
+	s.engine.Bears = map[string]float64{"go+MASTER_MB=256": 1000, "rust+MASTER_MB=256": 3000}
 	dir := filepath.Join(t.TempDir(), "run")
 	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
 	r := whole(t, dir)
@@ -81,7 +81,7 @@ func TestEachArmHasItsOwnRate(t *testing.T) {
 			least = pilot.Arm
 		}
 	}
-	assert.Equal(t, "go", least)
+	assert.Equal(t, "go+MASTER_MB=256", least)
 	assert.Less(t, is.Plan.RateRPS, 1000.0, "percentiles are planned by the least rate")
 	assert.Contains(t, s.out.String(), "at 60 % of what each arm bore in its pilot (the least ")
 }

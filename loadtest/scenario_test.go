@@ -442,20 +442,30 @@ func madeBench(asked record.BenchAsked, level float64) []record.Benched {
 // truths are ways in which the arms of a claim may differ in what decides: not at all; the first of each pair has half of it,
 // or twice; each has twice what the one before has.
 func truths(s record.Scenario) (alike, halved, doubled, spread func(arm string) float64) {
-	first := map[string]bool{}
+	first, baseline := map[string]bool{}, map[string]bool{}
 	for _, pair := range s.Pairs {
 		first[pair[0]] = true
 	}
-	alike = func(string) float64 { return 1 }
-	halved = func(arm string) float64 {
+	for _, arm := range s.Baselines {
+		baseline[arm] = true
+	}
+	// What an arm grows from is little, and the same for all.
+	grown := func(level func(string) float64) func(string) float64 {
+		return func(arm string) float64 {
+			if baseline[arm] {
+				return 0.05
+			}
+			return level(arm)
+		}
+	}
+	half := func(arm string) float64 {
 		if first[arm] {
 			return 0.5
 		}
 		return 1
 	}
-	doubled = func(arm string) float64 { return 1 / halved(arm) }
-	spread = func(arm string) float64 { return math.Pow(2, float64(slices.Index(s.Arms, arm))) }
-	return alike, halved, doubled, spread
+	return grown(func(string) float64 { return 1 }), grown(half), grown(func(arm string) float64 { return 1 / half(arm) }),
+		grown(func(arm string) float64 { return math.Pow(2, float64(slices.Index(s.Arms, arm))) })
 }
 
 // Every scenario's verdict follows the truth, made so and made otherwise by a factor of two, with the blocks of quick.

@@ -112,15 +112,16 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, m
 		Environment: map[string]string{"LOG_LEVEL": "warn"},
 	}
 	maps.Copy(spec.Environment, more)
+	var redis engine.Service
 	if s.redis != nil && arm.UsesRedis() {
-		spec.RedisURL = s.redis.URL()
+		redis, spec.RedisURL = s.redis, s.redis.URL()
 	}
 	s.ways.through(&spec)
 	c, err := s.engine.Contender(ctx, spec)
 	if err != nil {
 		return err
 	}
-	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Faults: s.ways.faults(), Links: s.ways.links(), Placement: placement}
+	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Redis: redis, Faults: s.ways.faults(), Links: s.ways.links(), Placement: placement}
 	if subject.ColdStart, err = trial.FirstAnswer(ctx, c, first.body(arm.Tier, s.run.Seed), first.expected); err == nil {
 		if subject.IdleMemory, err = c.Memory(ctx); err == nil {
 			err = f(subject)

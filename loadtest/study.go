@@ -182,6 +182,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 		s.Arms = append(s.Arms, arm.Name)
 	}
 	s.Arms = append(s.Arms, slices.Sorted(maps.Keys(st.absent))...)
+	s.Baselines = st.Baselines
 	s.Pairs, s.Faults, s.BoundNS = st.among(s.Arms), st.faults(), int64(st.Bound)
 	s.Bench, s.Phases, s.Profile = st.benchAsked(), st.Phases, st.Profile
 	for way, d := range st.Delays {
@@ -233,11 +234,14 @@ func (st *study) processes(blocks, floorBlocks int) int {
 			n, doubled = n+blocks, true
 		}
 	}
-	if doubled {
+	if doubled && st.doubled() {
 		n += blocks // the A/A arm's
 	}
 	return n
 }
+
+// doubled tells whether each block has one of its arms twice: a rule about each arm alone asks nothing of identical arms.
+func (st *study) doubled() bool { return st.Rule != contract.RuleWithin }
 
 // few tells whether an arm takes part in fewer blocks and is no A/A arm: the floors of the library, which stand beside what
 // is judged.

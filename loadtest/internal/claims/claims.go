@@ -47,7 +47,7 @@ func LibraryRule(trials []record.Trial) Rule {
 
 // RuleOf is the rule that a scenario's file stated when the run began.
 func RuleOf(s record.Scenario) Rule {
-	r := Rule{Scenario: s.ID, Metric: s.Metric, Claim: Claim(s.Rule), Margin: s.Margin, Arms: s.Arms, Pairs: s.Pairs, Absent: s.Absent, Bound: float64(s.BoundNS), Value: valueOf(s)}
+	r := Rule{Scenario: s.ID, Metric: s.Metric, Claim: Claim(s.Rule), Margin: s.Margin, Arms: s.Arms, Pairs: s.Pairs, Absent: s.Absent, Baselines: s.Baselines, Bound: float64(s.BoundNS), Value: valueOf(s)}
 	if s.Metric == metricCPU {
 		r.Says = cpuWords
 	}
@@ -137,6 +137,16 @@ func MetricWords(metric string) string {
 		return w
 	}
 	return metric
+}
+
+// DecidingWords is what decides a scenario, as a person says it.
+func DecidingWords(s record.Scenario) string { return decidingWords(s.Metric, s.Baselines) }
+
+func decidingWords(metric string, baselines map[string]string) string {
+	if len(baselines) > 0 {
+		return "growth of " + MetricWords(metric)
+	}
+	return MetricWords(metric)
 }
 
 // Overall is what the verdicts of a scenario's pairs say of its claim together: it holds where all hold, is contradicted

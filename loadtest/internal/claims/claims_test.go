@@ -243,3 +243,53 @@ func TestIdenticalArmsAreOfOneScenario(t *testing.T) {
 		assert.InDelta(t, 0, x, 1e-12)
 	}
 }
+
+// What decides where there are baselines is the growth: what an arm has beside it, however much, is in no verdict, and a
+// difference of two that have grown alike is not found.
+func TestBaselines(t *testing.T) {
+	trials := func(beside, growth map[string]float64) []record.Trial {
+		random := rand.New(rand.NewPCG(1, 1))
+		var out []record.Trial
+		for block := 1; block <= 8; block++ {
+			measure := func(arm string, grown, duplicate bool) {
+				name, bytes := arm+"+1", beside[arm]
+				if grown {
+					name, bytes = arm+"+256", beside[arm]+growth[arm]
+				}
+				pss := int64(bytes * math.Exp(0.004*random.NormFloat64()))
+				out = append(out, record.Trial{Scenario: "s", Arm: name, Load: record.LoadRate, Block: block, Duplicate: duplicate, MemoryPSSPeakBytes: &pss})
+			}
+			for _, arm := range []string{"one", "many"} {
+				measure(arm, false, false)
+				measure(arm, true, false)
+			}
+			measure([]string{"one", "many"}[block%2], block%4 > 1, true)
+		}
+		return out
+	}
+	rule := RuleOf(record.Scenario{
+		ID: "s", Metric: "memory_pss_peak_bytes", Rule: "less", Margin: 1.25, Pairs: [][2]string{{"one+256", "many+256"}},
+		Arms: []string{"one+1", "one+256", "many+1", "many+256"}, Baselines: map[string]string{"one+256": "one+1", "many+256": "many+1"},
+	})
+	for _, c := range []struct {
+		name           string
+		beside, growth map[string]float64
+		verdict        string
+		ratio          float64
+	}{
+		{"two copies against one", map[string]float64{"one": 2e7, "many": 4e8}, map[string]float64{"one": 2.7e8, "many": 5.4e8}, Holds, 0.5},
+		{"a copy that processes share", map[string]float64{"one": 2e7, "many": 4e8}, map[string]float64{"one": 2.7e8, "many": 2.7e8}, TooClose, 1},
+		{"the one grows more", map[string]float64{"one": 2e7, "many": 4e8}, map[string]float64{"one": 5.4e8, "many": 2.7e8}, Contradicted, 2},
+	} {
+		made := trials(c.beside, c.growth)
+		verdicts := rule.Decide(made)
+		require.Len(t, verdicts, 1, c.name)
+		assert.Equal(t, c.verdict, verdicts[0].Verdict, "%s: %s", c.name, verdicts[0].Reason)
+		require.NotNil(t, verdicts[0].Ratio, c.name)
+		assert.InEpsilon(t, c.ratio, *verdicts[0].Ratio, 0.05, c.name)
+	}
+	// Without its baseline in a block, or where nothing has grown, an arm has no number there.
+	shrunk := trials(map[string]float64{"one": 2e7, "many": 4e8}, map[string]float64{"one": -1e7, "many": 1e8})
+	assert.Equal(t, Untested, rule.Decide(shrunk)[0].Verdict)
+	assert.Zero(t, rule.Decide(shrunk)[0].Blocks)
+}

@@ -69,7 +69,7 @@ func (r Rule) judge(trials []record.Trial, verdicts []record.Verdict, design noi
 		}
 		// The floor is taken from the A/A pairs anew: what the verdict says of it is what is judged.
 		beyond := func() bool {
-			floor, err := stats.NoiseFloor(sameArm(trials, r.Value))
+			floor, err := stats.NoiseFloor(r.sameArm(trials))
 			return err == nil && v.Ratio != nil && math.Abs(math.Log(*v.Ratio)) > floor
 		}
 		switch r.Claim {

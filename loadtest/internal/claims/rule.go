@@ -48,6 +48,9 @@ type Rule struct {
 	Margin float64
 	// Bound is, of Within, what each arm's numbers are held against; its pairs are an arm and contract.Bound.
 	Bound float64
+	// Baselines have, for an arm, another whose number of the same block is taken off its own: what decides is the growth. A
+	// block in which there is none has no number.
+	Baselines map[string]string
 	// Pairs are what is compared; nil: every two of Arms, in their order.
 	Pairs [][2]string
 	Arms  []string
@@ -77,8 +80,8 @@ var exact = method{pairs, stats.SignFlip, stats.Equivalence, stats.Interval, sta
 func (r Rule) Decide(trials []record.Trial) []record.Verdict { return r.decide(trials, exact) }
 
 func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
-	values := byBlock(trials, r.Value)
-	noise, noiseErr := m.floor(sameArm(trials, r.Value))
+	values := r.values(trials)
+	noise, noiseErr := m.floor(r.sameArm(trials))
 	var verdicts []record.Verdict
 	var ps []float64
 	var decided []int
@@ -218,7 +221,44 @@ func (r Rule) words(v record.Verdict) string {
 	if r.Says != nil {
 		return r.Says(more, less, ratio)
 	}
-	return fmt.Sprintf("%s has %.2f times the %s of %s", more, ratio, MetricWords(r.Metric), less)
+	return fmt.Sprintf("%s has %.2f times the %s of %s", more, ratio, decidingWords(r.Metric, r.Baselines), less)
+}
+
+// values gives arm → block → what decides.
+func (r Rule) values(trials []record.Trial) map[string]map[int]float64 {
+	all := byBlock(trials, r.Value)
+	out := map[string]map[int]float64{}
+	for arm, blocks := range all {
+		out[arm] = map[int]float64{}
+		for block, v := range blocks {
+			if grown, ok := r.grown(all, arm, block, v); ok {
+				out[arm][block] = grown
+			}
+		}
+	}
+	return out
+}
+
+// grown takes an arm's baseline off its number.
+func (r Rule) grown(all map[string]map[int]float64, arm string, block int, v float64) (float64, bool) {
+	baseline, has := r.Baselines[arm]
+	if !has {
+		return v, true
+	}
+	less, ok := all[baseline][block]
+	return v - less, ok && v > less
+}
+
+// sameArm gives the log-ratios of the A/A pairs: the second's number over the first's.
+func (r Rule) sameArm(trials []record.Trial) []float64 {
+	all := byBlock(trials, r.Value)
+	return sameArm(trials, func(t *record.Trial) (float64, bool) {
+		v, ok := r.Value(t)
+		if !ok {
+			return 0, false
+		}
+		return r.grown(all, t.Arm, t.Block, v)
+	})
 }
 
 // measure fills in a pair's ratio, interval and p.

@@ -154,6 +154,11 @@ var EngineSettings = []string{CPUs, Replica}
 // ReadsReplica tells whether the arm is given a replica to read from.
 func (a Arm) ReadsReplica() bool { return a.Environment[Replica] != "off" }
 
+// HasWorkers tells whether the arm has several processes, runtimes or threads with data of their own, where WORKERS says so.
+func (a Arm) HasWorkers() bool {
+	return slices.Contains([]string{"cluster", "workers", "workers-message", "per-core"}, a.Environment["CONCURRENCY_MODEL"])
+}
+
 // UsesRedis tells whether the arm has its master data in Redis.
 func (a Arm) UsesRedis() bool { return a.Environment["MASTER"] == "redis" }
 

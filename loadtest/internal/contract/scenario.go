@@ -56,6 +56,9 @@ type Scenario struct {
 	Rule string `yaml:"rule"`
 	// Bound is what the arms' metric is held against where the rule is "within"; else 0.
 	Bound Span `yaml:"bound"`
+	// Baselines have, for an arm that is compared, another whose figure of the same block is taken off its own, so that what
+	// decides is the growth from the one to the other.
+	Baselines map[string]string `yaml:"baselines"`
 	// Pairs are what is compared; none: every two of the arms, in their order, for a rule without direction.
 	Pairs [][]string `yaml:"pairs"`
 	// Alpha is the chance of a false verdict; Margin, a ratio above 1, is the effect below which nobody would care.
@@ -273,6 +276,11 @@ func parseScenario(text []byte) (Scenario, error) {
 	for way := range s.Delays {
 		if !slices.Contains(DelayWays, way) {
 			return s, atKey(text, []string{"delays", way}, fmt.Sprintf("expected some of %q", DelayWays))
+		}
+	}
+	for arm, baseline := range s.Baselines {
+		if !slices.Contains(s.Arms, arm) || !slices.Contains(s.Arms, baseline) || s.Baselines[baseline] != "" || arm == baseline || s.Rule == RuleWithin {
+			return s, atKey(text, []string{"baselines", arm}, "expected for one of the arms another that has no baseline itself, in a rule about pairs")
 		}
 	}
 	for i, pair := range s.Pairs {

@@ -92,6 +92,8 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		"a pair twice":           {"[[node, go]]", "[[node, go], [go, node]]", []string{`line 15: key "pairs[1]"`, "not compared already"}},
 		"a pair of itself":       {"[[node, go]]", "[[go, go]]", []string{`line 15: key "pairs[0]"`, "two of the arms"}},
 		"a pair of another":      {"[[node, go]]", "[[go, rust]]", []string{`line 15: key "pairs[0]"`}},
+		"a baseline of itself":   {"margin: 1.05", "margin: 1.05\nbaselines: {go: go}", []string{`key "baselines.go" is go`, "no baseline itself"}},
+		"a baseline of another":  {"margin: 1.05", "margin: 1.05\nbaselines: {go: rust}", []string{`key "baselines.go" is rust`}},
 		"half a pair":            {"[[node, go]]", "[[go]]", []string{`line 15: key "pairs[0]"`}},
 		"a metric not measured":  {"load: [rate, closed]", "load: [closed]", []string{`line 7: key "metric" is latency_p50_ns`, "trials of load rate"}},
 		"nothing changes it":     {"changed_by: a slower processor\n", "", []string{`key "changed_by" is missing`}},

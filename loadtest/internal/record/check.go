@@ -92,6 +92,11 @@ func (s *Scenario) check() error {
 			return fmt.Errorf("connections is %v; rising numbers above 0 are expected", s.Connections)
 		}
 	}
+	for arm, baseline := range s.Baselines {
+		if !slices.Contains(s.Arms, arm) || !slices.Contains(s.Arms, baseline) || s.Baselines[baseline] != "" || arm == baseline {
+			return fmt.Errorf("baselines has %q for %q; two of arms are expected, the first without a baseline", baseline, arm)
+		}
+	}
 	for arm := range s.Absent {
 		if !slices.Contains(s.Arms, arm) {
 			return fmt.Errorf("absent has %q, which arms has not", arm)

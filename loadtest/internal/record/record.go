@@ -149,8 +149,10 @@ type Scenario struct {
 	Metric string      `json:"metric"`
 	Rule   string      `json:"rule"`
 	Pairs  [][2]string `json:"pairs"`
-	Alpha  float64     `json:"alpha"`
-	Margin float64     `json:"margin"`
+	// Baselines have, for an arm, another whose figure of the same block is taken off its own before pairs are compared.
+	Baselines map[string]string `json:"baselines,omitempty"`
+	Alpha     float64           `json:"alpha"`
+	Margin    float64           `json:"margin"`
 	// ChangedBy says in words what would change the verdict.
 	ChangedBy string `json:"changed_by"`
 	// FaultOverhead is what the fault proxy added, where delays were set.

@@ -429,7 +429,7 @@ func (b *build) latencyTrials(g summary.Group) section {
 		}
 	}
 	f := chart.Rows{
-		ID: b.id(g, "latency-trials"), Title: fmt.Sprintf("Latency at %s requests a second, %s", whole(b.rate(g)), operation(g)),
+		ID: b.id(g, "latency-trials"), Title: fmt.Sprintf("Latency %s, %s", b.atRate(g), operation(g)),
 		Subtitle: "From the intended send, milliseconds, logarithmic. Further left is faster. Line: median of the trials' percentiles. " + b.count(g, func(a summary.Arm) summary.Quantity { return a.Latency(summary.Percentiles()[0]) }),
 		Finding:  "Medians of the trials: " + list(finding) + ".", Panels: panels,
 		Rows: b.rows(g, func(a summary.Arm) []chart.Cell {
@@ -441,7 +441,7 @@ func (b *build) latencyTrials(g summary.Group) section {
 		}, func(a summary.Arm) string { return chart.Clean(a.Tier, labelRunes) }),
 	}.Figure()
 	return section{b.id(g, "latency-trials"), "Latency, trial by trial", "Each mark is one trial's percentile; the line is their median, the whisker its 95 % interval. Percentiles are never averaged, and one that a trial's requests cannot carry is left out: p99 needs 459 requests.", &f,
-		quantityTable(fmt.Sprintf("Latency from the intended send, at %s requests a second, %s", whole(b.rate(g)), operation(g)), g, columns)}
+		quantityTable(fmt.Sprintf("Latency from the intended send, %s, %s", b.atRate(g), operation(g)), g, columns)}
 }
 
 // hdrFrom is the percentile that the plot begins at: below it, lines drop to the fastest request of all, which is of no
@@ -504,7 +504,7 @@ func (b *build) latencyPercentiles(g summary.Group) *section {
 		return nil
 	}
 	f := chart.Curves{
-		ID: b.id(g, "latency-percentiles"), Title: fmt.Sprintf("Latency by percentile at %s requests a second, %s", whole(b.rate(g)), operation(g)),
+		ID: b.id(g, "latency-percentiles"), Title: fmt.Sprintf("Latency by percentile %s, %s", b.atRate(g), operation(g)),
 		Subtitle: "From the intended send, both axes logarithmic. Lower is faster. All trials of an arm together. " + b.count(g, atRate),
 		Finding:  "All trials together: " + list(finding) + ".", Percentile: true, Axis: "percentile", Height: 330, Panels: []chart.CurvePanel{{Axis: "latency", Lines: lines}},
 	}.Figure()
@@ -578,7 +578,7 @@ func (b *build) latencyTime(g summary.Group) *section {
 		panels = append(panels, p99)
 	}
 	f := chart.Curves{
-		ID: b.id(g, "latency-time"), Title: fmt.Sprintf("Latency over time at %s requests a second, %s", whole(b.rate(g)), operation(g)),
+		ID: b.id(g, "latency-time"), Title: fmt.Sprintf("Latency over time %s, %s", b.atRate(g), operation(g)),
 		Subtitle: "By the second of the intended send, the trials of an arm together; small marks: single trials. Lower is faster. " + b.count(g, atRate),
 		Finding:  fmt.Sprintf("Latency in each of %s of a trial at the common rate, by arm; the numbers are in the table.", summary.Plural(longest, "second")), Axis: "time in the trial", Height: 300, Panels: panels,
 	}.Figure()

@@ -198,6 +198,9 @@ func (b *build) sections() []section {
 			headlines = claimed // a scenario alone has the usual charts too
 		}
 		out = append(out, b.claim(g, b.scenario(g))...)
+		if len(b.groups) > 1 {
+			out = append(out, b.explained(g, b.scenario(g))...)
+		}
 	}
 	claim := out
 	out = nil

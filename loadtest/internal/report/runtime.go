@@ -173,7 +173,7 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 		return summary.Of([]record.Trial{r.trial}, func(record.Trial) (float64, bool) { return 0, true })
 	}
 	f := chart.Curves{
-		ID: b.id(g, id), Title: fmt.Sprintf("%s at %s requests a second, %s", title, whole(b.rate(g)), operation(g)), Subtitle: subtitle + b.count(g, drawn),
+		ID: b.id(g, id), Title: fmt.Sprintf("%s %s, %s", title, b.atRate(g), operation(g)), Subtitle: subtitle + b.count(g, drawn),
 		Finding: title + " in each second of one trial at the common rate, by arm; the numbers are in the table.", Axis: "time in the trial", Height: 200, Panels: curves,
 	}.Figure()
 	if len(reasons) > 0 {

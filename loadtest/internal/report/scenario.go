@@ -42,6 +42,42 @@ func (b *build) asked(g summary.Group) string {
 // rate is the common rate of a group's trials, requests a second.
 func (b *build) rate(g summary.Group) float64 { return b.run.PlanOf(g.Scenario).RateRPS }
 
+// atRate says at which rate, for titles.
+func (b *build) atRate(g summary.Group) string {
+	if s := b.scenario(g); s != nil && s.OwnShare > 0 {
+		return fmt.Sprintf("at %.0f %% of what each arm bore", 100*s.OwnShare)
+	}
+	return fmt.Sprintf("at %s requests a second", whole(b.rate(g)))
+}
+
+// explained are the charts that explain a claim about the tail, where the usual ones are another scenario's: latency over
+// time, and under it what the runtimes told meanwhile. Of a mix latency over time would be that of all requests together.
+func (b *build) explained(g summary.Group, s *record.Scenario) []section {
+	if !slices.Contains(tailMetrics, s.Metric) {
+		return nil
+	}
+	var out []section
+	if l := b.latencyTime(g); l != nil && len(s.Mix) == 0 {
+		out = append(out, *l)
+	}
+	out = append(out, b.runtime(g)...)
+	for i := range out {
+		out[i].Title = chart.Clean(s.ID+": "+lower(out[i].Title), 80)
+	}
+	return out
+}
+
+// tailMetrics are those that pauses explain.
+var tailMetrics = []string{"latency_p90_ns", "latency_p99_ns", "latency_p999_ns"}
+
+// lower begins a title as a part of a sentence.
+func lower(text string) string {
+	if text == "" {
+		return text
+	}
+	return strings.ToLower(text[:1]) + text[1:]
+}
+
 // quantity is how a metric of the rules is shown.
 type quantity struct {
 	head, axis, unit string
@@ -166,7 +202,7 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 	if len(verdicts) == 0 {
 		return nil
 	}
-	metric := claims.MetricWords(s.Metric)
+	metric := claims.DecidingWords(*s)
 	overall := claims.Overall(verdicts)
 	panel := chart.Panel{Axis: "ratio of " + metric, Format: "ratio", Log: true, Line: 1}
 	if s.Rule == string(claims.Equal) {
@@ -280,7 +316,7 @@ func (b *build) closedLoops(g summary.Group, s *record.Scenario) section {
 
 // claimedWords is a verdict of a scenario as a sentence.
 func claimedWords(v record.Verdict, s *record.Scenario) string {
-	metric := claims.MetricWords(s.Metric)
+	metric := claims.DecidingWords(*s)
 	ratio := func() string {
 		return fmt.Sprintf("%s has %s times the %s of %s", v.Arms[0], ratioText(v), metric, v.Arms[1])
 	}

@@ -148,3 +148,24 @@ func roundedTo(values []float64) []string {
 	}
 	return out
 }
+
+// A claim about the tail that is one of several has latency over time of its own, and its titles say at which rate it was
+// measured; a claim about anything else leaves that to the scenario that has the usual charts.
+func TestATailHasWhatExplainsIt(t *testing.T) {
+	for metric, explained := range map[string]bool{"latency_p99_ns": true, "latency_p999_ns": true, "cpu_us_per_request": false} {
+		b, err := open(opened(t, made{profile: "quick", blocks: 16, seconds: 3, rps: 300, change: ofScenario(8, record.Scenario{
+			ID: "tail", Claim: "go has less", Metric: metric, Rule: "less", Margin: 1.05, Pairs: [][2]string{{"go", "node"}}, OwnShare: 0.6, ChangedBy: "little",
+		})}.write(t)))
+		require.NoError(t, err)
+		titles := map[string]string{}
+		for _, s := range b.sections() {
+			titles[s.ID] = s.Title
+			if s.ID == "tail-latency-time" {
+				require.NotNil(t, s.Figure)
+				assert.Contains(t, s.Figure.Title, "at 60 % of what each arm bore")
+			}
+		}
+		assert.Contains(t, titles, "latency-time", "the library's")
+		assert.Equal(t, explained, titles["tail-latency-time"] == "tail: latency over time", "%s: %v", metric, titles)
+	}
+}

@@ -274,7 +274,14 @@ func VerdictsOf(r record.Run, scenario string) []record.Verdict {
 
 // RuleWords says what decides a scenario.
 func RuleWords(s record.Scenario) string {
-	metric := claims.MetricWords(s.Metric)
+	metric := claims.DecidingWords(s)
+	if len(s.Baselines) > 0 {
+		var from []string
+		for _, arm := range slices.Sorted(maps.Keys(s.Baselines)) {
+			from = append(from, fmt.Sprintf("of %s from %s", arm, s.Baselines[arm]))
+		}
+		metric += " (" + strings.Join(from, ", ") + ")"
+	}
 	switch s.Rule {
 	case string(claims.Equal):
 		return fmt.Sprintf("Decided by %s: equal within %.0f %%.", metric, 100*(s.Margin-1))

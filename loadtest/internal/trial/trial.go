@@ -24,6 +24,8 @@ type Subject struct {
 	Database engine.Database
 	// Upstream is the stub of the quote service, or nil.
 	Upstream engine.Service
+	// Redis is where the arm has its master data, or nil.
+	Redis engine.Service
 	// Faults is the proxy that the contender reaches them through, or nil.
 	Faults engine.FaultProxy
 	// Links are the contender's ways through it.
@@ -45,6 +47,9 @@ func (s Subject) meters() map[string]engine.Meter {
 	}
 	if s.Upstream != nil {
 		meters["upstream"] = s.Upstream
+	}
+	if s.Redis != nil {
+		meters["redis"] = s.Redis
 	}
 	if s.Faults != nil {
 		meters["fault_proxy"] = s.Faults
