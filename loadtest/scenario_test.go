@@ -341,6 +341,25 @@ func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
 	assert.InDelta(t, 0.9, st.share(), 1e-12)
 }
 
+// Of a scenario about growth a pair is left out whose baselines are, and what is recorded can be read.
+func TestGrowthNeedsItsBaselines(t *testing.T) {
+	const mib1, mib256 = "+CPUS=2+MASTER_MB=1", "+CPUS=2+MASTER_MB=256"
+	all := "go" + mib256 + ",rust" + mib256 + ",node-cluster" + mib256
+	code, _, errs := runCommand(t, "compare", "--scenario", "cluster-memory", "--contender", all, "--out", filepath.Join(t.TempDir(), "run"))
+	assert.Equal(t, exitCannot, code)
+	assert.Contains(t, errs, "scenario cluster-memory compares go"+mib256)
+
+	l, err := openLab()
+	require.NoError(t, err)
+	c, err := newComparison(l, compareOptions{profile: "quick", scenario: "cluster-memory", contenders: all + ",rust" + mib1 + ",node-cluster" + mib1})
+	require.NoError(t, err)
+	require.NoError(t, c.choose())
+	var r record.Run
+	c.studies[0].enter(&r, nil)
+	assert.Equal(t, [][2]string{{"rust" + mib256, "node-cluster" + mib256}}, r.Scenarios[0].Pairs)
+	assert.Equal(t, map[string]string{"rust" + mib256: "rust" + mib1, "node-cluster" + mib256: "node-cluster" + mib1}, r.Scenarios[0].Baselines)
+}
+
 func TestAScenarioThatIsNoneIsRefused(t *testing.T) {
 	code, _, errs := runCommand(t, "compare", "--scenario", "library,io-bond", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)

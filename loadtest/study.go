@@ -182,7 +182,14 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 		s.Arms = append(s.Arms, arm.Name)
 	}
 	s.Arms = append(s.Arms, slices.Sorted(maps.Keys(st.absent))...)
-	s.Baselines = st.Baselines
+	for arm, baseline := range st.Baselines {
+		if slices.Contains(s.Arms, arm) && slices.Contains(s.Arms, baseline) {
+			if s.Baselines == nil {
+				s.Baselines = map[string]string{}
+			}
+			s.Baselines[arm] = baseline
+		}
+	}
 	s.Pairs, s.Faults, s.BoundNS = st.among(s.Arms), st.faults(), int64(st.Bound)
 	s.Bench, s.Phases, s.Profile = st.benchAsked(), st.Phases, st.Profile
 	for way, d := range st.Delays {
@@ -217,10 +224,14 @@ func (st *study) pairs() [][2]string {
 	return st.among(names)
 }
 
-// among are the pairs of the scenario's file of which both arms are among these.
+// among are the pairs of the scenario's file of which both arms are among these, with what their growth is told from.
 func (st *study) among(names []string) [][2]string {
+	missing := func(arm string) bool {
+		baseline, grows := st.Baselines[arm]
+		return !slices.Contains(names, arm) || grows && !slices.Contains(names, baseline)
+	}
 	return slices.DeleteFunc(st.Compared(), func(pair [2]string) bool {
-		return !slices.Contains(names, pair[0]) || pair[1] != contract.Bound && !slices.Contains(names, pair[1])
+		return missing(pair[0]) || pair[1] != contract.Bound && missing(pair[1])
 	})
 }
 

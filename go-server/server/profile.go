@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/http"
 	"path"
 	"runtime/pprof"
@@ -70,13 +71,8 @@ func fold(sampled []byte) ([]byte, error) {
 			counts[strings.Join(frames, ";")] += sample.Value[0]
 		}
 	}
-	stacks := make([]string, 0, len(counts))
-	for stack := range counts {
-		stacks = append(stacks, stack)
-	}
-	slices.Sort(stacks)
 	var out bytes.Buffer
-	for _, stack := range stacks {
+	for _, stack := range slices.Sorted(maps.Keys(counts)) {
 		fmt.Fprintf(&out, "%s %d\n", stack, counts[stack])
 	}
 	return out.Bytes(), nil

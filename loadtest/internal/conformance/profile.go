@@ -120,7 +120,7 @@ func (s *subject) lookAtProfile(what string, a answer) []Finding {
 	if got := a.header.Get("Content-Type"); got != "text/plain; charset=utf-8" {
 		return []Finding{{Operation: what, Path: "Content-Type", Expected: "text/plain; charset=utf-8", Got: got}}
 	}
-	p, err := profile.Owners{Loader: s.arm.Profile.Loader, Runtime: s.arm.Profile.Runtime}.Of(a.body)
+	p, err := profile.Of(*s.arm.Profile, a.body)
 	switch {
 	case err != nil:
 		return []Finding{{Operation: what, Expected: "folded stacks", Got: err.Error()}}

@@ -11,16 +11,9 @@ import (
 	"strconv"
 	"strings"
 
+	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/record"
 )
-
-// Owners say whose CPU time a stack is: that of its innermost function that is none of the runtime's. Where there is none it
-// is the runtime's own.
-type Owners struct {
-	// Loader matches the functions of the loader, Runtime those of the language's runtime and standard library, which work
-	// for whoever called them.
-	Loader, Runtime []*regexp.Regexp
-}
 
 // mostFunctions is how many functions a record names.
 const mostFunctions = 20
@@ -29,8 +22,9 @@ const mostFunctions = 20
 const mostLine = 1 << 20
 
 // Of reads folded stacks: one on each line, functions from the outermost to the innermost with semicolons between them, then
-// a space and the number of samples. An error names the line.
-func (o Owners) Of(folded []byte) (record.Profile, error) {
+// a space and the number of samples. A stack's CPU time is that of its innermost function that is none of the runtime's by the
+// contender's patterns; where there is none it is the runtime's own. An error names the line.
+func Of(patterns contender.Profile, folded []byte) (record.Profile, error) {
 	p := record.Profile{Functions: []record.ProfiledFunction{}}
 	by := map[string]int64{}
 	number := 0
@@ -41,11 +35,11 @@ func (o Owners) Of(folded []byte) (record.Profile, error) {
 			return record.Profile{}, fmt.Errorf("line %d of a profile: %w", number, err)
 		}
 		p.Samples += samples
-		owner, ok := o.owner(stack)
+		owner, ok := ownerOf(stack, patterns.Runtime)
 		switch {
 		case !ok:
 			p.RuntimeSamples += samples
-		case matches(o.Loader, owner):
+		case matches(patterns.Loader, owner):
 			p.LoaderSamples += samples
 			fallthrough
 		default:
@@ -79,9 +73,9 @@ func readLine(line string) (stack []string, samples int64, err error) {
 	return strings.Split(line[:at], ";"), samples, nil
 }
 
-func (o Owners) owner(stack []string) (function string, ok bool) {
+func ownerOf(stack []string, runtime []*regexp.Regexp) (function string, ok bool) {
 	for _, function := range slices.Backward(stack) {
-		if !matches(o.Runtime, function) {
+		if !matches(runtime, function) {
 			return function, true
 		}
 	}

@@ -12,15 +12,15 @@ import (
 	"lab/loadtest/internal/record"
 )
 
-// ownersOf are those of a contender's manifest.
-func ownersOf(t *testing.T, name string) Owners {
+// patternsOf are those of a contender's manifest.
+func patternsOf(t *testing.T, name string) contender.Profile {
 	t.Helper()
 	contenders, err := contender.Load(filepath.Join("..", "..", ".."))
 	require.NoError(t, err)
 	arm, err := contender.Resolve(contenders, name)
 	require.NoError(t, err)
 	require.NotNil(t, arm.Profile)
-	return Owners{Loader: arm.Profile.Loader, Runtime: arm.Profile.Runtime}
+	return *arm.Profile
 }
 
 // Stacks as each server's profiler writes them: whose they are does not hang on which function of the runtime was at work.
@@ -45,7 +45,7 @@ func TestOwners(t *testing.T) {
 		{"rust", "answer (src/http.rs)", "answer (src/http.rs)", false},
 		{"rust", "park (tokio-1.48.0/src/runtime/park.rs);epoll_wait", "", false},
 	} {
-		p, err := ownersOf(t, c.contender).Of([]byte(c.stack + " 3\n"))
+		p, err := Of(patternsOf(t, c.contender), []byte(c.stack+" 3\n"))
 		require.NoError(t, err)
 		want := record.Profile{Samples: 3, Functions: []record.ProfiledFunction{}}
 		switch {
@@ -62,7 +62,7 @@ func TestOwners(t *testing.T) {
 }
 
 func TestAProfileAddsUp(t *testing.T) {
-	p, err := ownersOf(t, "node").Of([]byte("a (src/loaders.ts) 2\nb (src/http.ts) 5\nc (src/http.ts);a (src/loaders.ts);(garbage collector) 1\n(program) 4\n"))
+	p, err := Of(patternsOf(t, "node"), []byte("a (src/loaders.ts) 2\nb (src/http.ts) 5\nc (src/http.ts);a (src/loaders.ts);(garbage collector) 1\n(program) 4\n"))
 	require.NoError(t, err)
 	assert.Equal(t, record.Profile{Samples: 12, LoaderSamples: 3, RuntimeSamples: 4, Functions: []record.ProfiledFunction{
 		{Function: "b (src/http.ts)", Samples: 5}, {Function: "a (src/loaders.ts)", Samples: 3},
@@ -72,7 +72,7 @@ func TestAProfileAddsUp(t *testing.T) {
 	for i := range 100 {
 		many.WriteString(strings.Repeat("x", i+1) + " (src/http.ts) 1\n")
 	}
-	p, err = ownersOf(t, "node").Of([]byte(many.String()))
+	p, err = Of(patternsOf(t, "node"), []byte(many.String()))
 	require.NoError(t, err)
 	assert.Len(t, p.Functions, mostFunctions)
 	assert.EqualValues(t, 100, p.Samples)
@@ -90,7 +90,7 @@ func TestADamagedProfileIsNamed(t *testing.T) {
 		"<html></html>\n":   "expected a stack",
 		"{\"errors\":[]}\n": "expected a stack",
 	} {
-		_, err := Owners{}.Of([]byte(text))
+		_, err := Of(contender.Profile{}, []byte(text))
 		require.ErrorContains(t, err, want, "%q", text)
 	}
 }
@@ -98,7 +98,7 @@ func TestADamagedProfileIsNamed(t *testing.T) {
 func FuzzProfile(f *testing.F) {
 	f.Add([]byte("a;b (x/y.go) 3\nc 1\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		p, err := Owners{}.Of(text)
+		p, err := Of(contender.Profile{}, text)
 		if err == nil {
 			assert.Positive(t, p.Samples)
 			assert.GreaterOrEqual(t, p.Samples, p.LoaderSamples+p.RuntimeSamples)

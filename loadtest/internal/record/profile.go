@@ -20,11 +20,3 @@ type ProfiledFunction struct {
 	Function string `json:"function"`
 	Samples  int64  `json:"samples"`
 }
-
-// LoaderShare is the loader's share of the CPU time that was sampled, if a profile was taken.
-func (t *Trial) LoaderShare() (share float64, ok bool) {
-	if t.Profile == nil || t.Profile.Samples == 0 {
-		return 0, false
-	}
-	return float64(t.Profile.LoaderSamples) / float64(t.Profile.Samples), true
-}

@@ -67,7 +67,7 @@ func Profile(ctx context.Context, s Subject, spec Spec) (*record.Profile, error)
 	if err := group.Wait(); err != nil {
 		return nil, fmt.Errorf("profile of %s: %w", s.Arm.Name, err)
 	}
-	p, err := profile.Owners{Loader: s.Arm.Profile.Loader, Runtime: s.Arm.Profile.Runtime}.Of(folded)
+	p, err := profile.Of(*s.Arm.Profile, folded)
 	if err != nil {
 		return nil, fmt.Errorf("profile of %s: %w", s.Arm.Name, err)
 	}
