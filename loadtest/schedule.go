@@ -251,6 +251,10 @@ func (s *session) mayRepeat(todo *schedule) bool {
 	if todo.plan(s).Repeats >= p.repeats {
 		return false
 	}
+	// Of blocks that are no more than can decide, each is needed, whatever time it takes; one repeat for each is enough.
+	if st := todo.study; !st.headline() && len(todo.blocks) <= st.least() {
+		return todo.plan(s).Repeats < len(todo.blocks)
+	}
 	// Where a resumed run has measured nothing yet, the time of a process is that of its trials.
 	each := p.warm.Most + todo.study.trialsTake()
 	if todo.done > 0 {

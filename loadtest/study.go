@@ -173,10 +173,11 @@ func (st *study) planned(r *record.Run) bool {
 func (st *study) enter(r *record.Run, ceiling *float64) {
 	if st.headline() {
 		r.GeneratorCeilingRPS = ceiling
+		r.Outweighs = st.outweighs()
 		return
 	}
 	s := record.Scenario{
-		ID: st.ID, Claim: st.Claim, Operation: st.Operation, Mix: st.Mix, OwnConnections: st.OwnConnections, Loads: st.loads(), Connections: st.Connections, RateRPS: st.RateRPS, OwnShare: st.OwnShare, Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling, Absent: st.absent,
+		ID: st.ID, Article: st.Article, Claim: st.Claim, Operation: st.Operation, Mix: st.Mix, OwnConnections: st.OwnConnections, Loads: st.loads(), Connections: st.Connections, RateRPS: st.RateRPS, OwnShare: st.OwnShare, Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling, Absent: st.absent,
 	}
 	for _, arm := range st.arms {
 		s.Arms = append(s.Arms, arm.Name)
@@ -200,6 +201,29 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 	}
 	s.Plan.Pilot = []record.PilotOutcome{}
 	r.Scenarios = append(r.Scenarios, s)
+}
+
+// outweighs is the claim of the library, of those of its pairs that are measured; nil where none is, or a library is not.
+func (st *study) outweighs() *record.Outweighs {
+	measured := func(arms []string) bool {
+		return !slices.ContainsFunc(arms, func(name string) bool {
+			return !slices.ContainsFunc(st.arms, func(a contender.Arm) bool { return a.Name == name })
+		})
+	}
+	o := st.Outweighs
+	if o == nil || !measured(o.Library) {
+		return nil
+	}
+	out := &record.Outweighs{Claim: st.Claim, Metric: st.Metric, Library: [2]string(o.Library), Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy}
+	for _, pair := range o.Pairs {
+		if measured(pair) {
+			out.Pairs = append(out.Pairs, [2]string(pair))
+		}
+	}
+	if len(out.Pairs) == 0 {
+		return nil
+	}
+	return out
 }
 
 // leave takes a scenario out of the record that was not begun, and so has no trials.
@@ -254,9 +278,16 @@ func (st *study) processes(blocks, floorBlocks int) int {
 // doubled tells whether each block has one of its arms twice: a rule about each arm alone asks nothing of identical arms.
 func (st *study) doubled() bool { return st.Rule != contract.RuleWithin }
 
-// few tells whether an arm takes part in fewer blocks and is no A/A arm: the floors of the library, which stand beside what
-// is judged.
-func (st *study) few(arm contender.Arm) bool { return st.headline() && arm.Tier == contender.TierFloor }
+// few tells whether an arm takes part in fewer blocks and is no A/A arm, since it stands beside what is judged: the floors of
+// the library, and in a night, whose time is short, the arms of a claim that are in none of its pairs.
+func (st *study) few(arm contender.Arm) bool {
+	if st.headline() {
+		return arm.Tier == contender.TierFloor
+	}
+	return st.profile.all && !slices.ContainsFunc(st.Compared(), func(pair [2]string) bool {
+		return slices.ContainsFunc(pair[:], func(name string) bool { return name == arm.Name || st.Baselines[name] == arm.Name })
+	})
+}
 
 // fit fixes the number of blocks by the time that the scenario has: as many of the profile's as fit, each process taking
 // what its pilot took around its trials, and no fewer than can decide anything.
@@ -265,11 +296,15 @@ func (st *study) fit(spent, around time.Duration) {
 	if st.budget == 0 || st.headline() {
 		return
 	}
-	least := min(p.blocks, stats.MinPairs(claims.Alpha, max(1, st.design(0).Family)))
-	for p.blocks > least && spent+st.takes(around) > st.budget {
+	for p.blocks > st.least() && spent+st.takes(around) > st.budget {
 		p.blocks--
 	}
 	p.floorBlocks = min(p.floorBlocks, p.blocks)
+}
+
+// least is how many blocks can decide anything, or the profile's if those cannot.
+func (st *study) least() int {
+	return min(st.profile.blocks, stats.MinPairs(claims.Alpha, max(1, st.design(0).Family)))
 }
 
 // takes is how long the blocks take if each arm is warm as soon as can be.

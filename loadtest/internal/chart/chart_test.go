@@ -137,6 +137,34 @@ func TestNamesStayText(t *testing.T) {
 	}
 }
 
+// A bar of several parts has each one's number where there is room, and a legend names them. Panels side by side begin at
+// one height, whichever of them have something above.
+func TestABarOfParts(t *testing.T) {
+	needsAssets(t)
+	none := math.NaN()
+	f := Rows{
+		ID: "x", Title: "t", Panels: []Panel{{Axis: "ms", Format: "number", Legend: []Key{{"network", "c.7"}, {"own", "c.6"}}}, {Axis: "ms", Format: "number"}},
+		Rows: []Row{{Label: "go", Style: Style{"c.go", "circle"}, Cells: []Cell{{Mid: 101, Low: none, High: none, Parts: []Part{{100, "100.0", "c.7"}, {1, "1.00", "c.6"}}}, {Mid: 1, Low: none, High: none}}}},
+	}.Figure()
+	svg, err := f.Wide().SVG("light", "", "")
+	require.NoError(t, err)
+	_, text := elements(t, svg)
+	for _, want := range []string{"network", "own", "100.0"} {
+		assert.Contains(t, text, want)
+	}
+	assert.NotContains(t, text, "1.00\n", "it has no room")
+	tops := func(v View) (tops []any) {
+		for _, grid := range v.Option["grid"].(A) {
+			tops = append(tops, grid.(M)["top"])
+		}
+		return tops
+	}
+	wide := tops(f.Wide())
+	assert.Equal(t, wide[0], wide[1])
+	below := tops(f.Narrow())
+	assert.Less(t, below[0], below[1])
+}
+
 // Several stand in one page, whose policy lets in no style but its own.
 func TestAnElementOfAPageHasNoStyleAndItsOwnIDs(t *testing.T) {
 	needsAssets(t)

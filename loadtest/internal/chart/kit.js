@@ -113,6 +113,12 @@
           kids.push(line(at, c.y, at, c.y + c.height, T.fg, 1, [4, 3]));
         }
         if (a.bandLabel) kids.push(text(a.bandLabel, c.x, c.y - 12, 11.5, T.muted, 400, 'left'));
+        var left = c.x;
+        (a.keys || []).forEach(function (k) {
+          kids.push({ type: 'rect', silent: true, shape: { x: left, y: c.y - 17, width: 10, height: 10 }, style: { fill: k.color } });
+          kids.push(text(k.text, left + 15, c.y - 12, 11.5, T.muted, 400, 'left'));
+          left += 33 + 6.4 * k.text.length;
+        });
         return { type: 'group', children: kids };
       };
     },
@@ -145,7 +151,15 @@
       return function (params, api) {
         var it = a.items[params.dataIndex], c = params.coordSys, kids = [];
         var y = api.coord([api.value(0), it.y])[1];
-        if (it.mid !== undefined) {
+        if (it.parts) {
+          var sum = 0;
+          it.parts.forEach(function (p) {
+            var from = api.coord([sum, it.y])[0], to = api.coord([sum + p.value, it.y])[0];
+            sum += p.value;
+            kids.push({ type: 'rect', shape: { x: from, y: y - 14, width: Math.max(1, to - from), height: 16 }, style: { fill: p.color } });
+            if (to - from > 8 + 7 * p.text.length) kids.push(text(p.text, (from + to) / 2, y - 6, 11.5, T.bg, 600, 'center'));
+          });
+        } else if (it.mid !== undefined) {
           var x = api.coord([it.mid, it.y])[0];
           if (it.bar) {
             kids.push({

@@ -23,6 +23,26 @@ type Panel struct {
 	Line      float64
 	Band      [2]float64
 	BandLabel string
+	// Legend names the colours of the parts that bars of the panel have.
+	Legend []Key
+}
+
+// Key is a colour of a legend, by its token in kit.js.
+type Key struct{ Name, Color string }
+
+// Part is a stretch of a bar that several make up, in the panel's unit.
+type Part struct {
+	Value float64
+	Text  string // in it, where it has room
+	Color string // a token of kit.js
+}
+
+// head is what stands above a panel, in pixels.
+func (p Panel) head() float64 {
+	if p.Title != "" || p.BandLabel != "" || len(p.Legend) > 0 {
+		return panelHead
+	}
+	return 0
 }
 
 // Row is one arm.
@@ -42,6 +62,7 @@ type Cell struct {
 	Text, Small    string  // beside it: the value, and below it the interval
 	Tip            []string
 	Dots           []Dot
+	Parts          []Part // what the bar is made of, from zero on
 }
 
 // Dot is one trial.
@@ -92,10 +113,14 @@ func (r Rows) view(f Frame) View {
 	var grids, xs, ys, series, titles A
 	titles = append(titles, f.titles()...)
 	top := float64(f.top)
+	tallest := 0.0 // side by side they begin at one height
+	for _, panel := range r.Panels {
+		tallest = math.Max(tallest, panel.head())
+	}
 	for p, panel := range r.Panels {
-		head := 0.0
-		if panel.Title != "" || panel.BandLabel != "" {
-			head = panelHead
+		head := tallest
+		if f.Narrow {
+			head = panel.head()
 		}
 		// Wide: panels side by side, with the labels before the first. Narrow: one below the other, each with labels.
 		withLabels := p == 0 || f.Narrow
@@ -135,6 +160,13 @@ func (r Rows) view(f Frame) View {
 			background["band"] = A{math.Max(panel.Band[0], scale.low), math.Min(panel.Band[1], scale.high)}
 			background["bandLabel"] = text(panel.BandLabel)
 		}
+		if len(panel.Legend) > 0 {
+			var keys A
+			for _, k := range panel.Legend {
+				keys = append(keys, M{"text": text(k.Name), "color": "$" + k.Color})
+			}
+			background["keys"] = keys
+		}
 		series = append(series, axes(M{"type": "custom", "silent": true, "z": 1, "data": A{A{scale.high, 0}}, "encode": M{"x": 0, "y": 1}, "renderItem": call("backdrop", background)}))
 		var bars, items, dots, labels A
 		for i, row := range r.Rows {
@@ -160,6 +192,13 @@ func (r Rows) view(f Frame) View {
 			if finite(c.Low) && finite(c.High) {
 				item["low"], item["high"] = c.Low, c.High
 			}
+			if len(c.Parts) > 0 {
+				var parts A
+				for _, part := range c.Parts {
+					parts = append(parts, M{"value": part.Value, "text": text(part.Text), "color": "$" + part.Color})
+				}
+				item["parts"] = parts
+			}
 			items = append(items, item)
 			bars = append(bars, M{"value": A{x, at[i]}, "tip": text(c.Tip)})
 		}
@@ -173,13 +212,7 @@ func (r Rows) view(f Frame) View {
 	}
 	height := top + float64(f.bottom)
 	if !f.Narrow {
-		head := 0.0
-		for _, panel := range r.Panels {
-			if panel.Title != "" || panel.BandLabel != "" {
-				head = panelHead
-			}
-		}
-		height = float64(f.top) + head + inner + axisHeight + float64(f.bottom)
+		height = float64(f.top) + tallest + inner + axisHeight + float64(f.bottom)
 	}
 	return View{f.Width, int(math.Ceil(height)), M{"title": titles, "grid": grids, "xAxis": xs, "yAxis": ys, "series": series, "tooltip": tooltip("item")}}
 }
@@ -227,6 +260,14 @@ func (p Panel) scale(rows []Row, index, count int) scale {
 		}
 		c := row.Cells[index]
 		values = append(values, c.Mid, c.Low, c.High)
+		sum := math.NaN()
+		for i, part := range c.Parts {
+			if i == 0 {
+				sum = 0
+			}
+			sum += part.Value
+		}
+		values = append(values, sum)
 		for _, d := range c.Dots {
 			values = append(values, d.Value)
 		}

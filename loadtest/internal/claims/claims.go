@@ -130,7 +130,7 @@ func MetricWords(metric string) string {
 	words := map[string]string{
 		metricCPU: "CPU per request", "latency_p50_ns": "median response time", "latency_p90_ns": "p90 of response time", "latency_p99_ns": "p99 of response time", "latency_p999_ns": "p99.9 of response time",
 		contract.MetricHandOver: "time to hand over and get an answer", contract.MetricLoader: "CPU of the loader per key",
-		"achieved_rps": "throughput", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "database_primary_cpu_us_per_request": "the primary database's CPU per request", "cold_start_ns": "time from start to first answer",
+		"achieved_rps": "throughput", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "database_primary_cpu_us_per_request": "CPU per request of the primary database", "cold_start_ns": "time from start to first answer",
 		contract.MetricRecovery: "longest time to recover from a fault",
 	}
 	if w, ok := words[metric]; ok {
@@ -150,13 +150,18 @@ func decidingWords(metric string, baselines map[string]string) string {
 }
 
 // Overall is what the verdicts of a scenario's pairs say of its claim together: it holds where all hold, is contradicted
-// where one is, and cannot be tested where one cannot; else it is too close to call.
+// where one is, and cannot be tested where one cannot; else it is too close to call. That a library can outweigh a language
+// holds where it does for one pair, and is contradicted where it is for all.
 func Overall(verdicts []record.Verdict) string {
 	found := map[string]bool{}
 	for _, v := range verdicts {
 		found[v.Verdict] = true
 	}
-	for _, verdict := range []string{Contradicted, Untested, TooClose, Holds} {
+	first := []string{Contradicted, Untested, TooClose, Holds}
+	if len(verdicts) > 0 && verdicts[0].Library != nil {
+		first = []string{Holds, TooClose, Untested, Contradicted}
+	}
+	for _, verdict := range first {
 		if found[verdict] {
 			return verdict
 		}
@@ -194,6 +199,9 @@ func Check(r record.Run) error {
 		want, ok := given[got.ID]
 		if !ok || got.Arms != want.Arms {
 			return fmt.Errorf("verdict %s: arms is %q, of which its trials give no verdict by that id", got.ID, got.Arms)
+		}
+		if (got.Library == nil) != (want.Library == nil) || got.Library != nil && *got.Library != *want.Library {
+			return fmt.Errorf("verdict %s: library is %q, but the run's claim has %q", got.ID, got.Library, want.Library)
 		}
 		for _, f := range []struct {
 			name      string

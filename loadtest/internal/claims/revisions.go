@@ -37,7 +37,8 @@ func Of(r record.Run) []record.Verdict {
 	if r.Profile == record.ProfileRevisions {
 		return Revisions(r.Trials)
 	}
-	verdicts := Library(ofScenario(r.Trials, scenarioLibrary))
+	headline := ofScenario(r.Trials, scenarioLibrary)
+	verdicts := append(Library(headline), Outweigh(r.Outweighs, headline)...)
 	for _, s := range r.Scenarios {
 		own := ofScenario(r.Trials, s.ID)
 		rule := RuleOf(s)

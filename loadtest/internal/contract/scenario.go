@@ -17,7 +17,9 @@ import (
 type Scenario struct {
 	// ID is the file's stem.
 	ID string `yaml:"id"`
-	// Claim is the sentence that is put to the test.
+	// Article is the article's own sentence; empty where the claim is this project's.
+	Article string `yaml:"article"`
+	// Claim is what of it is put to the test.
 	Claim string `yaml:"claim"`
 	// Arms are compared; which exist is for the contenders to say.
 	Arms []string `yaml:"arms"`
@@ -61,6 +63,8 @@ type Scenario struct {
 	Baselines map[string]string `yaml:"baselines"`
 	// Pairs are what is compared; none: every two of the arms, in their order, for a rule without direction.
 	Pairs [][]string `yaml:"pairs"`
+	// Outweighs, of the library alone, is its claim.
+	Outweighs *Outweighs `yaml:"outweighs"`
 	// Alpha is the chance of a false verdict; Margin, a ratio above 1, is the effect below which nobody would care.
 	Alpha  float64 `yaml:"alpha"`
 	Margin float64 `yaml:"margin"`
@@ -292,6 +296,9 @@ func parseScenario(text []byte) (Scenario, error) {
 		}
 	}
 	if path, expected := s.checkFaults(); path != nil {
+		return s, atKey(text, path, "expected "+expected)
+	}
+	if path, expected := s.checkOutweighs(); path != nil {
 		return s, atKey(text, path, "expected "+expected)
 	}
 	if needs := loadsOf(s.Metric); !slices.ContainsFunc(s.Load, func(load string) bool { return slices.Contains(needs, load) }) {

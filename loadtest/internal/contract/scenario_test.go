@@ -16,6 +16,7 @@ import (
 const scenarioText = `# What it is for.
 id: io-bound
 claim: the language makes almost no difference
+article: "nobody notices: 175 ms"
 arms: [go, node]
 operation: q2
 load: [rate, closed]
@@ -41,6 +42,8 @@ func TestScenariosOfTheContract(t *testing.T) {
 	require.NotEmpty(t, scenarios)
 	for _, s := range scenarios {
 		assert.NotEmpty(t, s.Claim)
+		assert.Equal(t, s.ID == "library", s.Article == "", "%s: all but one claim are the article's", s.ID)
+		assert.Equal(t, s.ID == "library", s.Outweighs != nil, s.ID)
 	}
 }
 
@@ -48,7 +51,7 @@ func TestABadScenarioIsNamed(t *testing.T) {
 	s, err := parseScenario([]byte(scenarioText))
 	require.NoError(t, err)
 	assert.Equal(t, Scenario{
-		ID: "io-bound", Claim: "the language makes almost no difference", Arms: []string{"go", "node"}, Operation: "q2", Load: []string{"rate", "closed"}, Connections: []int{1, 64}, OwnConnections: map[string]int{"q3": 2}, RateRPS: 70, Mix: map[string]float64{"q2": 9, "q3": 1}, Duration: Span(6 * time.Second),
+		ID: "io-bound", Claim: "the language makes almost no difference", Article: "nobody notices: 175 ms", Arms: []string{"go", "node"}, Operation: "q2", Load: []string{"rate", "closed"}, Connections: []int{1, 64}, OwnConnections: map[string]int{"q3": 2}, RateRPS: 70, Mix: map[string]float64{"q2": 9, "q3": 1}, Duration: Span(6 * time.Second),
 		Delays: map[string]Delay{"database": Delay(20 * time.Millisecond), "upstream": Delay(1500 * time.Millisecond)},
 		Metric: "latency_p50_ns", Rule: RuleEqual, Pairs: [][]string{{"node", "go"}}, Alpha: 0.05, Margin: 1.05, ChangedBy: "a slower processor",
 	}, s)
@@ -59,15 +62,15 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		old, with string
 		says      []string
 	}{
-		"an unknown key":         {"alpha: 0.05", "alpha: 0.05\nbeta: 1", []string{"[9:", "beta"}},
-		"a key twice":            {"alpha: 0.05", "alpha: 0.05\nalpha: 0.1", []string{"[9:", "alpha"}},
-		"a text for a number":    {"alpha: 0.05", "alpha: five", []string{"[8:", "float64"}},
-		"a number for a list":    {"arms: [go, node]", "arms: 7", []string{"[4:"}},
-		"a negative alpha":       {"alpha: 0.05", "alpha: -0.05", []string{`line 8: key "alpha" is -0.05`, "expected 0.05"}},
-		"a margin below 1":       {"margin: 1.05", "margin: 0.05", []string{`line 9: key "margin" is 0.05`, "above 1"}},
-		"a margin in percent":    {"margin: 1.05", "margin: 5 %", []string{"[9:"}},
-		"a metric without unit":  {"latency_p50_ns", "latency_p50", []string{`line 7: key "metric" is latency_p50`, `"latency_p50_ns"`}},
-		"an unknown load":        {"[rate, closed]", "[rate, burst, closed]", []string{`line 6: key "load[1]" is burst`, `"throughput"`}},
+		"an unknown key":         {"alpha: 0.05", "alpha: 0.05\nbeta: 1", []string{"[10:", "beta"}},
+		"a key twice":            {"alpha: 0.05", "alpha: 0.05\nalpha: 0.1", []string{"[10:", "alpha"}},
+		"a text for a number":    {"alpha: 0.05", "alpha: five", []string{"[9:", "float64"}},
+		"a number for a list":    {"arms: [go, node]", "arms: 7", []string{"[5:"}},
+		"a negative alpha":       {"alpha: 0.05", "alpha: -0.05", []string{`line 9: key "alpha" is -0.05`, "expected 0.05"}},
+		"a margin below 1":       {"margin: 1.05", "margin: 0.05", []string{`line 10: key "margin" is 0.05`, "above 1"}},
+		"a margin in percent":    {"margin: 1.05", "margin: 5 %", []string{"[10:"}},
+		"a metric without unit":  {"latency_p50_ns", "latency_p50", []string{`line 8: key "metric" is latency_p50`, `"latency_p50_ns"`}},
+		"an unknown load":        {"[rate, closed]", "[rate, burst, closed]", []string{`line 7: key "load[1]" is burst`, `"throughput"`}},
 		"no connections":         {"connections: [1, 64]\n", "", []string{`key "connections" is missing`, "closed loops"}},
 		"connections of nothing": {"[rate, closed]", "[rate]", []string{`key "connections" is `, "closed loops"}},
 		"connections that fall":  {"[1, 64]", "[64, 64]", []string{`key "connections[1]" is 64`, "above those before"}},
@@ -76,26 +79,26 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		"no connection":          {"[1, 64]", "[0, 64]", []string{`key "connections[0]" is 0`, "1 to 4096"}},
 		"too many connections":   {"[1, 64]", "[1, 10000]", []string{`key "connections[1]" is 10000`}},
 		"two kinds of rate":      {"rate_rps: 70", "rate_rps: 70\nown_share: 0.6", []string{`key "own_share" is 0.6`, "none beside rate_rps"}},
-		"more than all":          {"rate_rps: 70", "own_share: 1.2", []string{`line 11: key "own_share" is 1.2`, "between 0 and 1"}},
-		"an arm twice":           {"[go, node]", "[go, go]", []string{`line 4: key "arms[1]" is go`}},
-		"one arm alone":          {"[go, node]", "[go]", []string{`line 4: key "arms"`, "at least two"}},
-		"an unknown rule":        {"rule: equal", "rule: alike", []string{`line 10: key "rule" is alike`, `"equal"`}},
+		"more than all":          {"rate_rps: 70", "own_share: 1.2", []string{`line 12: key "own_share" is 1.2`, "between 0 and 1"}},
+		"an arm twice":           {"[go, node]", "[go, go]", []string{`line 5: key "arms[1]" is go`}},
+		"one arm alone":          {"[go, node]", "[go]", []string{`line 5: key "arms"`, "at least two"}},
+		"an unknown rule":        {"rule: equal", "rule: alike", []string{`line 11: key "rule" is alike`, `"equal"`}},
 		"a direction of none":    {"rule: equal\nrate_rps: 70\ndelays: {database: 20ms, upstream: \"1.5s\"}\nduration: 6s\nmix: {q2: 9, q3: 1}\npairs: [[node, go]]", "rule: less", []string{`key "pairs" is missing`}},
-		"a negative rate":        {"rate_rps: 70", "rate_rps: -70", []string{`line 11: key "rate_rps" is -70`}},
+		"a negative rate":        {"rate_rps: 70", "rate_rps: -70", []string{`line 12: key "rate_rps" is -70`}},
 		"a delay without unit":   {"database: 20ms", "database: 20", []string{`"20": expected a time with its unit`}},
 		"a negative delay":       {"database: 20ms", "database: -20ms", []string{`"-20ms": expected a time`}},
-		"a delay of nothing":     {"database:", "redis:", []string{`line 12: key "delays.redis" is 20ms`, `"database"`}},
-		"a mix without it":       {"mix: {q2: 9", "mix: {q1: 9", []string{`line 5: key "operation" is q2`, "one of the mix"}},
-		"a negative weight":      {"q3: 1}", "q3: -1}", []string{`line 14: key "mix.q3" is -1`, "above 0"}},
-		"another alpha":          {"alpha: 0.05", "alpha: 0.01", []string{`line 8: key "alpha" is 0.01`, "expected 0.05"}},
-		"a load twice":           {"[rate, closed]", "[rate, rate, closed]", []string{`line 6: key "load[1]" is rate`, "each once"}},
-		"a pair twice":           {"[[node, go]]", "[[node, go], [go, node]]", []string{`line 15: key "pairs[1]"`, "not compared already"}},
-		"a pair of itself":       {"[[node, go]]", "[[go, go]]", []string{`line 15: key "pairs[0]"`, "two of the arms"}},
-		"a pair of another":      {"[[node, go]]", "[[go, rust]]", []string{`line 15: key "pairs[0]"`}},
+		"a delay of nothing":     {"database:", "redis:", []string{`line 13: key "delays.redis" is 20ms`, `"database"`}},
+		"a mix without it":       {"mix: {q2: 9", "mix: {q1: 9", []string{`line 6: key "operation" is q2`, "one of the mix"}},
+		"a negative weight":      {"q3: 1}", "q3: -1}", []string{`line 15: key "mix.q3" is -1`, "above 0"}},
+		"another alpha":          {"alpha: 0.05", "alpha: 0.01", []string{`line 9: key "alpha" is 0.01`, "expected 0.05"}},
+		"a load twice":           {"[rate, closed]", "[rate, rate, closed]", []string{`line 7: key "load[1]" is rate`, "each once"}},
+		"a pair twice":           {"[[node, go]]", "[[node, go], [go, node]]", []string{`line 16: key "pairs[1]"`, "not compared already"}},
+		"a pair of itself":       {"[[node, go]]", "[[go, go]]", []string{`line 16: key "pairs[0]"`, "two of the arms"}},
+		"a pair of another":      {"[[node, go]]", "[[go, rust]]", []string{`line 16: key "pairs[0]"`}},
 		"a baseline of itself":   {"margin: 1.05", "margin: 1.05\nbaselines: {go: go}", []string{`key "baselines.go" is go`, "no baseline itself"}},
 		"a baseline of another":  {"margin: 1.05", "margin: 1.05\nbaselines: {go: rust}", []string{`key "baselines.go" is rust`}},
-		"half a pair":            {"[[node, go]]", "[[go]]", []string{`line 15: key "pairs[0]"`}},
-		"a metric not measured":  {"load: [rate, closed]", "load: [closed]", []string{`line 7: key "metric" is latency_p50_ns`, "trials of load rate"}},
+		"half a pair":            {"[[node, go]]", "[[go]]", []string{`line 16: key "pairs[0]"`}},
+		"a metric not measured":  {"load: [rate, closed]", "load: [closed]", []string{`line 8: key "metric" is latency_p50_ns`, "trials of load rate"}},
 		"nothing changes it":     {"changed_by: a slower processor\n", "", []string{`key "changed_by" is missing`}},
 		"a profile of no rate":   {"load: [rate, closed]", "profile: true\nload: [closed]", []string{`key "profile" is true`, "trials of load rate"}},
 		"phases of a mix":        {"margin: 1.05", "margin: 1.05\nphases: true", []string{`key "phases" is true`, "one operation"}},
@@ -138,10 +141,10 @@ func TestScenarioFilesAreNamedAfterTheirIDs(t *testing.T) {
 	require.ErrorContains(t, err, `line 2: key "id" is other: expected "io-bound"`)
 	write(strings.Replace(strings.NewReplacer("mix: {q2: 9, q3: 1}\n", "", "own_connections: {q3: 2}\n", "").Replace(scenarioText), "q2", "q9", 1))
 	_, err = LoadScenarios(c)
-	require.ErrorContains(t, err, `line 5: key "operation" is q9`)
+	require.ErrorContains(t, err, `line 6: key "operation" is q9`)
 	write(strings.ReplaceAll(scenarioText, "q3", "q9"))
 	_, err = LoadScenarios(c)
-	require.ErrorContains(t, err, `line 14: key "mix.q9" is 1`)
+	require.ErrorContains(t, err, `line 15: key "mix.q9" is 1`)
 	write(scenarioText)
 	stray := filepath.Join(dir, "notes.txt")
 	require.NoError(t, os.WriteFile(stray, nil, 0o600))

@@ -54,6 +54,8 @@ type Run struct {
 	Plan Plan `json:"plan"`
 	// Scenarios are the others that were measured, in their order, each with its own plan.
 	Scenarios []Scenario `json:"scenarios,omitempty"`
+	// Outweighs is the claim of the scenario library; nil where not all of it was measured, or before it was recorded.
+	Outweighs *Outweighs `json:"outweighs,omitempty"`
 	Trials    []Trial    `json:"trials"`
 	Verdicts  []Verdict  `json:"verdicts"`
 	Warnings  []string   `json:"warnings"`
@@ -116,7 +118,9 @@ type Conformity struct {
 
 // Scenario is what a file of contract/scenarios said when the run began, and what was planned by it.
 type Scenario struct {
-	ID        string `json:"id"`
+	ID string `json:"id"`
+	// Article is the article's own sentence; empty where the claim is this project's, or was recorded before it was.
+	Article   string `json:"article,omitempty"`
 	Claim     string `json:"claim"`
 	Operation string `json:"operation"`
 	// Mix has the weights of what is sent, where that is not Operation alone; latencies that decide are those of Operation.
@@ -333,6 +337,8 @@ type Trial struct {
 	MemoryCgroupPeakBytes *int64   `json:"memory_cgroup_peak_bytes"`
 	// MemoryPSSIdleBytes is after the first right answer and before any load.
 	MemoryPSSIdleBytes *int64 `json:"memory_pss_idle_bytes,omitempty"`
+	// Processes is how many of the contender lived at the trial's end; 0 where the engine cannot tell.
+	Processes int `json:"processes,omitempty"`
 	// ColdStartNS runs from the program's start, of the process or of the container, to its first right answer.
 	ColdStartNS            int64    `json:"cold_start_ns"`
 	StatementsPerRequest   *float64 `json:"statements_per_request"`
@@ -470,20 +476,22 @@ type Warm struct {
 
 // Verdict is one answer of a run.
 type Verdict struct {
-	ID         string    `json:"id"`
-	Scenario   string    `json:"scenario"`
-	Metric     string    `json:"metric"`
-	Arms       [2]string `json:"arms"`
-	Ratio      *float64  `json:"ratio"` // geometric mean over the blocks of the first arm's figure over the second's; of rule within the median of its figure over the bound
-	RatioLow   *float64  `json:"ratio_low"`
-	RatioHigh  *float64  `json:"ratio_high"` // 95 %
-	Margin     float64   `json:"margin"`     // the effect, as a ratio, below which nobody would care
-	Blocks     int       `json:"blocks"`
-	P          *float64  `json:"p"`
-	PHolm      *float64  `json:"p_holm"`
-	NoiseFloor *float64  `json:"noise_floor"` // as a ratio: what identical arms differ by
-	Verdict    string    `json:"verdict"`
-	Reason     string    `json:"reason"`
+	ID       string    `json:"id"`
+	Scenario string    `json:"scenario"`
+	Metric   string    `json:"metric"`
+	Arms     [2]string `json:"arms"`
+	// Library are the two libraries of the claim Outweighs, whose ratio is held against that of the arms; else nil.
+	Library    *[2]string `json:"library,omitempty"`
+	Ratio      *float64   `json:"ratio"` // geometric mean over the blocks of the first arm's figure over the second's; of rule within the median of its figure over the bound
+	RatioLow   *float64   `json:"ratio_low"`
+	RatioHigh  *float64   `json:"ratio_high"` // 95 %
+	Margin     float64    `json:"margin"`     // the effect, as a ratio, below which nobody would care
+	Blocks     int        `json:"blocks"`
+	P          *float64   `json:"p"`
+	PHolm      *float64   `json:"p_holm"`
+	NoiseFloor *float64   `json:"noise_floor"` // as a ratio: what identical arms differ by
+	Verdict    string     `json:"verdict"`
+	Reason     string     `json:"reason"`
 }
 
 // Check says where a trial's numbers contradict each other.

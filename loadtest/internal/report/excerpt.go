@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"lab/loadtest/internal/claims"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/summary"
 )
@@ -23,7 +24,7 @@ func Excerpt(s record.Saved, folder string) (string, error) {
 	}
 	r := b.run
 	var m strings.Builder
-	for _, line := range b.answer() {
+	for _, line := range b.headlineAnswer() {
 		fmt.Fprintf(&m, "- %s\n", escape(line))
 	}
 	m.WriteString("\n")
@@ -35,6 +36,9 @@ func Excerpt(s record.Saved, folder string) (string, error) {
 	for _, g := range shown {
 		b.excerptTable(g).markdown(&m)
 	}
+	if t := b.claimsTable(); len(t.Rows) > 0 {
+		t.markdown(&m)
+	}
 	var what []string
 	for _, g := range shown {
 		what = append(what, summary.What(r, g))
@@ -43,6 +47,20 @@ func Excerpt(s record.Saved, folder string) (string, error) {
 		fmt.Sprintf("%s, server on %s of %d; PostgreSQL %s; %s.", r.Environment.CPUModel, summary.Plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), r.Environment.PostgreSQL, r.Began.UTC().Format("2006-01-02")))
 	fmt.Fprintf(&m, "Made by `%s`; [every trial and all charts](%sREADME.md); `make report RUN=%s` makes its page from the records.\n", strings.ReplaceAll(command(r.Command), "`", "'"), folder, strings.TrimSuffix(folder, "/"))
 	return m.String(), nil
+}
+
+// claimsTable has the verdict on each claim.
+func (b *build) claimsTable() table {
+	t := table{Heads: []string{"claim", "put to the test", "verdict"}}
+	if o, verdicts := b.run.Outweighs, summary.Outweighing(b.run); o != nil && len(verdicts) > 0 {
+		t.Rows = append(t.Rows, []string{libraryID, o.Claim, claims.Overall(verdicts)})
+	}
+	for _, s := range b.run.Scenarios {
+		if verdicts := summary.VerdictsOf(b.run, s.ID); len(verdicts) > 0 {
+			t.Rows = append(t.Rows, []string{s.ID, s.Claim, claims.Overall(verdicts)})
+		}
+	}
+	return t
 }
 
 func (b *build) excerptTable(g summary.Group) table {

@@ -262,7 +262,7 @@ func verdictTable() table {
 }
 
 func verdictRow(v record.Verdict) []string {
-	return []string{v.Arms[0] + " ÷ " + v.Arms[1], v.Verdict, optional(v.Ratio, two), intervalText(v), fmt.Sprint(v.Blocks), optional(v.P, three), optional(v.PHolm, three), percentOver(v.NoiseFloor), v.Reason}
+	return []string{v.Arms[0] + " ÷ " + v.Arms[1], v.Verdict, optional(v.Ratio, summary.Times), intervalText(v), fmt.Sprint(v.Blocks), optional(v.P, three), optional(v.PHolm, three), percentOver(v.NoiseFloor), v.Reason}
 }
 
 // ratioCell draws a pair's ratio with its interval.
@@ -271,18 +271,20 @@ func ratioCell(v record.Verdict) chart.Cell {
 	if v.Ratio == nil {
 		return c
 	}
-	c.Mid, c.Text = *v.Ratio, two(*v.Ratio)+"×"
+	c.Mid, c.Text = *v.Ratio, summary.Times(*v.Ratio)+"×"
 	c.Tip = []string{pairLabel(v), "ratio " + ratioText(v), v.Verdict}
 	if v.RatioLow != nil && v.RatioHigh != nil {
 		c.Low, c.High = *v.RatioLow, *v.RatioHigh
-		c.Small = two(c.Low) + "–" + two(c.High)
+		c.Small = summary.Times(c.Low) + "–" + summary.Times(c.High)
 	}
 	return c
 }
 
 // headlineVerdicts are those of no claim.
 func (b *build) headlineVerdicts() []record.Verdict {
-	return slices.DeleteFunc(slices.Clone(b.run.Verdicts), func(v record.Verdict) bool { return b.run.ScenarioNamed(v.Scenario) != nil })
+	return slices.DeleteFunc(slices.Clone(b.run.Verdicts), func(v record.Verdict) bool {
+		return v.Library != nil || b.run.ScenarioNamed(v.Scenario) != nil
+	})
 }
 
 func shortVerdict(verdict string) string {

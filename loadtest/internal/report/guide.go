@@ -41,6 +41,12 @@ type borne struct {
 // bears is what the run says of a claim of that id.
 func (b *build) bears(id string) borne {
 	verdicts := summary.VerdictsOf(b.run, id)
+	if o := b.run.Outweighs; o != nil && id == libraryID {
+		verdicts = summary.Outweighing(b.run)
+		if len(verdicts) > 0 {
+			return borne{id, o.Claim, claims.Overall(verdicts), sentences([]string{b.outweighsWords(verdicts), b.libraryWords(b.headlineVerdicts())})}
+		}
+	}
 	x := borne{ID: id, Verdict: notMeasured}
 	s := b.run.ScenarioNamed(id)
 	switch {

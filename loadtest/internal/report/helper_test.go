@@ -57,13 +57,16 @@ func madeRuntime(x record.Trial, seconds int) *record.RuntimeSeries {
 	switch x.Contender {
 	case "go":
 		r.Series["gc_pause_seconds_per_second"], r.Series["scheduling_delay_p99_seconds"] = of(0.0015), of(0.00025)
+		r.Series["pool_in_use_connections"] = of(2)
 		none("it does not tell", "worker_busy_share", "event_loop_delay_p99_seconds")
+		none("it has one kind", "gc_minor_pause_seconds_per_second")
 	case "node":
 		r.Series["gc_pause_seconds_per_second"], r.Series["event_loop_delay_p99_seconds"], r.Series["worker_busy_share"] = of(0.0175), of(0.004), of(0.125)
+		r.Series["gc_minor_pause_seconds_per_second"] = of(0.01)
 		none("there is no queue", "scheduling_delay_p99_seconds")
 	default:
-		r.Series["worker_busy_share"] = of(0.0625)
-		none("there is no garbage collector", "gc_pause_seconds_per_second")
+		r.Series["worker_busy_share"], r.Series["worker_steals_per_second"] = of(0.0625), of(70)
+		none("there is no garbage collector", "gc_pause_seconds_per_second", "gc_minor_pause_seconds_per_second")
 		none("nobody measures it", "scheduling_delay_p99_seconds", "event_loop_delay_p99_seconds")
 	}
 	return r

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"maps"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -65,11 +66,42 @@ type pageSection struct {
 	Still template.HTML // the chart as it is without scripts, and on paper
 }
 
-// figureData is a figure as the page's script has it.
+// figureData is a figure as the page's script has it. Of the narrow view, a series that the wide one has just so is its place
+// there, a number: together they are most of a page.
 type figureData struct {
 	ID     string     `json:"id"`
 	Wide   chart.View `json:"wide"`
 	Narrow chart.View `json:"narrow"`
+}
+
+func newFigureData(id string, wide, narrow chart.View) (figureData, error) {
+	places := map[string]int{}
+	each := func(v chart.View, do func(place int, series any, text string)) error {
+		list, _ := v.Option["series"].(chart.A)
+		for i, x := range list {
+			b, err := json.Marshal(x)
+			if err != nil {
+				return fmt.Errorf("chart %s: %w", id, err)
+			}
+			do(i, x, string(b))
+		}
+		return nil
+	}
+	if err := each(wide, func(place int, _ any, text string) { places[text] = place }); err != nil {
+		return figureData{}, err
+	}
+	series := chart.A{}
+	if err := each(narrow, func(_ int, x any, text string) {
+		if place, ok := places[text]; ok {
+			x = place
+		}
+		series = append(series, x)
+	}); err != nil {
+		return figureData{}, err
+	}
+	narrow.Option = maps.Clone(narrow.Option)
+	narrow.Option["series"] = series
+	return figureData{id, wide, narrow}, nil
 }
 
 // stillOf is a section's chart as an element. The renderer escapes what it is given.
@@ -116,8 +148,11 @@ func (b *build) page(ctx context.Context, sections []section) ([]byte, error) {
 			if watermark != "" {
 				wide, narrow, still = wide.Watermark(watermark), narrow.Watermark(watermark), still.Watermark(watermark)
 			}
-			figures = append(figures, figureData{s.ID, wide, narrow})
-			var err error
+			data, err := newFigureData(s.ID, wide, narrow)
+			if err != nil {
+				return nil, err
+			}
+			figures = append(figures, data)
 			if x.Still, err = stillOf(still, s); err != nil {
 				return nil, err
 			}

@@ -40,6 +40,8 @@
     var element = document.querySelector('[data-figure="' + figure.id + '"] .live');
     if (!element) return;
     element.hidden = false;
+    var series = figure.narrow.option.series; // a number stands for one of the wide view's
+    figure.narrow.option.series = series.map(function (s) { return typeof s === 'number' ? figure.wide.option.series[s] : s; });
     drawn.push({ figure: figure, box: element, chart: null, width: 0 });
   });
   // On paper the still pictures stand in, and the width is nothing.

@@ -210,6 +210,9 @@ func (b *build) sections() []section {
 			if p := b.pairs(); p != nil {
 				out = append(out, *p)
 			}
+			if o := b.outweighs(g); o != nil {
+				out = append(out, *o)
+			}
 		}
 		if slices.ContainsFunc(g.Arms, func(a summary.Arm) bool { return len(a.Throughput) > 0 }) {
 			out = append(out, b.throughput(g))

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"lab/loadtest/internal/chart"
@@ -91,39 +92,112 @@ var (
 		{"GC pause, ms in a second", "GC pause ms/s", "ms/s", []string{"gc_pause_seconds_per_second"}, 1e3, three},
 		{"delay before running, p99, ms", "delay p99 ms", "ms", []string{"scheduling_delay_p99_seconds", "event_loop_delay_p99_seconds"}, 1e3, three},
 	}
+	pausesBeside = []runtimePanel{
+		{"", "minor ms/s", "ms/s", []string{"gc_minor_pause_seconds_per_second"}, 1e3, three},
+		{"", "major ms/s", "ms/s", []string{"gc_major_pause_seconds_per_second"}, 1e3, three},
+		{"", "incremental ms/s", "ms/s", []string{"gc_incremental_pause_seconds_per_second"}, 1e3, three},
+		{"", "GC pauses /s", "/s", []string{"gc_pauses_per_second"}, 1, one},
+		{"", "GC CPU s/s", "s/s", []string{"gc_cpu_seconds_per_second"}, 1, three},
+	}
 	runtimeLoad = []runtimePanel{
 		{"busy share of workers, %", "workers busy %", "%", []string{"worker_busy_share"}, 100, one},
 		{"CPU time, s in a second", "CPU s/s", "s/s", []string{"cpu_seconds_per_second"}, 1, two},
 		{"heap of the system, MB", "heap MB", "MB", []string{"heap_committed_bytes"}, 1e-6, one},
 	}
+	loadBeside = []runtimePanel{
+		{"", "busiest worker %", "%", []string{"busiest_worker_busy_share"}, 100, one},
+		{"", "heap used MB", "MB", []string{"heap_used_bytes"}, 1e-6, one},
+		{"", "goroutines or tasks", "", []string{"goroutines", "tasks"}, 1, whole},
+	}
+	runtimeWork = []runtimePanel{
+		{"connections in use", "connections in use", "in use", []string{"pool_in_use_connections"}, 1, one},
+		{"wait for one, ms in a second", "pool wait ms/s", "ms/s", []string{"pool_wait_seconds_per_second"}, 1e3, two},
+		{"keys in a batch of the loader", "keys per batch", "keys", []string{"loader_batch_keys_mean"}, 1, one},
+	}
+	workBeside = []runtimePanel{
+		{"", "SQL statements /s", "/s", []string{"statements_per_second"}, 1, whole},
+		{"", "documents in cache %", "%", []string{"document_cache_hit_share"}, 100, one},
+		inRedis,
+	}
+	inRedis       = runtimePanel{"", "found in Redis %", "%", []string{"cache_hit_share"}, 100, one}
+	runtimeSteals = []runtimePanel{
+		{"stolen tasks a second", "steals /s", "/s", []string{stealsSeries}, 1, whole},
+		{"polls of tasks a second", "polls /s", "/s", []string{"worker_polls_per_second"}, 1, whole},
+		{"tasks in the global queue", "global queue", "tasks", []string{"global_queue_tasks"}, 1, whole},
+	}
+	stealsBeside = []runtimePanel{
+		{"", "worker parks /s", "/s", []string{"worker_parks_per_second"}, 1, whole},
+	}
 )
+
+const (
+	oneTrial = "One trial of each arm is shown, the one with the median p99: it has the block in the table. "
+	ofEach   = "What each server says of its runtime, of each second of one trial. "
+)
+
+// stealsSeries is told by a tokio that was built to count it; without it the others of its chart say little.
+const stealsSeries = "worker_steals_per_second"
 
 // runtime is what explains a latency: what the arms' runtimes told meanwhile.
 func (b *build) runtime(g summary.Group) []section {
-	const oneTrial = "One trial of each arm is shown, the one with the median p99: it has the block in the table. "
-	var out []section
-	if s := b.runtimeCharts(g, "runtime-pauses", "Pauses and delays of the runtime", "What each server says of its runtime, of each second of one trial. Lower is better. ", runtimePauses,
-		oneTrial+"Pause: how long the garbage collector kept everything else from running, over all processes. Delay: in Go how long a goroutine that could run had no thread; in Node how much later than asked a timer of the event loop ran, of the worst process. The worst of a hundred counts (p99), in Go to the end of its bucket, which is at most a quarter wider."); s != nil {
-		out = append(out, *s)
+	charts := []*section{
+		b.runtimeCharts(g, "runtime-pauses", "Pauses and delays of the runtime", ofEach+"Lower is better. ", runtimePauses, pausesBeside,
+			oneTrial+"Pause: how long the garbage collector kept everything else from running, over all processes; minor, major and incremental are V8's kinds. Delay: in Go how long a goroutine that could run had no thread; in Node how much later than asked a timer of the event loop ran, of the worst process. The worst of a hundred counts (p99), in Go to the end of its bucket, which is at most a quarter wider."),
+		b.runtimeCharts(g, "runtime-load", "Busy workers and heap", ofEach, runtimeLoad, loadBeside,
+			oneTrial+"Busy: the share of a second in which a worker (an event loop, a thread of tokio) was not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not."),
+		b.runtimeWork(g),
 	}
-	if s := b.runtimeCharts(g, "runtime-load", "Busy workers and heap", "What each server says of its runtime, of each second of one trial. ", runtimeLoad,
-		oneTrial+"Busy: the share of a second in which a worker (an event loop, a thread of tokio) was not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not."); s != nil {
-		out = append(out, *s)
+	if b.tells(g, runtimeSteals[0]) {
+		charts = append(charts, b.runtimeCharts(g, "runtime-steals", "Work that threads took from each other", ofEach, runtimeSteals, stealsBeside,
+			oneTrial+"Stolen: tasks that a worker of tokio took from another one's queue. A poll is one run of a task until it waits. Global queue: tasks that no worker had yet when the second ended."))
+	}
+	var out []section
+	for _, s := range charts {
+		if s != nil {
+			out = append(out, *s)
+		}
 	}
 	return out
 }
 
-func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panels []runtimePanel, lead string) *section {
+// runtimeWork is what the servers told of their ways to the data.
+func (b *build) runtimeWork(g summary.Group) *section {
+	return b.runtimeCharts(g, "runtime-work", "Connections, waits and batches", ofEach, runtimeWork, workBeside,
+		oneTrial+"In use: connections to the database that a statement had when the second ended, of all pools. Wait: how long statements waited for a connection, all added up. Keys: how many keys one statement of the loader asked for, mean of the second's batches.")
+}
+
+// tells says whether an arm of the group has a figure.
+func (b *build) tells(g summary.Group, p runtimePanel) bool {
+	for _, r := range b.runtimes[groupKey(g)] {
+		for _, name := range p.series {
+			if _, ok := r.series.Series[name]; ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// runtimeCharts draws the panels that an arm has figures for; beside are further columns of the table.
+func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panels, beside []runtimePanel, lead string) *section {
 	told := b.runtimes[groupKey(g)]
+	untold := func(p runtimePanel) bool { return !b.tells(g, p) }
+	panels, beside = slices.DeleteFunc(slices.Clone(panels), untold), slices.DeleteFunc(slices.Clone(beside), untold)
+	if len(panels) == 0 {
+		return nil
+	}
+	columns := slices.Concat(panels, beside)
 	t := table{Caption: title + ", in each second of one trial", Heads: []string{"arm", "block", "seconds"}}
-	curves := make([]chart.CurvePanel, len(panels))
-	for i, p := range panels {
+	for _, p := range columns {
 		t.Heads = append(t.Heads, p.head)
-		curves[i] = chart.CurvePanel{Title: p.title, Axis: p.title, Plain: true}
 	}
 	t.Heads = append(t.Heads, "requests")
+	curves := make([]chart.CurvePanel, len(panels))
+	for i, p := range panels {
+		curves[i] = chart.CurvePanel{Title: p.title, Axis: p.title, Plain: true}
+	}
 	variants := map[string]int{}
-	var reasons []string
+	var absent absences
 	for _, a := range g.Arms {
 		r, ok := told[a.Name]
 		if !ok {
@@ -144,14 +218,13 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 			if len(line.Points) > 0 {
 				curves[i].Lines = append(curves[i].Lines, line)
 			}
-			why := fmt.Sprintf("%s has no “%s”: %s", chart.Clean(a.Contender, labelRunes), p.head, p.absent(r))
-			if p.absent(r) != "" && !slices.Contains(reasons, why) {
-				reasons = append(reasons, why)
-			}
+		}
+		for _, p := range columns {
+			absent.add(chart.Clean(a.Contender, labelRunes), p.head, p.absent(r))
 		}
 		for k, place := range places {
 			row := []string{marked(a), fmt.Sprint(r.trial.Block), one(begin[k]) + "–" + one(end[k])}
-			for _, p := range panels {
+			for _, p := range columns {
 				if v, ok := p.value(r, place); ok {
 					row = append(row, p.format(v))
 				} else {
@@ -176,8 +249,39 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 		ID: b.id(g, id), Title: fmt.Sprintf("%s %s, %s", title, b.atRate(g), operation(g)), Subtitle: subtitle + b.count(g, drawn),
 		Finding: title + " in each second of one trial at the common rate, by arm; the numbers are in the table.", Axis: "time in the trial", Height: 200, Panels: curves,
 	}.Figure()
-	if len(reasons) > 0 {
-		lead += " " + sentences(reasons)
+	if words := absent.words(); len(words) > 0 {
+		lead += " " + sentences(words)
 	}
 	return &section{b.id(g, id), title, lead, &f, t}
+}
+
+// absences are the reasons why contenders have no figure; the figures of one reason are told together.
+type absences []absence
+
+type absence struct {
+	contender, why string
+	heads          []string
+}
+
+// add keeps a reason, once for all arms of a contender; an empty one is none.
+func (l *absences) add(contender, head, why string) {
+	if why == "" {
+		return
+	}
+	i := slices.IndexFunc(*l, func(a absence) bool { return a.contender == contender && a.why == why })
+	if i < 0 {
+		i = len(*l)
+		*l = append(*l, absence{contender: contender, why: why})
+	}
+	if heads := &(*l)[i].heads; !slices.Contains(*heads, head) {
+		*heads = append(*heads, head)
+	}
+}
+
+func (l absences) words() []string {
+	var out []string
+	for _, a := range l {
+		out = append(out, fmt.Sprintf("%s has no “%s”: %s", a.contender, strings.Join(a.heads, "”, “"), a.why))
+	}
+	return out
 }

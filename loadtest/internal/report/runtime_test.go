@@ -32,14 +32,20 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 	}
 	requests := func(arm string) string { return count(b.runtimes["library q2"][arm].trial.Sent) }
 	pauses := sectionOf(t, b, "runtime-pauses")
-	assert.Equal(t, []string{"arm", "block", "seconds", "GC pause ms/s", "delay p99 ms", "requests"}, pauses.Table.Heads)
-	assert.Equal(t, []string{"0.1–1.1", "1.500", "0.250", requests("go")}, row(pauses, "go", 0)[2:])
-	assert.Equal(t, []string{"1.1–2.1", "3.000", "0.500", requests("go")}, row(pauses, "go", 1)[2:])
-	assert.Equal(t, []string{"0.1–1.1", "17.500", "4.000", requests("node")}, row(pauses, "node", 0)[2:])
-	assert.Equal(t, []string{"0.1–1.1", "–", "–", requests("rust")}, row(pauses, "rust", 0)[2:])
-	assert.Contains(t, pauses.Lead, "rust has no “GC pause ms/s”: there is no garbage collector.")
+	assert.Equal(t, []string{"arm", "block", "seconds", "GC pause ms/s", "delay p99 ms", "minor ms/s", "requests"}, pauses.Table.Heads)
+	assert.Equal(t, []string{"0.1–1.1", "1.500", "0.250", "–", requests("go")}, row(pauses, "go", 0)[2:])
+	assert.Equal(t, []string{"1.1–2.1", "3.000", "0.500", "–", requests("go")}, row(pauses, "go", 1)[2:])
+	assert.Equal(t, []string{"0.1–1.1", "17.500", "4.000", "10.000", requests("node")}, row(pauses, "node", 0)[2:])
+	assert.Equal(t, []string{"0.1–1.1", "–", "–", "–", requests("rust")}, row(pauses, "rust", 0)[2:])
+	assert.Contains(t, pauses.Lead, "rust has no “GC pause ms/s”, “minor ms/s”: there is no garbage collector.", "what has one reason is told together")
 	assert.Contains(t, pauses.Lead, "rust has no “delay p99 ms”: nobody measures it.")
-	assert.NotContains(t, pauses.Lead, "go has no")
+	assert.Equal(t, 1, strings.Count(pauses.Lead, "go has no"))
+	assert.Contains(t, pauses.Lead, "go has no “minor ms/s”: it has one kind.")
+	work := sectionOf(t, b, "runtime-work")
+	assert.Equal(t, []string{"arm", "block", "seconds", "connections in use", "requests"}, work.Table.Heads, "what no arm tells is no column")
+	assert.Equal(t, []string{"2.1–3.1", "6.0", requests("go")}, row(work, "go", 2)[2:])
+	steals := sectionOf(t, b, "runtime-steals")
+	assert.Equal(t, []string{"1.1–2.1", "140", requests("rust")}, row(steals, "rust", 1)[2:])
 	load := sectionOf(t, b, "runtime-load")
 	assert.Equal(t, []string{"arm", "block", "seconds", "workers busy %", "CPU s/s", "heap MB", "requests"}, load.Table.Heads)
 	assert.Equal(t, []string{"2.1–3.1", "37.5", "0.75", "37.5", requests("node")}, row(load, "node", 2)[2:])
@@ -48,6 +54,8 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 
 	for id, axes := range map[string][]string{
 		"runtime-pauses": {"GC pause, ms in a second", "delay before running, p99, ms"},
+		"runtime-work":   {"connections in use"},
+		"runtime-steals": {"stolen tasks a second"},
 		"runtime-load":   {"busy share of workers, %", "CPU time, s in a second", "heap of the system, MB"},
 	} {
 		text := string(sectionOf(t, b, id).Figure.Wide().JSON())
@@ -63,7 +71,7 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 		ids = append(ids, s.ID)
 	}
 	at := slices.Index(ids, "latency-time")
-	assert.Equal(t, []string{"runtime-pauses", "runtime-load"}, ids[at+1:at+3], "under the latency that they explain")
+	assert.Equal(t, []string{"runtime-pauses", "runtime-load", "runtime-work", "runtime-steals"}, ids[at+1:at+5], "under the latency that they explain")
 }
 
 func TestTheTrialThatIsDrawnHasTheMedianP99(t *testing.T) {

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,17 +51,22 @@ func (b *build) atRate(g summary.Group) string {
 	return fmt.Sprintf("at %s requests a second", whole(b.rate(g)))
 }
 
-// explained are the charts that explain a claim about the tail, where the usual ones are another scenario's: latency over
-// time, and under it what the runtimes told meanwhile. Of a mix latency over time would be that of all requests together.
+// explained are the charts that explain a claim, where the usual ones are another scenario's. Of the tail it is latency over
+// time, and under it what the runtimes told meanwhile; of a mix latency over time would be that of all requests together.
+// Where there is a Redis, it is how much was found there.
 func (b *build) explained(g summary.Group, s *record.Scenario) []section {
-	if !slices.Contains(tailMetrics, s.Metric) {
-		return nil
-	}
 	var out []section
-	if l := b.latencyTime(g); l != nil && len(s.Mix) == 0 {
-		out = append(out, *l)
+	switch {
+	case slices.Contains(tailMetrics, s.Metric):
+		if l := b.latencyTime(g); l != nil && len(s.Mix) == 0 {
+			out = append(out, *l)
+		}
+		out = append(out, b.runtime(g)...)
+	case b.tells(g, inRedis):
+		if w := b.runtimeWork(g); w != nil {
+			out = append(out, *w)
+		}
 	}
-	out = append(out, b.runtime(g)...)
 	for i := range out {
 		out[i].Title = chart.Clean(s.ID+": "+lower(out[i].Title), 80)
 	}
@@ -237,7 +243,11 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 		ID: b.id(g, "claim"), Title: "Ratio of " + metric, Subtitle: how + b.count(g, decidingQuantity(s).of),
 		Finding: sentences(finding), Panels: []chart.Panel{panel}, Rows: rows,
 	}.Figure()
-	lead := fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s %s What would change it: %s.",
+	article := ""
+	if s.Article != "" {
+		article = fmt.Sprintf("The article: “%s”. ", strings.TrimSuffix(s.Article, "."))
+	}
+	lead := article + fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s %s What would change it: %s.",
 		strings.TrimSuffix(s.Claim, "."), overall, b.doneWords(g, s), summary.RuleWords(*s), strings.TrimSuffix(s.ChangedBy, "."))
 	return &section{b.id(g, "claim"), chart.Clean(fmt.Sprintf("%s: %s", s.ID, overall), 80), lead, &f, t}
 }
@@ -263,7 +273,47 @@ func (b *build) decides(g summary.Group, s *record.Scenario) section {
 			columns = append(columns, column{other.head, other.of, other.format})
 		}
 	}
+	if s.Metric == "memory_pss_peak_bytes" {
+		columns = append(columns, b.shares(g)...)
+	}
 	return section{b.id(g, "figure"), chart.Clean(fmt.Sprintf("%s: %s of each arm", s.ID, claims.MetricWords(s.Metric)), 80), readRows, &f, quantityTable(capital(q.axis)+" and what stands beside it", g, columns)}
+}
+
+// shares are what a server's memory is for each of its processes and of its CPUs, as far as the trials tell.
+func (b *build) shares(g summary.Group) []column {
+	over := func(of func(a summary.Arm, t record.Trial) int) func(summary.Arm) summary.Quantity {
+		return func(a summary.Arm) summary.Quantity {
+			return summary.Of(a.Rate, func(t record.Trial) (float64, bool) {
+				n := of(a, t)
+				if n == 0 || t.MemoryPSSPeakBytes == nil {
+					return 0, false
+				}
+				return float64(*t.MemoryPSSPeakBytes) / 1e6 / float64(n), true
+			})
+		}
+	}
+	processes := func(_ summary.Arm, t record.Trial) int { return t.Processes }
+	cpus := func(a summary.Arm, _ record.Trial) int { return b.cpusOf(a) }
+	columns := []column{{"MB per CPU", over(cpus), one}}
+	if slices.ContainsFunc(g.Arms, func(a summary.Arm) bool { return len(over(processes)(a).Values) > 0 }) {
+		columns = append(columns, column{"MB per process", over(processes), one}, column{"processes", func(a summary.Arm) summary.Quantity {
+			return summary.Of(a.Rate, func(t record.Trial) (float64, bool) { return float64(t.Processes), t.Processes > 0 })
+		}, whole})
+	}
+	return columns
+}
+
+// cpusOf is on how many CPUs an arm ran: those of its setting, or those that the machine has for contenders; 0 where the
+// record does not tell.
+func (b *build) cpusOf(a summary.Arm) int {
+	for setting := range strings.SplitSeq(a.Name, "+") {
+		if n, ok := strings.CutPrefix(setting, "CPUS="); ok {
+			if cpus, err := strconv.Atoi(n); err == nil && cpus > 0 {
+				return cpus
+			}
+		}
+	}
+	return len(b.run.Environment.Placement["contender"])
 }
 
 // closedLoops are throughput and tail against the number of connections.

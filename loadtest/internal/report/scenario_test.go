@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 
 	"lab/loadtest/internal/claims"
 	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/summary"
 )
 
 // ofScenario has the blocks beyond the first so many measured for a claim in place of the library.
@@ -62,7 +64,7 @@ var (
 		Pairs: [][2]string{{"go", "node"}, {"go", "rust"}}, ChangedBy: "a database that is near",
 	}
 	lessClaim = record.Scenario{
-		ID: "shared-state", Claim: "node answers fewer", Metric: "achieved_rps", Rule: "less", Margin: 1.05,
+		ID: "shared-state", Article: "in shared memory the difference is clear", Claim: "node answers fewer", Metric: "achieved_rps", Rule: "less", Margin: 1.05,
 		Pairs: [][2]string{{"node", "go"}, {"rust", "go"}}, ChangedBy: "more CPUs",
 	}
 )
@@ -73,7 +75,7 @@ func TestAClaimIsToldWhole(t *testing.T) {
 	for _, text := range []string{r["report.html"], r["README.md"]} {
 		for _, words := range []string{
 			"Put to the test: “node answers fewer”", "“node answers fewer”: contradicted.",
-			"The claim: “node answers fewer”. Verdict: contradicted. What was done: Q2 at 300 requests a second, and with more than the arm bears; 8 blocks in random order.",
+			"The article: “in shared memory the difference is clear”. The claim: “node answers fewer”. Verdict: contradicted. What was done: Q2 at 300 requests a second, and with more than the arm bears; 8 blocks in random order.",
 			"Decided by throughput: the first of a pair has less. What would change it: more CPUs.",
 			"times the throughput of go", "SQL/request",
 		} {
@@ -167,5 +169,44 @@ func TestATailHasWhatExplainsIt(t *testing.T) {
 		}
 		assert.Contains(t, titles, "latency-time", "the library's")
 		assert.Equal(t, explained, titles["tail-latency-time"] == "tail: latency over time", "%s: %v", metric, titles)
+	}
+}
+
+// What decides by memory has it for each process and for each CPU too, as far as the record tells how many there were.
+func TestMemoryIsToldForEachProcessAndCPU(t *testing.T) {
+	claim := record.Scenario{ID: "cluster-memory", Claim: "less", Metric: "memory_pss_peak_bytes", Rule: "less", Margin: 1.25, Pairs: [][2]string{{"go+CPUS=2", "node"}}, ChangedBy: "little"}
+	for _, processes := range []int{0, 4} {
+		b, err := open(opened(t, made{profile: "quick", blocks: 8, seconds: 2, rps: 100, rename: map[string]string{"go": "go+CPUS=2"}, change: func(r *record.Run) {
+			ofScenario(0, claim)(r)
+			r.Scenarios[0].Arms[0] = "go+CPUS=2"
+			for i := range r.Trials {
+				r.Trials[i].Processes = processes
+			}
+		}}.write(t)))
+		require.NoError(t, err)
+		table := sectionOf(t, b, "figure").Table
+		for _, a := range b.groups[0].Arms {
+			peak := summary.Of(a.Rate, func(t record.Trial) (float64, bool) { return float64(*t.MemoryPSSPeakBytes) / 1e6, true }).Median
+			cpus := 1.0
+			if a.Name == "go+CPUS=2" {
+				cpus = 2
+			}
+			row := slices.IndexFunc(table.Rows, func(r []string) bool { return r[0] == a.Name })
+			require.GreaterOrEqual(t, row, 0, a.Name)
+			told := func(head string) string {
+				k := slices.Index(table.Heads, head)
+				if k < 0 {
+					return ""
+				}
+				return table.Rows[row][k]
+			}
+			assert.Equal(t, one(peak/cpus), told("MB per CPU"), a.Name)
+			if processes > 0 {
+				assert.Equal(t, one(peak/4), told("MB per process"), a.Name)
+				assert.Equal(t, "4.0", told("processes"), a.Name)
+			} else {
+				assert.Empty(t, told("MB per process"), a.Name)
+			}
+		}
 	}
 }

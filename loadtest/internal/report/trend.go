@@ -54,8 +54,11 @@ func Trend(ctx context.Context, r trend.Result) ([]byte, error) {
 			return nil, err
 		}
 		x := pageSection{section: seriesSection(fmt.Sprintf("series-%d", i+1), s, styles[s.Contender], severalConditions(r))}
-		figures = append(figures, figureData{x.ID, x.Figure.Wide(), x.Figure.Narrow()})
-		var err error
+		data, err := newFigureData(x.ID, x.Figure.Wide(), x.Figure.Narrow())
+		if err != nil {
+			return nil, err
+		}
+		figures = append(figures, data)
 		if x.Still, err = stillOf(x.Figure.Wide(), x.section); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Arm, err)
 		}

@@ -31,7 +31,11 @@ func digits(n int) func(float64) string {
 		if math.IsNaN(x) || math.IsInf(x, 0) {
 			return "–"
 		}
-		return strconv.FormatFloat(x, 'f', n, 64)
+		text := strconv.FormatFloat(x, 'f', n, 64)
+		if strings.Trim(text, "-0.") == "" {
+			return strings.TrimPrefix(text, "-") // what is rounded to nothing has no sign
+		}
+		return text
 	}
 }
 
@@ -110,16 +114,16 @@ func ratioText(v record.Verdict) string {
 		return "–"
 	}
 	if v.RatioLow == nil || v.RatioHigh == nil {
-		return two(*v.Ratio)
+		return summary.Times(*v.Ratio)
 	}
-	return fmt.Sprintf("%s (95 %%: %s–%s)", two(*v.Ratio), two(*v.RatioLow), two(*v.RatioHigh))
+	return fmt.Sprintf("%s (95 %%: %s–%s)", summary.Times(*v.Ratio), summary.Times(*v.RatioLow), summary.Times(*v.RatioHigh))
 }
 
 func intervalText(v record.Verdict) string {
 	if v.RatioLow == nil || v.RatioHigh == nil {
 		return "–"
 	}
-	return two(*v.RatioLow) + "–" + two(*v.RatioHigh)
+	return summary.Times(*v.RatioLow) + "–" + summary.Times(*v.RatioHigh)
 }
 
 // verdictWords is a verdict as a sentence; v is upright.
@@ -217,8 +221,22 @@ func (b *build) headline() string {
 	return words
 }
 
-// answer is what was found, in sentences.
+// answer is what was found, in sentences: of the headline, and then of each claim.
 func (b *build) answer() []string {
+	out := b.headlineAnswer()
+	if words := b.outweighsAnswer(); words != "" {
+		out = append(out, words)
+	}
+	_, claimed := b.headlines()
+	for _, g := range claimed {
+		if words := b.claimAnswer(b.scenario(g)); words != "" {
+			out = append(out, words)
+		}
+	}
+	return out
+}
+
+func (b *build) headlineAnswer() []string {
 	if b.isAttack() && len(b.run.Trials) > 0 {
 		return b.attackAnswer()
 	}
@@ -238,7 +256,7 @@ func (b *build) answer() []string {
 		return out
 	}
 	untested := map[string][]string{} // reason → pairs, so that one reason is said once
-	headlines, claimed := b.headlines()
+	headlines, _ := b.headlines()
 	for _, v := range b.headlineVerdicts() {
 		if v.Verdict == "cannot be tested here" {
 			untested[v.Reason] = append(untested[v.Reason], v.Arms[0]+" and "+v.Arms[1])
@@ -261,11 +279,6 @@ func (b *build) answer() []string {
 	}
 	if words := b.capacityWords(); words != "" {
 		out = append(out, words)
-	}
-	for _, g := range claimed {
-		if words := b.claimAnswer(b.scenario(g)); words != "" {
-			out = append(out, words)
-		}
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -251,20 +252,34 @@ func verdictText(b *strings.Builder, r record.Run) {
 		return
 	}
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	scenario := ""
+	scenario, outweighing := "", false
 	for i, v := range r.Verdicts {
-		if i == 0 || v.Scenario != scenario {
-			scenario = v.Scenario
+		if i == 0 || v.Scenario != scenario || (v.Library != nil) != outweighing {
+			scenario, outweighing = v.Scenario, v.Library != nil
 			_ = w.Flush()
-			if s := r.ScenarioNamed(v.Scenario); s != nil {
+			switch s := r.ScenarioNamed(v.Scenario); {
+			case s != nil:
 				fmt.Fprintf(b, "\n%s: “%s”: %s. %s\n", s.ID, s.Claim, claims.Overall(VerdictsOf(r, s.ID)), RuleWords(*s))
-			} else {
+			case outweighing && r.Outweighs != nil:
+				fmt.Fprintf(b, "\n%s: “%s”: %s. %s\n", v.Scenario, r.Outweighs.Claim, claims.Overall(Outweighing(r)), OutweighsWords(*r.Outweighs))
+			default:
 				b.WriteString("\nDo these two differ in CPU per request?\n")
 			}
 		}
 		fmt.Fprintf(w, "  %s against %s\t%s\t%s\t%s\n", v.Arms[0], v.Arms[1], v.Verdict, ratio(v), v.Reason)
 	}
 	_ = w.Flush()
+}
+
+// Outweighing are the verdicts on the claim of the library.
+func Outweighing(r record.Run) []record.Verdict {
+	return slices.DeleteFunc(slices.Clone(r.Verdicts), func(v record.Verdict) bool { return v.Library == nil })
+}
+
+// OutweighsWords says what decides the claim of the library.
+func OutweighsWords(o record.Outweighs) string {
+	return fmt.Sprintf("Decided by %s: for each pair of languages, the factor by which %s in place of %s changes it over the factor by which the one language in place of the other does; one pair is enough.",
+		claims.MetricWords(o.Metric), o.Library[1], o.Library[0])
 }
 
 // VerdictsOf are a scenario's.
@@ -298,7 +313,16 @@ func ratio(v record.Verdict) string {
 		return "–"
 	}
 	if v.RatioLow == nil || v.RatioHigh == nil {
-		return fmt.Sprintf("%.2f", *v.Ratio)
+		return Times(*v.Ratio)
 	}
-	return fmt.Sprintf("%.2f [%.2f, %.2f]", *v.Ratio, *v.RatioLow, *v.RatioHigh)
+	return fmt.Sprintf("%s [%s, %s]", Times(*v.Ratio), Times(*v.RatioLow), Times(*v.RatioHigh))
+}
+
+// Times is a ratio with two digits after the point, and of a small one with the two that say how small it is.
+func Times(x float64) string {
+	digits := 2
+	if x > 0 && x < 0.1 {
+		digits = min(9, 1-int(math.Floor(math.Log10(x))))
+	}
+	return strconv.FormatFloat(x, 'f', digits, 64)
 }

@@ -103,3 +103,9 @@ func TestAnArmWithoutFiguresIsNotTheCheapest(t *testing.T) {
 	assert.Equal(t, []string{"go", "void"}, names)
 	assert.Regexp(t, `(?m)^void +mainstream +– +– `, Text(r), "no figure, no range")
 }
+
+func TestASmallRatioHasItsDigits(t *testing.T) {
+	for x, want := range map[float64]string{1.234: "1.23", 0.456: "0.46", 0.1: "0.10", 0.0432: "0.043", 0.001318: "0.0013", 0: "0.00", 12.5: "12.50"} {
+		assert.Equal(t, want, Times(x))
+	}
+}

@@ -285,6 +285,11 @@ var runtimeFigures = slices.Concat([]runtimeFigure{
 		hits, _ := i.grew("lab_document_lookups_total", "result", "hit")
 		return hits / all, ok && all > 0
 	}, nil},
+	{"cache_hit_share", "lab_cache_lookups_total", func(i interval) (float64, bool) {
+		all, ok := i.grew("lab_cache_lookups_total")
+		hits, _ := i.grew("lab_cache_lookups_total", "result", "hit")
+		return hits / all, ok && all > 0
+	}, nil},
 })
 
 const onlyTokio = "only tokio tells it"

@@ -42,6 +42,8 @@ lab_loader_batch_keys_sum{loader="a"} 10
 lab_loader_batch_keys_count{loader="a"} 1
 lab_document_lookups_total{result="hit"} 90
 lab_document_lookups_total{result="miss"} 10
+lab_cache_lookups_total{table="area",result="hit"} 1
+lab_cache_lookups_total{table="area",result="skipped"} 0
 tokio_worker_steals_total{worker="0"} 5
 `, `
 lab_request_seconds_count 300
@@ -66,6 +68,8 @@ lab_loader_batch_keys_sum{loader="a"} 70
 lab_loader_batch_keys_count{loader="a"} 3
 lab_document_lookups_total{result="hit"} 285
 lab_document_lookups_total{result="miss"} 15
+lab_cache_lookups_total{table="area",result="hit"} 4
+lab_cache_lookups_total{table="area",result="skipped"} 1
 tokio_worker_steals_total{worker="0"} 9
 `, `
 lab_request_seconds_count 5
@@ -100,7 +104,7 @@ func TestRuntimeSeries(t *testing.T) {
 		"scheduling_delay_p99_seconds": {0.002, -1}, "event_loop_delay_p99_seconds": {0.75, -1},
 		"gc_pause_seconds_per_second": {0.3, -1}, "gc_pauses_per_second": {4, -1}, "gc_minor_pause_seconds_per_second": {0.25, -1}, "gc_major_pauses_per_second": {1, -1},
 		"heap_used_bytes": {2.5e6, 3e6}, "pool_in_use_connections": {16, -1}, "pool_wait_seconds_per_second": {0.25, -1},
-		"loader_batch_keys_mean": {30, -1}, "document_cache_hit_share": {0.975, -1}, "worker_steals_per_second": {2, -1},
+		"loader_batch_keys_mean": {30, -1}, "document_cache_hit_share": {0.975, -1}, "cache_hit_share": {0.75, -1}, "worker_steals_per_second": {2, -1},
 	} {
 		got := s.Series[name]
 		if !assert.Len(t, got, 2, name) {

@@ -195,7 +195,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 		}
 	}
 	used := after.used["contender"].Sub(before.used["contender"])
-	t.MemoryPSSIdleBytes = s.IdleMemory.PSSBytes
+	t.MemoryPSSIdleBytes, t.Processes = s.IdleMemory.PSSBytes, len(s.Contender.Pids())
 	t.CPUSeconds = used.CPU.Seconds()
 	if threads := used.Threads.Total(); threads != nil {
 		t.VoluntarySwitches, t.InvoluntarySwitches = threads.Voluntary, threads.Involuntary
