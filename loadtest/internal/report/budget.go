@@ -17,11 +17,6 @@ type budgetPart struct {
 
 // budget is where the time of a request went: the article's latency budget, drawn as one bar for each arm.
 func (b *build) budget(g summary.Group, s *record.Scenario) section {
-	phase := func(name string) func(summary.Arm) summary.Quantity {
-		return func(a summary.Arm) summary.Quantity {
-			return summary.Of(a.Rate, func(t record.Trial) (float64, bool) { return t.Phase(name) })
-		}
-	}
 	networkMS, networkWords := networkOf(s)
 	with := func(name string, more float64) func(summary.Arm) summary.Quantity {
 		return func(a summary.Arm) summary.Quantity {
@@ -31,6 +26,7 @@ func (b *build) budget(g summary.Group, s *record.Scenario) section {
 			})
 		}
 	}
+	phase := func(name string) func(summary.Arm) summary.Quantity { return with(name, 0) }
 	total, own := with(record.PhaseTotal, networkMS), phase(record.PhaseOwn)
 	parts := []budgetPart{
 		{"network", "c.7", func(a summary.Arm) summary.Quantity {

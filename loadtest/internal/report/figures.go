@@ -280,6 +280,22 @@ func ratioCell(v record.Verdict) chart.Cell {
 	return c
 }
 
+// verdictBar is a verdict's row of a chart, in the colour of its first arm.
+func (b *build) verdictBar(v record.Verdict, c chart.Cell) chart.Row {
+	style := chart.Style{Color: "fg", Symbol: "circle"}
+	if first, _, ok := b.armsOf(v); ok {
+		style = b.styles[first.Contender]
+	}
+	return chart.Row{Label: pairLabel(v), Note: chart.Clean(shortVerdict(v.Verdict), labelRunes), Style: style, Tier: "mainstream", Cells: []chart.Cell{c}}
+}
+
+// shadeIdentical shades what identical arms differ by, where a verdict knows it.
+func shadeIdentical(panel *chart.Panel, v record.Verdict) {
+	if v.NoiseFloor != nil && *v.NoiseFloor > 1 {
+		panel.Band, panel.BandLabel = [2]float64{1 / *v.NoiseFloor, *v.NoiseFloor}, "shaded: what identical arms (A/A) differ by"
+	}
+}
+
 // headlineVerdicts are those of no claim.
 func (b *build) headlineVerdicts() []record.Verdict {
 	return slices.DeleteFunc(slices.Clone(b.run.Verdicts), func(v record.Verdict) bool {

@@ -22,14 +22,8 @@ func (b *build) outweighs(g summary.Group) *section {
 	t := verdictTable()
 	var rows []chart.Row
 	for _, v := range verdicts {
-		style := chart.Style{Color: "fg", Symbol: "circle"}
-		if first, _, ok := b.armsOf(v); ok {
-			style = b.styles[first.Contender]
-		}
-		if v.NoiseFloor != nil && *v.NoiseFloor > 1 {
-			panel.Band, panel.BandLabel = [2]float64{1 / *v.NoiseFloor, *v.NoiseFloor}, "shaded: what identical arms (A/A) differ by"
-		}
-		rows = append(rows, chart.Row{Label: pairLabel(v), Note: chart.Clean(shortVerdict(v.Verdict), labelRunes), Style: style, Tier: "mainstream", Cells: []chart.Cell{ratioCell(v)}})
+		shadeIdentical(&panel, v)
+		rows = append(rows, b.verdictBar(v, ratioCell(v)))
 		t.Rows = append(t.Rows, verdictRow(v))
 	}
 	f := chart.Rows{

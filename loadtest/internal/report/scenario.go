@@ -218,20 +218,16 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 	var rows []chart.Row
 	var finding []string
 	for _, v := range verdicts {
-		first, _, ok := b.armsOf(v)
-		style := chart.Style{Color: "fg", Symbol: "circle"}
-		if ok {
-			style = b.styles[first.Contender]
-		}
-		if s.Rule == string(claims.Within) {
+		row := b.verdictBar(v, ratioCell(v))
+		if s.Rule == string(claims.Within) { // the second is no arm
 			if k := slices.IndexFunc(g.Arms, func(a summary.Arm) bool { return a.Name == v.Arms[0] }); k >= 0 {
-				style = b.styles[g.Arms[k].Contender]
+				row.Style = b.styles[g.Arms[k].Contender]
 			}
 		}
-		if s.Rule != string(claims.Equal) && v.NoiseFloor != nil && *v.NoiseFloor > 1 {
-			panel.Band, panel.BandLabel = [2]float64{1 / *v.NoiseFloor, *v.NoiseFloor}, "shaded: what identical arms (A/A) differ by"
+		if s.Rule != string(claims.Equal) {
+			shadeIdentical(&panel, v)
 		}
-		rows = append(rows, chart.Row{Label: pairLabel(v), Note: chart.Clean(shortVerdict(v.Verdict), labelRunes), Style: style, Tier: "mainstream", Cells: []chart.Cell{ratioCell(v)}})
+		rows = append(rows, row)
 		finding = append(finding, claimedWords(v, s))
 		t.Rows = append(t.Rows, verdictRow(v))
 	}
