@@ -29,9 +29,8 @@ type spawnRequest struct {
 func newSpawner(cpus []int) (*spawner, error) {
 	s := &spawner{requests: make(chan spawnRequest), closed: make(chan struct{})}
 	ready := make(chan error)
-	go func() {
+	onOwnThread(func() {
 		// Never unlocked: when this goroutine returns, the runtime ends the thread and does not reuse its affinity.
-		runtime.LockOSThread()
 		if err := setAffinity(cpus); err != nil {
 			ready <- err
 			return
@@ -45,11 +44,30 @@ func newSpawner(cpus []int) (*spawner, error) {
 				return
 			}
 		}
-	}()
+	})
 	if err := <-ready; err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// onOwnThread runs f on a thread that is locked to it, and is not the program's first: that one outlives what was locked to
+// it, and its affinity is what the program is asked for.
+func onOwnThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		started := make(chan struct{})
+		onOwnThread(func() {
+			close(started)
+			f()
+		})
+		<-started // so that this thread is not the one that is taken
+		runtime.UnlockOSThread()
+	}()
 }
 
 // start starts the command from the spawner's thread.
