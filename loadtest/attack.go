@@ -254,7 +254,7 @@ func attack(ctx context.Context, job agent.Job, target, operation string, folder
 	live := newLive(job, newProgress(s.Err))
 	began := time.Now().UTC()
 	restore := agent.Tune(job)
-	result, err := agent.AttackWatched(ctx, job, compareJSON, func(h agent.Hit) { write(h); live.hit(h) })
+	result, err := agent.AttackWatched(ctx, job, reference.CompareJSON, func(h agent.Hit) { write(h); live.hit(h) })
 	restore()
 	live.end()
 	if closed := errors.Join(writeErr(), buffer.Flush(), hits.Close()); closed != nil {

@@ -23,15 +23,7 @@ func agentMain(ctx context.Context, args []string, s streams) int {
 	if code, ok := parse(f, args, s); !ok {
 		return code
 	}
-	return agent.MainAs(ctx, agent.Sender(*sender), s.In, s.Out, s.Err, compareJSON)
-}
-
-// compareJSON tells whether two texts are the same JSON, order of fields included.
-func compareJSON(expected, got []byte) error {
-	if difference := reference.Compare(expected, got); difference != nil {
-		return fmt.Errorf("%v", difference)
-	}
-	return nil
+	return agent.MainAs(ctx, agent.Sender(*sender), s.In, s.Out, s.Err, reference.CompareJSON)
 }
 
 func upstreamMain(_ context.Context, args []string, s streams) int {

@@ -25,6 +25,14 @@ func (d *Difference) String() string {
 	return fmt.Sprintf("%s: expected %s, got %s", at, d.Expected, d.Got)
 }
 
+// CompareJSON is Compare as an error.
+func CompareJSON(expected, got []byte) error {
+	if difference := Compare(expected, got); difference != nil {
+		return fmt.Errorf("%v", difference)
+	}
+	return nil
+}
+
 // Compare compares an answer with the expected one, as JSON values with the order of fields: 3 and 3.0 are the same.
 // Errors are sets of path and extensions.code; messages and locations don't count. Of several errors that lead to the
 // same null at least one must be there, and none that is not expected. What answers __schema is compared as Canonical

@@ -31,6 +31,6 @@ func (e *Engine) Null(ctx context.Context, ns engine.NullSpec) (engine.Contender
 		return nil, fmt.Errorf("null server: %w", err)
 	}
 	c := &contenderService{service: s, arm: contender.Arm{Name: engine.NullName, Base: engine.NullName, Contender: engine.NullName}, readyAfter: readyAfter}
-	c.before = c.stopAgent
+	c.beside = c.stopAgent
 	return c, nil
 }

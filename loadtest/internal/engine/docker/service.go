@@ -42,8 +42,8 @@ type service struct {
 	stopOnce sync.Once
 	stopErr  error
 	forget   func()
-	// before is stopped first.
-	before func(context.Context)
+	// beside is stopped at the same time.
+	beside func(context.Context)
 }
 
 func (s *service) URL() string {
@@ -54,10 +54,12 @@ func (s *service) URL() string {
 func (s *service) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		defer s.forget()
-		if s.before != nil {
-			s.before(ctx)
+		var beside sync.WaitGroup
+		if s.beside != nil {
+			beside.Go(func() { s.beside(ctx) })
 		}
 		s.stopErr = errors.Join(s.stop(ctx, "SIGTERM", s.patience), s.remove(context.WithoutCancel(ctx)))
+		beside.Wait()
 	})
 	return s.stopErr
 }
@@ -213,7 +215,7 @@ func (e *Engine) Contender(ctx context.Context, cs engine.ContenderSpec) (engine
 		return nil, fmt.Errorf("%s: %w", cs.Arm.Name, err)
 	}
 	c := &contenderService{service: s, arm: cs.Arm, readyAfter: readyAfter}
-	c.before = c.stopAgent
+	c.beside = c.stopAgent
 	return c, nil
 }
 
@@ -259,21 +261,21 @@ func (e *Engine) Version(ctx context.Context, arm contender.Arm) (contender.Vers
 }
 
 // agentOf is the container in the contender's network in which attacks are made, started at the first of them.
-func (c *contenderService) agentOf(ctx context.Context) (*unit, image, error) {
+func (c *contenderService) agentOf(ctx context.Context) (*unit, error) {
 	image, err := c.e.images.of(ctx, toolFolder, nil)
 	if err != nil {
-		return nil, image, err
+		return nil, err
 	}
 	c.agentMu.Lock()
 	defer c.agentMu.Unlock()
 	if c.agent != nil {
-		return c.agent, image, nil
+		return c.agent, nil
 	}
 	c.agent, err = c.e.start(ctx, spec{
 		role: "agent", image: image.reference, command: []string{"idle"}, joins: c.id,
 		cpus: c.e.placement.Agent, memoryBytes: agentMemoryBytes,
 	})
-	return c.agent, image, err
+	return c.agent, err
 }
 
 // stopAgent removes the container of attacks and with it whatever runs there.
@@ -294,7 +296,7 @@ func (e *Engine) Agent(ctx context.Context, against engine.Contender, stdin []by
 	if !ours {
 		return engine.AgentResult{}, fmt.Errorf("agent: %T is no contender of this engine", against)
 	}
-	u, image, err := c.agentOf(ctx)
+	u, err := c.agentOf(ctx)
 	if err != nil {
 		return engine.AgentResult{}, fmt.Errorf("agent: %w", err)
 	}
@@ -302,7 +304,7 @@ func (e *Engine) Agent(ctx context.Context, against engine.Contender, stdin []by
 	if err != nil {
 		return engine.AgentResult{}, fmt.Errorf("agent: %w", err)
 	}
-	result, err := u.exec(ctx, append(image.entrypoint, "agent"), stdin)
+	result, err := u.exec(ctx, []string{"agent"}, stdin)
 	if err != nil {
 		if ctx.Err() != nil {
 			// An attack that nobody waits for must not go on.

@@ -1,0 +1,19 @@
+// Command agent is loadtest's hidden command of that name as a program of its own, for the container in which attacks are
+// made: what the rest of loadtest is linked with takes longer to initialise than a short attack may wait for.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"lab/loadtest/internal/agent"
+	"lab/loadtest/internal/reference"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(agent.MainAs(ctx, agent.SenderLab, os.Stdin, os.Stdout, os.Stderr, reference.CompareJSON))
+}
