@@ -143,10 +143,11 @@ type comparison struct {
 	report     func(ctx context.Context, dir string, s streams) error
 	spoilt     func(*record.Trial) bool
 	try        func(context.Context, trial.Subject, trial.Spec) (record.Trial, []byte, error)
+	staleness  func(context.Context, trial.Subject) ([]record.Staleness, error)
 }
 
 func newComparison(l *lab, o compareOptions) (*comparison, error) {
-	c := &comparison{lab: l, options: o, openEngine: l.engine, proofs: conformance.Prove, report: reportAfter, spoilt: trial.Spoilt, try: trial.Run}
+	c := &comparison{lab: l, options: o, openEngine: l.engine, proofs: conformance.Prove, report: reportAfter, spoilt: trial.Spoilt, try: trial.Run, staleness: trial.Staleness}
 	c.questions = l.questions
 	var err error
 	c.profile, err = profileNamed(o.profile)
@@ -228,7 +229,7 @@ func (c *comparison) anew() (err error) {
 
 // run measures into a folder, and says what came of it.
 func (c *comparison) run(ctx context.Context, folder record.Folder, began time.Time, s streams) int {
-	session := &session{lab: c.lab, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}, interrupts: interruptsOf(ctx), try: c.try}
+	session := &session{lab: c.lab, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}, interrupts: interruptsOf(ctx), try: c.try, staleness: c.staleness}
 	if err := chart.Ready(); err != nil {
 		session.progress.say("there will be records, but no report: %v", err)
 	}
@@ -404,6 +405,12 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 		if len(c.studies) > 1 || !st.headline() {
 			s.progress.end()
 			s.progress.say("%s", scenarioWords(st))
+		}
+		if len(st.arms) == 0 { // its record says of each arm why
+			if s.run.ScenarioNamed(st.ID) == nil {
+				st.enter(&s.run, nil)
+			}
+			continue
 		}
 		err := s.study(ctx, c, st, todos[st.ID])
 		if errors.Is(err, errRefused) && len(c.studies) > 1 { // the others can be measured

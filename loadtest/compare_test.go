@@ -88,6 +88,13 @@ func newStage(t *testing.T, o compareOptions) *stage {
 	s := &stage{comparison: c, engine: played.New(t, playedAnswer), errs: &lockedBuffer{}}
 	c.openEngine = func(context.Context, string, func(string)) (engine.Engine, error) { return s.engine, nil }
 	c.proofs = allConformant
+	c.staleness = func(_ context.Context, subject trial.Subject) ([]record.Staleness, error) {
+		row := record.Staleness{Write: record.WriteRow, Writes: 10, ReadableNSP50: 2e6, ReadableNSMax: 4e6}
+		if subject.Arm.ReadsReplica() {
+			row.StaleReads, row.ReadableNSP50, row.ReadableNSMax = 5, 3e6, 9e6
+		}
+		return []record.Staleness{{Write: record.WriteMaster, Writes: 10, ReadableNSP50: 1e6, ReadableNSMax: 1e6}, row}, nil
+	}
 	c.questions = func(_ context.Context, _ engine.Database, names ...string) (out []question, _ error) {
 		for _, name := range names {
 			out = append(out, question{name, reference.Request{Query: "{ x }"}, playedAnswer})

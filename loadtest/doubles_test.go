@@ -138,7 +138,14 @@ func behaviourOf(s record.Scenario, level float64) double.Behaviour {
 	case "database_primary_cpu_us_per_request":
 		return double.Behaviour{PrimaryRows: int(40_000 * level)}
 	case contract.MetricRecovery:
-		return double.Behaviour{Broken: scaled(time.Duration(s.BoundNS))}
+		of := func(kind contract.FaultKind) bool {
+			return slices.ContainsFunc(s.Faults, func(f record.PlannedFault) bool { return f.Kind == string(kind) })
+		}
+		broken, killed := scaled(time.Duration(s.BoundNS)), of(contract.FaultWorkerKilled)
+		if killed {
+			broken -= 400 * time.Millisecond // a start is some of it
+		}
+		return double.Behaviour{Broken: broken, Bears: of(contract.FaultRedisGone), Supervised: killed}
 	case contract.MetricHandOver, contract.MetricLoader:
 		return double.Behaviour{Bench: 1000 * level}
 	case "cpu_us_per_request":
@@ -170,13 +177,14 @@ func compareDoubles(t *testing.T, l *lab, s record.Scenario, level func(arm stri
 	c.report = func(context.Context, string, streams) error { return nil }
 	require.NoError(t, c.anew())
 	for _, st := range c.studies {
+		st.Staleness = false // a double's data never changes
 		for i := range st.arms {
 			arm := &st.arms[i]
 			behaviour, err := json.Marshal(behaviourOf(s, level(arm.Name)))
 			require.NoError(t, err)
 			arm.Start, arm.Version = []string{binary, "double"}, []string{"echo", `{"name":"double","language":"go","language_version":"0","libraries":{}}`}
 			environment := map[string]string{double.Variable: string(behaviour)}
-			for _, name := range []string{"REPLICA", "CPUS"} { // what the engine carries out
+			for _, name := range []string{"REPLICA", "CPUS", "MASTER"} { // what the engine carries out, Redis for who asks for it
 				if value, ok := arm.Environment[name]; ok {
 					environment[name] = value
 				}

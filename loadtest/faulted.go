@@ -1,13 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
-	"lab/loadtest/internal/trial"
 )
 
 // faults are what the scenario's file has caused in each trial, as the record has it.
@@ -17,6 +17,27 @@ func (st *study) faults() []record.PlannedFault {
 		out = append(out, record.PlannedFault{Kind: string(f.Kind), AtNS: int64(f.At), LastsNS: int64(f.Lasts), DelayNS: int64(f.Delay)})
 	}
 	return out
+}
+
+// hits says which of the study's arms a fault cannot be caused for, and why; nil where there is none.
+func (st *study) hits() error {
+	for _, f := range st.Faults {
+		for _, arm := range st.arms {
+			why := ""
+			switch {
+			case f.Kind == contract.FaultRedisGone && !arm.UsesRedis():
+				why = "has nothing in Redis (MASTER=redis)"
+			case f.Kind == contract.FaultReplicaLost && !arm.ReadsReplica():
+				why = "reads no replica"
+			case f.Kind == contract.FaultWorkerKilled && arm.Environment["CONCURRENCY_MODEL"] != "cluster":
+				why = "has one process"
+			}
+			if why != "" {
+				return fmt.Errorf("scenario %s: fault %s: %s %s", st.ID, f.Kind, arm.Name, why)
+			}
+		}
+	}
+	return nil
 }
 
 // proxied are the ways of the study's contenders that lead through the fault proxy, of contract.DelayWays: those with a
@@ -35,12 +56,4 @@ func (st *study) proxied() []string {
 // answered until its time is over (Little's law), so that a server that hangs leaves none unsent.
 func faultedInFlight(rps float64, timeout time.Duration) uint64 {
 	return max(rateMaxInFlight, uint64(1.5*rps*timeout.Seconds()))
-}
-
-// links are the ways as a trial makes them worse.
-func (w *ways) links() trial.Links {
-	if w == nil {
-		return trial.Links{}
-	}
-	return trial.Links{Primary: w.primary, Replica: w.replica, Upstream: w.upstream}
 }

@@ -116,6 +116,33 @@ func TestANightHasRoomForEveryScenario(t *testing.T) {
 	assert.LessOrEqual(t, total, 90*time.Minute)
 }
 
+// A fault that would hit nobody is refused before anything starts.
+func TestAFaultThatHitsNobodyIsRefused(t *testing.T) {
+	l, err := openLab()
+	require.NoError(t, err)
+	for kind, says := range map[contract.FaultKind]string{
+		contract.FaultRedisGone:    "scenario s: fault redis_gone: go has nothing in Redis (MASTER=redis)",
+		contract.FaultWorkerKilled: "scenario s: fault worker_killed: go has one process",
+		contract.FaultReplicaLost:  "scenario s: fault replica_lost: go+REPLICA=off reads no replica",
+	} {
+		name := "go"
+		if kind == contract.FaultReplicaLost {
+			name = "go+REPLICA=off"
+		}
+		arms, err := l.arms("", []string{name})
+		require.NoError(t, err)
+		st := &study{Scenario: contract.Scenario{ID: "s", Faults: []contract.Fault{{Kind: kind}}}, arms: arms}
+		require.EqualError(t, st.hits(), says)
+	}
+	arms, err := l.arms("", []string{"node-cluster+MASTER=redis"})
+	require.NoError(t, err)
+	st := &study{arms: arms}
+	for _, kind := range contract.FaultKinds() {
+		st.Faults = append(st.Faults, contract.Fault{Kind: kind})
+	}
+	require.NoError(t, st.hits())
+}
+
 // severalScenarios are the library and two claims, one of them through the fault proxy.
 const severalScenarios = "n-plus-one,library,io-bound"
 
@@ -420,6 +447,34 @@ func TestPhasesOfAScenario(t *testing.T) {
 	assert.Contains(t, string(page), fmt.Sprintf("(%.1f %% of %.1f ms)", 100/(101+network), 101+network))
 }
 
+// Where a scenario asks how soon writes can be read, each trial at the common rate has it, and the page shows it.
+func TestStalenessOfAScenario(t *testing.T) {
+	inNoTime(t)
+	needsAssets(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "replica,n-plus-one", contenders: "go,go+REPLICA=off,go+LOADER=off"})
+	require.NoError(t, s.anew())
+	s.report = reportAfter
+	dir := filepath.Join(t.TempDir(), "run")
+	r := s.beginChosen(t, dir)
+	assert.True(t, r.ScenarioNamed("replica").Staleness)
+	assert.False(t, r.ScenarioNamed("n-plus-one").Staleness)
+	seen := 0
+	for _, x := range r.Trials {
+		row, told := x.StalenessOf(record.WriteRow)
+		assert.Equal(t, x.Scenario == "replica" && x.Load == record.LoadRate, told, x.ID)
+		if told {
+			seen++
+			assert.Equal(t, x.Arm != "go+REPLICA=off", row.StaleReads > 0, x.ID)
+		}
+	}
+	assert.Positive(t, seen)
+	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	require.NoError(t, err)
+	assert.Contains(t, string(page), "replica: how soon a write can be read")
+	assert.NotContains(t, string(page), "n-plus-one: how soon a write can be read")
+	assert.Contains(t, string(page), "stale reads of row for each write")
+}
+
 // madeTrials are a claim's trials of so many blocks, in which an arm's figure is its level times a little noise; the rest of
 // a trial is alike in all.
 func madeTrials(s record.Scenario, blocks int, level map[string]float64) []record.Trial {
@@ -633,4 +688,38 @@ func TestABlockThatIsNeededIsMeasuredAgain(t *testing.T) {
 	assert.True(t, may(least, least-1))
 	assert.False(t, may(least, least))
 	assert.False(t, may(least+1, 0))
+}
+
+// A claim of which no arm can run here is not measured, and its verdict says why; the run is whole.
+func TestAClaimWithoutAnArmCannotBeTestedHere(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "worker-killed,n-plus-one"})
+	s.options.contenders = "" // the files' own
+	s.engine.Machine.Placement.Contender, s.engine.Machine.Placement.Agent, s.engine.Machine.Placement.Database = []int{0}, []int{0}, []int{0}
+	require.NoError(t, s.anew())
+	dir := filepath.Join(t.TempDir(), "run")
+	r := s.beginChosen(t, dir)
+	assert.Empty(t, r.ScenarioNamed("worker-killed").Plan.Order)
+	assert.NotEmpty(t, r.ScenarioNamed("n-plus-one").Plan.Order)
+	verdicts := slices.DeleteFunc(slices.Clone(r.Verdicts), func(v record.Verdict) bool { return v.Scenario != "worker-killed" })
+	require.Len(t, verdicts, 1)
+	assert.Equal(t, claims.Untested, verdicts[0].Verdict)
+	assert.Contains(t, verdicts[0].Reason, "2 are asked for, and it has 1")
+}
+
+// Where what decides is over before any load, nobody is warmed up, and the page says so.
+func TestWhatIsOverBeforeTheLoadIsNotWarmedUp(t *testing.T) {
+	inNoTime(t)
+	needsAssets(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "concurrent-start,n-plus-one", contenders: "go,go+START=sequential,go+LOADER=off"})
+	require.NoError(t, s.anew())
+	s.report = reportAfter
+	dir := filepath.Join(t.TempDir(), "run")
+	r := s.beginChosen(t, dir)
+	for _, x := range r.Trials {
+		assert.Equal(t, x.Scenario == "n-plus-one", x.Warm != nil, x.ID)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	require.NoError(t, err)
+	assert.Contains(t, string(page), "; without a warm-up, since no load has a part in what decides;")
 }

@@ -100,7 +100,7 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec
 		spec.MaxInFlight = faultedInFlight(spec.RPS, spec.Timeout)
 	}
 	if ask.load == record.LoadRate {
-		spec.Bench, spec.Phases = todo.study.benchAsked(), todo.study.Phases
+		spec.Bench, spec.Phases, spec.Staleness = todo.study.benchAsked(), todo.study.Phases, todo.study.Staleness
 		if !slot.Duplicate {
 			spec.ProfileSeconds = todo.study.profileSeconds()
 		}
@@ -296,11 +296,13 @@ func (s *session) noteRepeats(todo *schedule) {
 // process measures these trials one after the other on one fresh process, warmed up.
 func (s *session) process(ctx context.Context, todo *schedule, arm contender.Arm, specs []trial.Spec) error {
 	return s.with(ctx, arm, todo.question, todo.study.environment(), func(subject trial.Subject) error {
-		busy := specs[0]
-		busy.MaxInFlight = pilotConnections
-		var err error
-		if subject.Warm, err = trial.WarmUntilSteady(ctx, subject, busy, todo.profile.warm); err != nil {
-			return err
+		if todo.study.Warmed() {
+			busy := specs[0]
+			busy.MaxInFlight = pilotConnections
+			var err error
+			if subject.Warm, err = trial.WarmUntilSteady(ctx, subject, busy, todo.profile.warm); err != nil {
+				return err
+			}
 		}
 		for i, spec := range specs {
 			if i > 0 && s.interrupts.wanted() {

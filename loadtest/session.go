@@ -36,6 +36,8 @@ type session struct {
 	interrupts *interrupts
 	// begun says that run.json is on disk.
 	begun bool
+	// staleness looks how soon writes can be read.
+	staleness func(context.Context, trial.Subject) ([]record.Staleness, error)
 	// try runs a trial; nil is trial.Run.
 	try func(context.Context, trial.Subject, trial.Spec) (record.Trial, []byte, error)
 }
@@ -121,7 +123,8 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, m
 	if err != nil {
 		return err
 	}
-	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Redis: redis, Faults: s.ways.faults(), Links: s.ways.links(), Placement: placement}
+	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Redis: redis, Placement: placement}
+	s.ways.subject(&subject)
 	if subject.ColdStart, err = trial.FirstAnswer(ctx, c, first.body(arm.Tier, s.run.Seed), first.expected); err == nil {
 		if subject.IdleMemory, err = c.Memory(ctx); err == nil {
 			err = f(subject)
@@ -158,6 +161,11 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 	}
 	if spec.Phases {
 		if t.Phases, err = trial.Phases(ctx, subject, spec); err != nil {
+			return t, err
+		}
+	}
+	if spec.Staleness {
+		if t.Staleness, err = s.staleness(ctx, subject); err != nil {
 			return t, err
 		}
 	}
@@ -294,8 +302,8 @@ func (s *session) ended(ctx context.Context) error {
 	if s.redis != nil {
 		parts = append(parts, part{"Redis", s.redis, s.redis.Logs})
 	}
-	if proxy := s.ways.faults(); proxy != nil {
-		parts = append(parts, part{"the fault proxy", proxy, proxy.Logs})
+	if s.ways != nil {
+		parts = append(parts, part{"the fault proxy", s.ways.proxy, s.ways.proxy.Logs})
 	}
 	for _, part := range parts {
 		if _, err := part.meter.Usage(ctx); err != nil && ctx.Err() == nil {

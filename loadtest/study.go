@@ -192,7 +192,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 		}
 	}
 	s.Pairs, s.Faults, s.BoundNS = st.among(s.Arms), st.faults(), int64(st.Bound)
-	s.Bench, s.Phases, s.Profile = st.benchAsked(), st.Phases, st.Profile
+	s.Bench, s.Phases, s.Staleness, s.Profile = st.benchAsked(), st.Phases, st.Staleness, st.Profile
 	for way, d := range st.Delays {
 		if s.DelaysNS == nil {
 			s.DelaysNS = map[string]int64{}
@@ -310,7 +310,10 @@ func (st *study) least() int {
 // takes is how long the blocks take if each arm is warm as soon as can be.
 func (st *study) takes(around time.Duration) time.Duration {
 	p := st.profile
-	each := around + min(p.warm.Most, trial.WarmWindows*p.warm.Window) + st.trialsTake()
+	each := around + st.trialsTake()
+	if st.Warmed() {
+		each += min(p.warm.Most, trial.WarmWindows*p.warm.Window)
+	}
 	return time.Duration(st.processes(p.blocks, p.floorBlocks)) * each
 }
 
@@ -319,6 +322,9 @@ func (st *study) trialsTake() time.Duration {
 	sum := trial.BenchTime(st.benchAsked())
 	if st.Phases {
 		sum += trial.PhaseTime(time.Duration(st.Delays["database"] + st.Delays["upstream"]))
+	}
+	if st.Staleness {
+		sum += trial.StalenessTime
 	}
 	sum += trial.ProfileTime(st.profileSeconds())
 	for _, ask := range st.asks() {
@@ -382,6 +388,9 @@ func (c *comparison) choose() error {
 		if c.profile.evidence || len(s.Faults) > 0 {
 			st.profile.rate = max(st.profile.rate, time.Duration(s.Duration))
 		}
+		if err := st.hits(); err != nil {
+			return err
+		}
 		if !st.headline() && st.design(0).Family == 0 {
 			return fmt.Errorf("--contender %q: scenario %s compares %s, and no two of these are among them", c.options.contenders, s.ID, pairWords(s.Compared()))
 		}
@@ -414,8 +423,8 @@ func pairWords(pairs [][2]string) string {
 
 // ways are links through the fault proxy that all arms of a study have in their way.
 type ways struct {
-	proxy                      engine.FaultProxy
-	primary, replica, upstream engine.FaultLink
+	proxy engine.FaultProxy
+	links trial.Links
 }
 
 // overheadRoundTrips are made on each way to measure what the proxy adds.
@@ -439,46 +448,53 @@ func (s *session) lay(ctx context.Context, st *study) (overheads []record.FaultO
 			s.warn("the fault proxy did not end as it should: %v", err)
 		}
 	}
-	w := &ways{proxy: proxy}
+	targets := map[string]string{trial.LinkPrimary: s.database.PrimaryURL(), trial.LinkReplica: s.database.ReplicaURL(), trial.LinkUpstream: s.upstream.URL()}
+	if s.redis != nil {
+		targets[trial.LinkRedis] = s.redis.URL()
+	}
+	w := &ways{proxy, trial.Links{}}
 	for _, way := range st.proxied() {
-		delay := engine.Fault{Kind: engine.FaultLatency, Delay: time.Duration(st.Delays[way])}
-		for _, l := range []struct {
-			name, url string
-			link      *engine.FaultLink
-		}{
-			{"database_primary", s.database.PrimaryURL(), &w.primary},
-			{"database_replica", s.database.ReplicaURL(), &w.replica},
-			{"upstream", s.upstream.URL(), &w.upstream},
-		} {
-			if !strings.HasPrefix(l.name, way) {
-				continue
+		for _, name := range trial.LinksOf[way] {
+			target, there := targets[name]
+			if !there {
+				continue // Redis, where none of the arms uses it
 			}
-			if *l.link, err = proxy.Link(ctx, l.name, l.url); err != nil {
-				break
+			overhead, err := s.layOne(ctx, w, name, target, time.Duration(st.Delays[way]))
+			if err != nil {
+				take()
+				return nil, nil, fmt.Errorf("fault proxy: %s: %w", name, err)
 			}
-			if delay.Delay > 0 {
-				if err = (*l.link).Set(ctx, delay); err != nil {
-					break
-				}
+			if overhead != nil {
+				overheads = append(overheads, *overhead)
 			}
-			if l.name == "database_primary" {
-				continue // the replica's way is the same, and is the one that queries take
-			}
-			overhead, measureErr := proxy.Overhead(ctx, *l.link, overheadRoundTrips)
-			if measureErr != nil {
-				err = measureErr
-				break
-			}
-			s.progress.say("fault proxy, delay of %v on %s: %v added to a round trip (median)", delay.Delay, l.name, time.Duration(overhead.AddedP50NS).Round(10*time.Microsecond))
-			overheads = append(overheads, overhead)
-		}
-		if err != nil {
-			take()
-			return nil, nil, fmt.Errorf("fault proxy: %s: %w", way, err)
 		}
 	}
 	s.ways = w
 	return overheads, take, nil
+}
+
+// layOne adds a link to ways, and measures what it adds to a round trip; not of the primary's, since the replica's is the same
+// and is the one that queries take.
+func (s *session) layOne(ctx context.Context, w *ways, name, target string, delay time.Duration) (*record.FaultOverhead, error) {
+	link, err := w.proxy.Link(ctx, name, target)
+	if err != nil {
+		return nil, err
+	}
+	w.links[name] = link
+	if delay > 0 {
+		if err := link.Set(ctx, engine.Fault{Kind: engine.FaultLatency, Delay: delay}); err != nil {
+			return nil, err
+		}
+	}
+	if name == trial.LinkPrimary {
+		return nil, nil
+	}
+	overhead, err := w.proxy.Overhead(ctx, link, overheadRoundTrips)
+	if err != nil {
+		return nil, err
+	}
+	s.progress.say("fault proxy, delay of %v on %s: %v added to a round trip (median)", delay, name, time.Duration(overhead.AddedP50NS).Round(10*time.Microsecond))
+	return &overhead, nil
 }
 
 // through gives the addresses that a contender is started with.
@@ -486,22 +502,21 @@ func (w *ways) through(spec *engine.ContenderSpec) {
 	if w == nil {
 		return
 	}
-	for _, l := range []struct {
-		link engine.FaultLink
-		url  *string
-	}{{w.primary, &spec.PrimaryURL}, {w.replica, &spec.ReplicaURL}, {w.upstream, &spec.UpstreamURL}} {
-		if l.link != nil {
-			*l.url = l.link.URL()
+	for name, url := range map[string]*string{trial.LinkPrimary: &spec.PrimaryURL, trial.LinkReplica: &spec.ReplicaURL, trial.LinkUpstream: &spec.UpstreamURL, trial.LinkRedis: &spec.RedisURL} {
+		if name == trial.LinkRedis && *url == "" {
+			continue // the arm uses none
+		}
+		if link := w.links[name]; link != nil {
+			*url = link.URL()
 		}
 	}
 }
 
-// faults is the proxy that stands in the way, or nil.
-func (w *ways) faults() engine.FaultProxy {
-	if w == nil {
-		return nil
+// subject gives a trial's subject the links, to be made worse.
+func (w *ways) subject(s *trial.Subject) {
+	if w != nil {
+		s.Faults, s.Links = w.proxy, w.links
 	}
-	return w.proxy
 }
 
 // study measures one scenario: pilot, plan, blocks; or what a run has left of it.

@@ -24,6 +24,8 @@ const (
 	FaultPacketsStalled FaultKind = "packets_stalled"
 	// FaultUpstreamSlow adds a delay to each answer of the quote service.
 	FaultUpstreamSlow FaultKind = "upstream_slow"
+	// FaultRedisGone closes all connections to Redis and refuses new ones.
+	FaultRedisGone FaultKind = "redis_gone"
 	// FaultWorkerKilled kills (kill -9) one of the contender's processes that is not its first.
 	FaultWorkerKilled FaultKind = "worker_killed"
 )
@@ -33,6 +35,9 @@ type FaultTraits struct {
 	// Lasts says that it is taken back after a time that the file sets; else it is over when it was caused. Instant says
 	// that causing it takes no time, so that what it does counts from then on.
 	Lasts, Instant bool
+	// Borne says that a server does its work without what is gone or slow, so that what it does counts from the fault's cause
+	// on and not from its end.
+	Borne bool
 	// Delays says that the file sets by how much it delays.
 	Delays bool
 	// Ways are those of DelayWays that lead through the fault proxy for it.
@@ -45,10 +50,11 @@ type FaultTraits struct {
 var FaultTraitsOf = map[FaultKind]FaultTraits{
 	FaultBackendsKilled:    {Instant: true, Words: "the database's backends killed"},
 	FaultDatabaseRestarted: {Words: "the database restarted"},
-	FaultReplicaLost:       {Lasts: true, Ways: []string{"database"}, Words: "the replica lost"},
-	FaultConnectionsReset:  {Lasts: true, Ways: []string{"database"}, Words: "connections to the database reset"},
-	FaultPacketsStalled:    {Lasts: true, Ways: []string{"database"}, Words: "packets to and from the database stalled"},
-	FaultUpstreamSlow:      {Lasts: true, Delays: true, Ways: []string{"upstream"}, Words: "the quote service slow"},
+	FaultReplicaLost:       {Lasts: true, Ways: []string{WayDatabase}, Words: "the replica lost"},
+	FaultConnectionsReset:  {Lasts: true, Ways: []string{WayDatabase}, Words: "connections to the database reset"},
+	FaultPacketsStalled:    {Lasts: true, Ways: []string{WayDatabase}, Words: "packets to and from the database stalled"},
+	FaultUpstreamSlow:      {Lasts: true, Borne: true, Delays: true, Ways: []string{WayUpstream}, Words: "the quote service slow"},
+	FaultRedisGone:         {Lasts: true, Borne: true, Ways: []string{WayRedis}, Words: "Redis gone"},
 	FaultWorkerKilled:      {Instant: true, Words: "a worker process killed"},
 }
 
@@ -71,6 +77,14 @@ type Fault struct {
 	Lasts Span `yaml:"lasts"`
 	// Delay is what a kind that delays adds to each round trip.
 	Delay Delay `yaml:"delay"`
+}
+
+// counts is after which time, from its cause on, what a server does counts.
+func (f Fault) counts(traits FaultTraits) Span {
+	if traits.Borne {
+		return 0
+	}
+	return f.Lasts
 }
 
 // Bound stands for the bound of a scenario in its pairs, where the rule is "within": what each arm is held against.
@@ -115,8 +129,10 @@ func (s *Scenario) checkFaults() (path []string, expected string) {
 				return at("delay"), "what it adds to each round trip, as in 200ms"
 			}
 			return at("delay"), fmt.Sprintf("nothing: %s adds no delay", f.Kind)
-		case f.At+f.Lasts+2*s.Bound > until:
-			return at("at"), fmt.Sprintf("at least twice the bound (%v) between its end and the next fault or the trial's end, or nothing could contradict the claim", time.Duration(s.Bound))
+		case traits.Borne && f.Lasts < s.Bound:
+			return at("lasts"), fmt.Sprintf("at least the bound (%v), since what a server does counts from the fault's cause: else nothing could contradict the claim", time.Duration(s.Bound))
+		case f.At+f.counts(traits)+2*s.Bound > until, f.At+f.Lasts > until:
+			return at("at"), fmt.Sprintf("at least twice the bound (%v) between its end (or its cause, of what a server is to bear) and the next fault or the trial's end, or nothing could contradict the claim", time.Duration(s.Bound))
 		}
 	}
 	switch {

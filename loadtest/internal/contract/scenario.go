@@ -49,6 +49,8 @@ type Scenario struct {
 	Bench *Bench `yaml:"bench"`
 	// Phases has each server asked, after each trial at the common rate, where the time of some requests went.
 	Phases bool `yaml:"phases"`
+	// Staleness has each server make some writes, after each trial at the common rate, and tell how soon they can be read.
+	Staleness bool `yaml:"staleness"`
 	// Profile has each server's own profiler look at the same requests in a closed loop, after each trial at the common rate.
 	Profile bool `yaml:"profile"`
 	// Metric decides. It has its unit in its name.
@@ -87,12 +89,17 @@ func (d *Delay) UnmarshalYAML(text []byte) error {
 
 const longestDelay = 10 * time.Second
 
-// DelayWays are the ways on which a scenario may set a delay: from the client to the contender, and from that to the database
-// (primary and replica) and to the quote service.
-var DelayWays = []string{WayClient, "database", "upstream"}
+// The ways on which a scenario may set a delay: that of the requests themselves, from the client to the contender, and from
+// that to the database (primary and replica), to the quote service and to Redis.
+const (
+	WayClient   = "client"
+	WayDatabase = "database"
+	WayUpstream = "upstream"
+	WayRedis    = "redis"
+)
 
-// WayClient is the way of the requests themselves.
-const WayClient = "client"
+// DelayWays are all of them.
+var DelayWays = []string{WayClient, WayDatabase, WayUpstream, WayRedis}
 
 // Rules of a scenario.
 const (
@@ -151,9 +158,17 @@ func Named(all []Scenario, list string) ([]Scenario, error) {
 }
 
 // scenarioMetrics are those of a trial's record that a scenario may be decided by.
-var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", "cold_start_ns", "database_primary_cpu_us_per_request", MetricRecovery, MetricHandOver, MetricLoader}
+var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", MetricColdStart, "database_primary_cpu_us_per_request", MetricRecovery, MetricHandOver, MetricLoader}
 
-// MetricRecovery is the longest time, over a trial's faults, from a fault's end until all requests succeed again.
+// MetricColdStart is the time from a server's start to its first right answer.
+const MetricColdStart = "cold_start_ns"
+
+// Warmed tells whether a scenario's servers are warmed up before their trials: not where what decides is over before any load,
+// or is told by a program of its own.
+func (s Scenario) Warmed() bool { return s.Metric != MetricColdStart && s.Metric != MetricHandOver }
+
+// MetricRecovery is the longest time, over a trial's faults, from a fault's end (its cause, of one that is to be borne) until all
+// requests succeed again.
 const MetricRecovery = "recovery_ns"
 
 // scenarioAlpha is the chance of a false verdict that is accepted, in every scenario.
@@ -219,7 +234,7 @@ func parseScenario(text []byte) (Scenario, error) {
 	}{
 		{"id", "a name", s.ID != ""},
 		{"claim", "a sentence", s.Claim != ""},
-		{"arms", "at least two arms", len(s.Arms) >= 2},
+		{"arms", "at least two arms, or one and the rule within", len(s.Arms) >= 2 || len(s.Arms) == 1 && s.Rule == RuleWithin},
 		{"operation", "the name of an operation", s.Operation != ""},
 		{"load", fmt.Sprintf("some of %q", scenarioLoads), len(s.Load) > 0},
 		{"rate_rps", "a rate above 0, requests a second", s.RateRPS >= 0 && s.RateRPS < 1e6},
@@ -273,6 +288,9 @@ func parseScenario(text []byte) (Scenario, error) {
 	}
 	if s.Phases && (len(s.Mix) > 0 || !slices.Contains(s.Load, "rate")) {
 		return s, atKey(text, []string{"phases"}, "expected trials of load rate and one operation, if phases are asked for")
+	}
+	if s.Staleness && (len(s.Faults) > 0 || !slices.Contains(s.Load, "rate")) {
+		return s, atKey(text, []string{"staleness"}, "expected trials of load rate without faults, if writes are asked for")
 	}
 	if s.Profile && !slices.Contains(s.Load, "rate") {
 		return s, atKey(text, []string{"profile"}, "expected trials of load rate, if a profile is asked for")

@@ -11,15 +11,19 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/engine/redis"
 	"lab/loadtest/internal/listen"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/reference"
@@ -42,8 +46,13 @@ type Behaviour struct {
 	MemoryMiB int `json:"memory_mib,omitempty"`
 	// Start is how long it takes to become ready beside reading its data.
 	Start time.Duration `json:"start_ns,omitempty"`
-	// Broken is for how long it answers nothing right after it has lost a connection to the primary; 0: it keeps none.
+	// Broken is for how long it answers nothing right after it has lost a connection to the primary or, where it is given one,
+	// to Redis; 0: it keeps none. Meanwhile it tries to have it again, and is broken for as long from each attempt that fails,
+	// unless it Bears that.
 	Broken time.Duration `json:"broken_ns,omitempty"`
+	Bears  bool          `json:"bears,omitempty"`
+	// Supervised has a first process that does nothing but start another, which answers, and again after Broken when that ends.
+	Supervised bool `json:"supervised,omitempty"`
 	// Bench is what its benchmark command prints, in nanoseconds.
 	Bench float64 `json:"bench_ns,omitempty"`
 }
@@ -55,9 +64,12 @@ func Serve(ctx context.Context, getenv func(string) string, stdout io.Writer) er
 	if err := json.Unmarshal([]byte(getenv(Variable)), &b); err != nil {
 		return fmt.Errorf("double: %s=%q: %w", Variable, getenv(Variable), err)
 	}
-	listener, err := listen.TCP(net.JoinHostPort(getenv("HOST"), getenv("PORT")), stdout)
+	listener, err := listenerOf(getenv, stdout)
 	if err != nil {
 		return fmt.Errorf("double: %w", err)
+	}
+	if b.Supervised {
+		return supervise(ctx, b, listener)
 	}
 	s := &server{behaviour: b, answers: map[string][]byte{}}
 	running := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
@@ -76,6 +88,42 @@ func Serve(ctx context.Context, getenv func(string) string, stdout io.Writer) er
 	}
 }
 
+// inherited is the environment variable that says that the listener is open already, as descriptor 3.
+const inherited = Variable + "_INHERITED"
+
+func listenerOf(getenv func(string) string, stdout io.Writer) (net.Listener, error) {
+	if getenv(inherited) != "" {
+		return net.FileListener(os.NewFile(3, "listener"))
+	}
+	return listen.TCP(net.JoinHostPort(getenv("HOST"), getenv("PORT")), stdout)
+}
+
+// supervise starts this program anew, unsupervised and on the same port, for as long as nobody asks it to end.
+func supervise(ctx context.Context, b Behaviour, listener net.Listener) error {
+	b.Supervised = false
+	alone, err := json.Marshal(b)
+	if err != nil {
+		return fmt.Errorf("double: %w", err)
+	}
+	socket, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		return fmt.Errorf("double: %w", err)
+	}
+	for {
+		cmd := exec.CommandContext(ctx, os.Args[0], os.Args[1:]...)
+		cmd.Env = append(os.Environ(), Variable+"="+string(alone), inherited+"=1")
+		cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{socket}
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		_ = cmd.Run() // however it ended, there is another
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(b.Broken):
+		}
+	}
+}
+
 type server struct {
 	behaviour Behaviour
 	ready     atomic.Bool
@@ -83,10 +131,8 @@ type server struct {
 	pools     struct{ primary, replica *pgxpool.Pool }
 	held      []byte
 
-	mu      sync.Mutex
-	answers map[string][]byte // by the request's body
-	// watched is the connection whose loss breaks it.
-	watched     *pgx.Conn
+	mu          sync.Mutex
+	answers     map[string][]byte // by the request's body
 	brokenUntil time.Time
 }
 
@@ -116,10 +162,22 @@ func (s *server) open(ctx context.Context, getenv func(string) string) error {
 		}
 	}
 	if s.behaviour.Broken > 0 {
-		if s.watched, err = pgx.Connect(ctx, primary); err != nil {
+		err := s.watch(ctx, func(ctx context.Context) (watched, error) {
+			c, err := pgx.Connect(ctx, primary)
+			return watchedDatabase{c}, err
+		})
+		if err != nil {
 			return err
 		}
-		go s.watch(ctx, primary)
+		if cache := getenv("REDIS_URL"); cache != "" {
+			err := s.watch(ctx, func(ctx context.Context) (watched, error) {
+				c, err := redis.Dial(ctx, cache)
+				return watchedRedis{c}, err
+			})
+			if err != nil {
+				return err
+			}
+		}
 	}
 	s.held = make([]byte, s.behaviour.MemoryMiB<<20)
 	for i := 0; i < len(s.held); i += 4096 {
@@ -141,31 +199,65 @@ func (s *server) close() {
 	}
 }
 
+// watched is a connection whose loss breaks the double.
+type watched interface {
+	// alive makes a round trip.
+	alive(ctx context.Context) error
+	close()
+}
+
+type watchedDatabase struct{ *pgx.Conn }
+
+func (w watchedDatabase) alive(ctx context.Context) error {
+	_, err := w.Exec(ctx, "select 1")
+	return err
+}
+func (w watchedDatabase) close() { _ = w.Close(context.Background()) }
+
+type watchedRedis struct{ *redis.Conn }
+
+func (w watchedRedis) alive(context.Context) error {
+	_, err := w.Do("PING")
+	return err
+}
+func (w watchedRedis) close() { w.Close() }
+
 // watch looks at one connection and is broken for a while whenever that is lost.
-func (s *server) watch(ctx context.Context, url string) {
-	const often = 10 * time.Millisecond
-	for ctx.Err() == nil {
-		time.Sleep(often)
-		bounded, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-		_, err := s.watched.Exec(bounded, "select 1")
-		cancel()
-		if err == nil {
-			continue
-		}
-		s.breakFor(s.behaviour.Broken)
-		_ = s.watched.Close(ctx)
+func (s *server) watch(ctx context.Context, connect func(context.Context) (watched, error)) error {
+	w, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	// A machine that is busy answers late; only who is silent for longer is lost.
+	const often, slow = 10 * time.Millisecond, 3 * time.Second
+	go func() {
 		for ctx.Err() == nil {
-			bounded, cancel := context.WithTimeout(ctx, time.Second)
-			again, err := pgx.Connect(bounded, url)
+			time.Sleep(often)
+			bounded, cancel := context.WithTimeout(ctx, slow)
+			err := w.alive(bounded)
 			cancel()
 			if err == nil {
-				s.watched = again
-				break
+				continue
 			}
 			s.breakFor(s.behaviour.Broken)
-			time.Sleep(often)
+			w.close()
+			for ctx.Err() == nil {
+				bounded, cancel := context.WithTimeout(ctx, time.Second)
+				again, err := connect(bounded)
+				cancel()
+				if err == nil {
+					w = again
+					break
+				}
+				if !s.behaviour.Bears {
+					s.breakFor(s.behaviour.Broken)
+				}
+				time.Sleep(often)
+			}
 		}
-	}
+		w.close()
+	}()
+	return nil
 }
 
 func (s *server) breakFor(d time.Duration) {

@@ -41,7 +41,8 @@ type FaultOutcome struct {
 	OK       uint64 `json:"ok"`
 	Failed   uint64 `json:"failed"`
 	FailedBy Failed `json:"failed_by"`
-	// FirstSuccessNS runs from EndedNS to the first answer after it that was right; null where none was. RecoveryNS runs to
+	// FirstSuccessNS runs from EndedNS (of a kind that servers are to bear, such as redis_gone, from CausedNS) to the first
+	// answer after it that was right; null where none was. RecoveryNS runs to
 	// that or to the last request that failed, whichever was later. Both are rounded up to Outcomes.ResolutionNS. Recovered is
 	// false where no answer was right after the last failure, or none at all: then RecoveryNS is the least that it can be.
 	FirstSuccessNS *int64 `json:"first_success_ns"`

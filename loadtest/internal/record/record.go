@@ -140,6 +140,8 @@ type Scenario struct {
 	Bench *BenchAsked `json:"bench,omitempty"`
 	// Phases says that each server was asked, after each trial at the common rate, where the time of some requests went.
 	Phases bool `json:"phases,omitempty"`
+	// Staleness says that each server made some writes then, which were read back.
+	Staleness bool `json:"staleness,omitempty"`
 	// Profile says that each server's own profiler looked at the same requests in a closed loop.
 	Profile bool `json:"profile,omitempty"`
 	// DelaysNS has what the fault proxy added to each round trip on a way: "client", "database", "upstream".
@@ -379,6 +381,8 @@ type Trial struct {
 	Benched []Benched `json:"benched,omitempty"`
 	// Phases are where the time of some more requests went, where the scenario asks for them.
 	Phases *Phases `json:"phases,omitempty"`
+	// Staleness is how soon some writes could be read, where the scenario asks for that.
+	Staleness []Staleness `json:"staleness,omitempty"`
 	// Profile is whose CPU time was sampled, where the scenario asks for it.
 	Profile *Profile `json:"profile,omitempty"`
 	// HDRLog is the trial's log of response times, beside its JSON file.
@@ -511,6 +515,9 @@ func (t *Trial) Check() error {
 		return fmt.Errorf("trial %s: profile: samples %d are fewer than loader_samples %d and runtime_samples %d", t.ID, t.Profile.Samples, t.Profile.LoaderSamples, t.Profile.RuntimeSamples)
 	case t.CPUUsPerRequest != nil && math.Abs(*t.CPUUsPerRequest*float64(t.Sent)-t.CPUSeconds*1e6) > 1e-6*t.CPUSeconds*1e6:
 		return fmt.Errorf("trial %s: cpu_us_per_request %g is not cpu_seconds %g over sent %d", t.ID, *t.CPUUsPerRequest, t.CPUSeconds, t.Sent)
+	}
+	if err := t.checkStaleness(); err != nil {
+		return err
 	}
 	if err := t.checkFaults(); err != nil {
 		return fmt.Errorf("trial %s: %w", t.ID, err)

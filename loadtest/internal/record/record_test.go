@@ -235,7 +235,7 @@ func TestSchemaHasEveryField(t *testing.T) {
 		} `json:"$defs"`
 	}
 	require.NoError(t, json.Unmarshal(SchemaText(), &schema))
-	for _, v := range []any{Run{}, Environment{}, Conformity{}, Plan{}, PilotOutcome{}, Power{}, PlannedPercentile{}, Trial{}, OperationFigures{}, Warm{}, Part{}, Failed{}, Verdict{}, Outweighs{}, Capacity{}, Scenario{}, PlannedFault{}, FaultOutcome{}, Outcomes{}, RuntimeSeries{}, Phases{}, Profile{}} {
+	for _, v := range []any{Run{}, Environment{}, Conformity{}, Plan{}, PilotOutcome{}, Power{}, PlannedPercentile{}, Trial{}, OperationFigures{}, Warm{}, Part{}, Failed{}, Verdict{}, Outweighs{}, Capacity{}, Scenario{}, PlannedFault{}, FaultOutcome{}, Outcomes{}, RuntimeSeries{}, Phases{}, Staleness{}, Profile{}} {
 		kind := reflect.TypeOf(v)
 		properties := schema.Properties
 		if kind.Name() != "Run" {

@@ -166,6 +166,9 @@ func (b *build) claim(g summary.Group, s *record.Scenario) []section {
 	if s.Phases {
 		out = append(out, b.budget(g, s))
 	}
+	if s.Staleness {
+		out = append(out, b.staleness(g, s))
+	}
 	if s.Bench != nil {
 		out = append(out, b.benchTables(g, s)...)
 	}
@@ -199,6 +202,10 @@ func (b *build) doneWords(g summary.Group, s *record.Scenario) string {
 		}
 	}
 	words += benchWords(s.Bench)
+	of := slices.DeleteFunc(slices.Clone(b.run.Trials), func(t record.Trial) bool { return t.Scenario != s.ID })
+	if len(of) > 0 && !slices.ContainsFunc(of, func(t record.Trial) bool { return t.Warm != nil }) {
+		words += "; without a warm-up, since no load has a part in what decides"
+	}
 	return fmt.Sprintf("%s; %s in random order.", words, summary.Plural(s.Plan.Blocks, "block"))
 }
 

@@ -19,11 +19,11 @@ const (
 	// benchKeys are loaded; a multiple of no batch size is needed, since the last batch may be smaller.
 	benchKeys = 200_000
 	// benchLoading is about how long that takes.
-	benchLoading = 400 * time.Millisecond
-	// benchAround is about what a command takes beside that.
-	benchAround = time.Second
-	// benchWays is the most that a runtime offers.
-	benchWays = 3
+	benchLoading = 300 * time.Millisecond
+	// benchAround is about what a command takes beside that, in a container of its own.
+	benchAround = 400 * time.Millisecond
+	// benchWays is about what a runtime offers.
+	benchWays = 2
 )
 
 // BenchTime is about how long a scenario's benchmark commands take in one trial.

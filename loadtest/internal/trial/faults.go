@@ -23,14 +23,31 @@ const (
 	outcomeStep     = 100 * time.Millisecond
 )
 
-// Links are the ways through a fault proxy that a contender has: to be made worse, and good again. What is not there is nil.
-type Links struct {
-	Primary, Replica, Upstream engine.FaultLink
+// The names of a contender's links through a fault proxy.
+const (
+	LinkPrimary  = "database_primary"
+	LinkReplica  = "database_replica"
+	LinkUpstream = "upstream"
+	LinkRedis    = "redis"
+)
+
+// LinksOf are the links of each way that leads through a fault proxy.
+var LinksOf = map[string][]string{
+	contract.WayDatabase: {LinkPrimary, LinkReplica}, contract.WayUpstream: {LinkUpstream}, contract.WayRedis: {LinkRedis},
 }
 
-// database are those that lead to a database.
-func (l Links) database() []engine.FaultLink {
-	return slices.DeleteFunc([]engine.FaultLink{l.Primary, l.Replica}, func(x engine.FaultLink) bool { return x == nil })
+// Links are a contender's links by their names: to be made worse, and good again. What is not among them leads past the proxy.
+type Links map[string]engine.FaultLink
+
+// named are those of these names that there are.
+func (l Links) named(names []string) []engine.FaultLink {
+	var out []engine.FaultLink
+	for _, name := range names {
+		if link := l[name]; link != nil {
+			out = append(out, link)
+		}
+	}
+	return out
 }
 
 // cause causes a fault. It calls begun right before it does, and gives what takes the fault back, or nil where nothing is
@@ -42,13 +59,12 @@ type cause func(ctx context.Context, f *faulting, planned record.PlannedFault, b
 var causes = map[contract.FaultKind]cause{
 	contract.FaultBackendsKilled:    killBackends,
 	contract.FaultDatabaseRestarted: restartDatabase,
-	contract.FaultReplicaLost: onLinks(func(l Links) []engine.FaultLink {
-		return slices.DeleteFunc([]engine.FaultLink{l.Replica}, func(x engine.FaultLink) bool { return x == nil })
-	}, engine.Fault{Kind: engine.FaultDown}),
-	contract.FaultConnectionsReset: onLinks(Links.database, engine.Fault{Kind: engine.FaultResetPeer}),
-	contract.FaultPacketsStalled:   onLinks(Links.database, engine.Fault{Kind: engine.FaultStall}),
-	contract.FaultUpstreamSlow:     slowUpstream,
-	contract.FaultWorkerKilled:     killWorker,
+	contract.FaultReplicaLost:       onLinks([]string{LinkReplica}, engine.Fault{Kind: engine.FaultDown}),
+	contract.FaultConnectionsReset:  onLinks(LinksOf[contract.WayDatabase], engine.Fault{Kind: engine.FaultResetPeer}),
+	contract.FaultPacketsStalled:    onLinks(LinksOf[contract.WayDatabase], engine.Fault{Kind: engine.FaultStall}),
+	contract.FaultRedisGone:         onLinks(LinksOf[contract.WayRedis], engine.Fault{Kind: engine.FaultDown}),
+	contract.FaultUpstreamSlow:      slowUpstream,
+	contract.FaultWorkerKilled:      killWorker,
 }
 
 // killBackends ends the contender's connections on both databases. Only its role is the contenders' own.
@@ -103,10 +119,10 @@ func restartDatabase(ctx context.Context, f *faulting, _ record.PlannedFault, be
 	return nil, d.Restart(ctx)
 }
 
-// onLinks sets one fault on links, and then what was set before.
-func onLinks(of func(Links) []engine.FaultLink, fault engine.Fault) cause {
+// onLinks sets one fault on the links of these names, and then what was set before.
+func onLinks(names []string, fault engine.Fault) cause {
 	return func(ctx context.Context, f *faulting, _ record.PlannedFault, begun func()) (func(context.Context) error, error) {
-		links := of(f.subject.Links)
+		links := f.subject.Links.named(names)
 		if len(links) == 0 {
 			return nil, errors.New("the contender's way leads through no fault proxy")
 		}
@@ -134,14 +150,12 @@ func onLinks(of func(Links) []engine.FaultLink, fault engine.Fault) cause {
 // slowUpstream adds to whatever delay the scenario has there.
 func slowUpstream(ctx context.Context, f *faulting, planned record.PlannedFault, begun func()) (func(context.Context) error, error) {
 	delay := time.Duration(planned.DelayNS)
-	if l := f.subject.Links.Upstream; l != nil {
+	for _, l := range f.subject.Links.named(LinksOf[contract.WayUpstream]) {
 		for _, set := range l.Faults() {
 			delay += set.Delay
 		}
 	}
-	return onLinks(func(l Links) []engine.FaultLink {
-		return slices.DeleteFunc([]engine.FaultLink{l.Upstream}, func(x engine.FaultLink) bool { return x == nil })
-	}, engine.Fault{Kind: engine.FaultLatency, Delay: delay})(ctx, f, planned, begun)
+	return onLinks(LinksOf[contract.WayUpstream], engine.Fault{Kind: engine.FaultLatency, Delay: delay})(ctx, f, planned, begun)
 }
 
 // killWorker kills the last of the contender's processes: never its first, which has to start another.
@@ -310,6 +324,10 @@ func fillFaults(t *record.Trial, r *agent.Result, planned []record.PlannedFault,
 // recovery looks at what became of the requests of a fault's time. A step belongs to where it begins.
 func recovery(f *record.FaultOutcome, steps []agent.Outcome) {
 	const step = int64(faultResolution)
+	from := f.EndedNS
+	if contract.FaultTraitsOf[contract.FaultKind(f.Kind)].Borne {
+		from = f.CausedNS
+	}
 	for i, o := range steps {
 		at := int64(i) * step
 		if at+step <= f.CausedNS || at >= f.UntilNS {
@@ -317,10 +335,10 @@ func recovery(f *record.FaultOutcome, steps []agent.Outcome) {
 		}
 		f.OK += o.OK
 		f.FailedBy = f.FailedBy.Add(record.Failed(o.FailedBy))
-		if at < f.EndedNS {
+		if at < from {
 			continue
 		}
-		since := at + step - f.EndedNS
+		since := at + step - from
 		if o.OK > 0 && f.FirstSuccessNS == nil {
 			f.FirstSuccessNS, f.RecoveryNS = &since, max(f.RecoveryNS, since)
 		}
@@ -332,6 +350,6 @@ func recovery(f *record.FaultOutcome, steps []agent.Outcome) {
 	}
 	f.Failed = f.FailedBy.Total()
 	if f.FirstSuccessNS == nil { // it may have been silent
-		f.RecoveryNS = f.UntilNS - f.EndedNS
+		f.RecoveryNS = f.UntilNS - from
 	}
 }

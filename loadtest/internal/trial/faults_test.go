@@ -79,6 +79,35 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
+// What a server is to bear counts from its cause on.
+func TestRecoveryFromWhatIsToBeBorne(t *testing.T) {
+	at := func(steps int64) int64 { return steps * int64(faultResolution) }
+	for name, c := range map[string]struct {
+		steps           string
+		first, recovery int64
+		recovered       bool
+	}{
+		"nothing fails":            {"................", 1, 1, true},
+		"what was under way fails": {"..x.............", 2, 2, true},
+		"all fails meanwhile":      {"..xxxxx.........", 6, 6, true},
+		"one of many fails":        {"......x.........", 1, 5, true},
+		"all fails to the end":     {"..xxxxxxxxxxxxxx", -1, 10, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := record.FaultOutcome{Kind: string(contract.FaultRedisGone), CausedNS: at(2), EndedNS: at(7), UntilNS: at(12)}
+			recovery(&f, stepsOf(c.steps))
+			if c.first < 0 {
+				assert.Nil(t, f.FirstSuccessNS)
+			} else {
+				require.NotNil(t, f.FirstSuccessNS)
+				assert.Equal(t, at(c.first), *f.FirstSuccessNS)
+			}
+			assert.Equal(t, at(c.recovery), f.RecoveryNS)
+			assert.Equal(t, c.recovered, f.Recovered)
+		})
+	}
+}
+
 // A trial's record has the longest recovery, each fault up to the next, and coarser steps that add up.
 func TestFillFaults(t *testing.T) {
 	began := time.Now()
@@ -181,7 +210,7 @@ func TestAFaultIsTakenBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := &link{faults: []engine.Fault{delay}, fails: c.fails}
 			failed := make(chan struct{}, 1)
-			f := causeFaults(t.Context(), Subject{Links: Links{Replica: l}}, c.planned, func() { failed <- struct{}{} })
+			f := causeFaults(t.Context(), Subject{Links: Links{LinkReplica: l}}, c.planned, func() { failed <- struct{}{} })
 			err := f.end(c.planned[0].LastsNS > 1 && c.fails == "")
 			if c.says == "" {
 				require.NoError(t, err)
@@ -199,7 +228,7 @@ func TestAFaultIsTakenBack(t *testing.T) {
 	})
 	t.Run("a slow service is slower by as much as is set", func(t *testing.T) {
 		l := &link{faults: []engine.Fault{delay}}
-		f := &faulting{subject: Subject{Links: Links{Upstream: l}}}
+		f := &faulting{subject: Subject{Links: Links{LinkUpstream: l}}}
 		undo, err := slowUpstream(t.Context(), f, record.PlannedFault{DelayNS: int64(time.Second)}, func() {})
 		require.NoError(t, err)
 		assert.Equal(t, []engine.Fault{{Kind: engine.FaultLatency, Delay: time.Second + time.Millisecond}}, l.faults)

@@ -68,6 +68,8 @@ type Spec struct {
 	Operations []agent.Operation
 	// Bench is the benchmark command that the arm's program is asked after the trial, or nil.
 	Bench *record.BenchAsked
+	// Staleness has the arm make writes after the trial, and looks how soon they can be read.
+	Staleness bool
 	// Phases has the arm asked, after the trial, where the time of some requests goes.
 	Phases bool
 	// ProfileSeconds, where not 0, is for how long the arm's own profiler looks at the same requests in a closed loop, after the trial.

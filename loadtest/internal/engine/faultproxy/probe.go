@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"lab/loadtest/internal/engine/redis"
 	"lab/loadtest/internal/record"
 )
 
@@ -93,7 +94,7 @@ func probe(ctx context.Context, job probeJob) (probeResult, error) {
 	return probeResult{DirectNS: took[0], ProxiedNS: took[1]}, nil
 }
 
-// open connects to a URL: postgres (a prepared statement), http (GET /readyz), or tcp (a byte, for an echo).
+// open connects to a URL: postgres (a prepared statement), redis (PING), http (GET /readyz), or tcp (a byte, for an echo).
 func open(ctx context.Context, address string) (way, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -108,6 +109,16 @@ func open(ctx context.Context, address string) (way, error) {
 		return way{
 			again: func() error { return conn.QueryRow(ctx, "select 1").Scan(&one) },
 			close: func() { conn.Close(context.WithoutCancel(ctx)) },
+		}, nil
+	}
+	if u.Scheme == "redis" {
+		conn, err := redis.Dial(ctx, address)
+		if err != nil {
+			return way{}, fmt.Errorf("connect to %s: %w", u.Host, err)
+		}
+		return way{
+			again: func() error { _, err := conn.Do("PING"); return err },
+			close: conn.Close,
 		}, nil
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", u.Host)
@@ -136,7 +147,7 @@ func open(ctx context.Context, address string) (way, error) {
 		}
 	default:
 		conn.Close()
-		return way{}, fmt.Errorf("URL: scheme %q: expected postgres, http or tcp", u.Scheme)
+		return way{}, fmt.Errorf("URL: scheme %q: expected postgres, redis, http or tcp", u.Scheme)
 	}
 	return w, nil
 }

@@ -33,7 +33,7 @@ func WaitReady(ctx context.Context, address, password string, exited <-chan stru
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		err := ping(ctx, address, password)
+		_, err := Command(ctx, URL(address, password), "PING")
 		if err == nil {
 			return nil
 		}
@@ -47,68 +47,65 @@ func WaitReady(ctx context.Context, address, password string, exited <-chan stru
 	}
 }
 
-// ping speaks the few words of the protocol that this needs.
-func ping(ctx context.Context, address, password string) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return err
-		}
-	}
-	if _, err := fmt.Fprintf(conn, "AUTH %s\r\nPING\r\n", password); err != nil {
-		return err
-	}
-	reader := bufio.NewReader(conn)
-	for _, want := range []string{"+OK", "+PONG"} {
-		line, err := reader.ReadString('\n')
-		if err != nil {
-			return err
-		}
-		if got := strings.TrimSpace(line); got != want {
-			return fmt.Errorf("expected %s, got %s", want, got)
-		}
-	}
-	return nil
+// Conn is a connection to a server that has taken the password.
+type Conn struct {
+	conn   net.Conn
+	reader *bufio.Reader
 }
 
-// Command asks the server at that URL one thing and gives its answer: a status, a number or a text. An error of the server's
-// is an error here.
-func Command(ctx context.Context, address string, words ...string) (string, error) {
+// Dial connects to the server at that URL; a deadline of ctx is the connection's.
+func Dial(ctx context.Context, address string) (*Conn, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return "", errors.New("redis: that is no URL")
+		return nil, errors.New("redis: that is no URL")
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", u.Host)
 	if err != nil {
+		return nil, err
+	}
+	c := &Conn{conn, bufio.NewReader(conn)}
+	if deadline, ok := ctx.Deadline(); ok {
+		err = conn.SetDeadline(deadline)
+	}
+	if err == nil {
+		password, _ := u.User.Password()
+		_, err = c.Do("AUTH", password)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Do asks the server one thing and gives its answer: a status, a number or a text. An error of the server's is an error here.
+func (c *Conn) Do(words ...string) (string, error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%d\r\n", len(words))
+	for _, word := range words {
+		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(word), word)
+	}
+	if _, err := io.WriteString(c.conn, b.String()); err != nil {
 		return "", err
 	}
-	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return "", err
-		}
-	}
-	password, _ := u.User.Password()
-	reader := bufio.NewReader(conn)
-	answer := ""
-	for _, command := range [][]string{{"AUTH", password}, words} {
-		var b strings.Builder
-		fmt.Fprintf(&b, "*%d\r\n", len(command))
-		for _, word := range command {
-			fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(word), word)
-		}
-		if _, err := io.WriteString(conn, b.String()); err != nil {
-			return "", err
-		}
-		if answer, err = readAnswer(reader); err != nil {
-			return "", fmt.Errorf("redis: %s: %w", command[0], err)
-		}
+	answer, err := readAnswer(c.reader)
+	if err != nil {
+		return "", fmt.Errorf("redis: %s: %w", words[0], err)
 	}
 	return answer, nil
+}
+
+// Close closes the connection.
+func (c *Conn) Close() { _ = c.conn.Close() }
+
+// Command asks the server at that URL one thing on a connection of its own.
+func Command(ctx context.Context, address string, words ...string) (string, error) {
+	c, err := Dial(ctx, address)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	return c.Do(words...)
 }
 
 // readAnswer reads a status, an error, a number or a text of the protocol.

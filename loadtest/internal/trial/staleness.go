@@ -1,0 +1,208 @@
+package trial
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"lab/loadtest/internal/record"
+)
+
+const (
+	// staleWrites are made of each kind.
+	staleWrites = 10
+	// stalePatience is how long a write may take to be readable: the contract says soon, and conformance that it happens.
+	stalePatience = 5 * time.Second
+	// StalenessTime is about how long it takes in one trial.
+	StalenessTime = 500 * time.Millisecond
+	// staleArea is what is renamed, and staleItem what reviews are added to: beyond what the headline operations read.
+	staleArea, staleItem = 1, 900
+)
+
+// Staleness makes writes and looks how soon each can be read. What they changed is as it was when it returns: the area has
+// its name again, as the server answers it, and the reviews are gone from both databases.
+func Staleness(ctx context.Context, s Subject) ([]record.Staleness, error) {
+	if s.Database == nil {
+		return nil, errors.New("staleness: there is no database")
+	}
+	w := &writer{client: &http.Client{Timeout: stalePatience, Transport: &http.Transport{}}, url: s.Contender.GraphQLURL()}
+	defer w.client.CloseIdleConnections()
+	out, err := w.all(ctx, s.Database.AdminPrimaryURL(), s.Database.AdminReplicaURL())
+	if err != nil {
+		return nil, fmt.Errorf("staleness of %s: %w", s.Arm.Name, err)
+	}
+	return out, nil
+}
+
+// writer writes and reads through one contender.
+type writer struct {
+	client *http.Client
+	url    string
+}
+
+func (w *writer) all(ctx context.Context, primaryURL, replicaURL string) (out []record.Staleness, err error) {
+	primary, err := pgx.Connect(ctx, primaryURL)
+	if err != nil {
+		return nil, err
+	}
+	defer primary.Close(context.WithoutCancel(ctx))
+	var name string
+	if err := primary.QueryRow(ctx, "select name from area where id = $1", staleArea).Scan(&name); err != nil {
+		return nil, fmt.Errorf("area %d: %w", staleArea, err)
+	}
+	defer func() {
+		if err != nil { // whoever comes next must not find it
+			_, _ = primary.Exec(context.WithoutCancel(ctx), "update area set name = $2 where id = $1", staleArea, name)
+		}
+	}()
+	renamed, err := w.many(func(n int) (time.Duration, int, error) { return w.rename(ctx, fmt.Sprintf("Area as of write %d", n)) })
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := w.rename(ctx, name); err != nil {
+		return nil, err
+	}
+	var reviews []int32
+	added, err := w.many(func(n int) (time.Duration, int, error) {
+		id, took, stale, err := w.review(ctx, n)
+		if id != 0 {
+			reviews = append(reviews, id)
+		}
+		return took, stale, err
+	})
+	if _, goneErr := primary.Exec(context.WithoutCancel(ctx), "delete from review where id = any($1)", reviews); goneErr != nil {
+		err = errors.Join(err, goneErr)
+	}
+	if err == nil {
+		err = gone(ctx, replicaURL, reviews)
+	}
+	if err != nil {
+		return nil, err
+	}
+	renamed.Write, added.Write = record.WriteMaster, record.WriteRow
+	return []record.Staleness{renamed, added}, nil
+}
+
+// many makes the writes of one kind.
+func (w *writer) many(one func(n int) (took time.Duration, stale int, err error)) (record.Staleness, error) {
+	out := record.Staleness{Writes: staleWrites}
+	var all []int64
+	for n := range staleWrites {
+		took, stale, err := one(n)
+		if err != nil {
+			return out, err
+		}
+		all, out.StaleReads = append(all, int64(took)), out.StaleReads+stale
+	}
+	slices.Sort(all)
+	out.ReadableNSP50, out.ReadableNSMax = (all[(len(all)-1)/2]+all[len(all)/2])/2, all[len(all)-1]
+	return out, nil
+}
+
+func (w *writer) rename(ctx context.Context, name string) (time.Duration, int, error) {
+	var answer struct {
+		RenameArea *struct{ Name string }
+		Areas      []struct{ ID, Name string }
+	}
+	const write = `mutation ($name: String!) { renameArea(id: 1, name: $name) { name } }`
+	if err := w.post(ctx, write, map[string]any{"name": name}, &answer); err != nil {
+		return 0, 0, err
+	}
+	if answer.RenameArea == nil || answer.RenameArea.Name != name {
+		return 0, 0, fmt.Errorf("renameArea to %q answered %v", name, answer.RenameArea)
+	}
+	return w.until(ctx, `{ areas { id name } }`, &answer, func() bool {
+		for _, area := range answer.Areas {
+			if area.ID == strconv.Itoa(staleArea) {
+				return area.Name == name
+			}
+		}
+		return false
+	})
+}
+
+func (w *writer) review(ctx context.Context, n int) (id int32, took time.Duration, stale int, err error) {
+	var answer struct {
+		AddReview struct{ Review struct{ ID string } }
+		Item      *struct{ Reviews []struct{ ID string } }
+	}
+	const write = `mutation ($body: String!) { addReview(input: {itemId: 900, authorId: 7, rating: 4, body: $body}) { ... on ReviewAdded { review { id } } } }`
+	if err := w.post(ctx, write, map[string]any{"body": fmt.Sprintf("write %d", n)}, &answer); err != nil {
+		return 0, 0, 0, err
+	}
+	added, err := strconv.ParseInt(answer.AddReview.Review.ID, 10, 32)
+	if err != nil || added <= 0 {
+		return 0, 0, 0, fmt.Errorf("addReview answered the id %q", answer.AddReview.Review.ID)
+	}
+	took, stale, err = w.until(ctx, `{ item(id: 900) { reviews(first: 1) { id } } }`, &answer, func() bool {
+		return answer.Item != nil && len(answer.Item.Reviews) > 0 && answer.Item.Reviews[0].ID == answer.AddReview.Review.ID
+	})
+	return int32(added), took, stale, err
+}
+
+// until asks until there is what was written, and gives how long that took and how many answers did not have it.
+func (w *writer) until(ctx context.Context, query string, into any, there func() bool) (took time.Duration, stale int, err error) {
+	for began := time.Now(); ; stale++ {
+		if err := w.post(ctx, query, nil, into); err != nil {
+			return 0, stale, err
+		}
+		took := time.Since(began)
+		if there() {
+			return took, stale, nil
+		}
+		if took > stalePatience {
+			return took, stale, fmt.Errorf("%s: what was written cannot be read %v later, after %d answers without it", query, took.Round(time.Millisecond), stale+1)
+		}
+	}
+}
+
+// post sends one request and reads what it answers without an error.
+func (w *writer) post(ctx context.Context, query string, variables map[string]any, into any) error {
+	body, err := json.Marshal(map[string]any{"query": query, "variables": variables})
+	if err != nil {
+		return err
+	}
+	response, text, err := ask(ctx, w.client, w.url, string(body))
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Data   json.RawMessage
+		Errors []struct{ Message string }
+	}
+	if err := json.Unmarshal(text, &answer); err != nil || response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: status %d: %.200s", query, response.StatusCode, text)
+	}
+	if len(answer.Errors) > 0 {
+		return fmt.Errorf("%s: %s", query, answer.Errors[0].Message)
+	}
+	return json.Unmarshal(answer.Data, into)
+}
+
+// gone returns when the replica has none of the reviews any more.
+func gone(ctx context.Context, replicaURL string, reviews []int32) error {
+	ctx, cancel := context.WithTimeout(ctx, stalePatience)
+	defer cancel()
+	replica, err := pgx.Connect(ctx, replicaURL)
+	if err != nil {
+		return err
+	}
+	defer replica.Close(context.WithoutCancel(ctx))
+	for {
+		left := 0
+		if err := replica.QueryRow(ctx, "select count(*)::int from review where id = any($1)", reviews).Scan(&left); err != nil {
+			return fmt.Errorf("the replica: %w", err)
+		}
+		if left == 0 {
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
