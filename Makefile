@@ -27,6 +27,10 @@ arms_named = $(foreach arm,rust-system-malloc rust-jemalloc rust-steal-counts,$(
 scenarios_named = $(subst $(comma), ,$(SCENARIO)) $(if $(filter nightly,$(PROFILE)),all)
 scenario_arms = $(if $(filter allocator all,$(scenarios_named)),build-rust-system-malloc build-rust-jemalloc) $(if $(filter work-stealing all,$(scenarios_named)),build-rust-steal-counts)
 flag = $(if $(strip $(2)),--$(1) '$(2)')
+# What is to be built before servers run by ENGINE, where processes of some arms need $(1) as well. Containers' servers are built
+# in containers: they take GraphiQL's files from here, and the proof of conformance asks its audits with the machine's Node.
+# What auto will take is known to bin/loadtest alone, and what --resume goes on with to its record, so both have everything.
+servers = $(if $(and $(filter docker,$(ENGINE)),$(if $(strip $(RESUME)),,containers)),build-loadtest build-graphiql need-node,build $(1))
 
 .PHONY: help
 help: ## List the targets
@@ -38,15 +42,15 @@ help: ## List the targets
 	@echo '  Settings of serve and up: SIZE=small|standard'
 
 .PHONY: compare
-compare: build $(or $(scenario_arms),$(arms_named)) ## Prove the servers equal, measure them, print what they cost
+compare: $(call servers,$(or $(scenario_arms),$(arms_named))) ## Prove the servers equal, measure them, print what they cost
 	$(LOADTEST) compare $(if $(strip $(RESUME)),--resume '$(RESUME)',$(call flag,profile,$(PROFILE)) $(call flag,scenario,$(SCENARIO)) $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,margin,$(MARGIN)) $(call flag,power,$(POWER)) $(if $(strip $(CAPACITY)),--capacity='$(CAPACITY)') $(call flag,slo,$(SLO)))
 
 .PHONY: conformance
-conformance: build $(if $(strip $(CONTENDER)),$(arms_named),build-arms) ## Prove that the servers answer as the contract asks
+conformance: $(call servers,$(if $(strip $(CONTENDER)),$(arms_named),build-arms)) ## Prove that the servers answer as the contract asks
 	$(LOADTEST) conformance $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE))
 
 .PHONY: serve
-serve: build $(arms_named) ## Run one server with its database: make serve CONTENDER=node
+serve: $(call servers,$(arms_named)) ## Run one server with its database: make serve CONTENDER=node
 	$(LOADTEST) serve --contender '$(or $(strip $(CONTENDER)),go)' $(call flag,engine,$(ENGINE)) --size '$(SIZE)' --env GRAPHIQL=on
 
 .PHONY: report
@@ -72,7 +76,7 @@ doctor: build-loadtest ## Say what this machine can do, and what to do about wha
 	$(LOADTEST) doctor
 
 .PHONY: bench-servers
-bench-servers: build $(arms_named) ## CPU per request of an arm beside its floor, over the headline operations
+bench-servers: $(call servers,$(arms_named)) ## CPU per request of an arm beside its floor, over the headline operations
 	$(LOADTEST) bench-servers $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
 
 .PHONY: bench-agent
@@ -85,7 +89,7 @@ bench-faults: build-loadtest ## What the fault proxy adds to a round trip, and h
 
 # Not in CI: it takes an hour, and a machine that has that hour for it alone.
 .PHONY: audit
-audit: build ## Measure what is known beforehand, and say whether the lab finds it: make audit UPDATE=docs/METHODOLOGY.md
+audit: $(call servers) ## Measure what is known beforehand, and say whether the lab finds it: make audit UPDATE=docs/METHODOLOGY.md
 	$(LOADTEST) audit $(call flag,contender,$(CONTENDER)) $(call flag,engine,$(ENGINE)) $(call flag,seed,$(SEED)) $(call flag,out,$(OUT)) $(call flag,update,$(UPDATE))
 
 # Not in CI as a whole: it takes an hour and a half.

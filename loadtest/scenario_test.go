@@ -373,9 +373,17 @@ func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
 func TestGrowthNeedsItsBaselines(t *testing.T) {
 	const mib1, mib256 = "+CPUS=2+MASTER_MB=1", "+CPUS=2+MASTER_MB=256"
 	all := "go" + mib256 + ",rust" + mib256 + ",node-cluster" + mib256
-	code, _, errs := runCommand(t, "compare", "--scenario", "cluster-memory", "--contender", all, "--out", filepath.Join(t.TempDir(), "run"))
-	assert.Equal(t, exitCannot, code)
-	assert.Contains(t, errs, "scenario cluster-memory compares go"+mib256)
+	for contenders, says := range map[string]string{
+		all:                          "from which that is told are missing: go" + mib1 + ", node-cluster" + mib1 + ", rust" + mib1,
+		all + ",go" + mib1:           "from which that is told are missing: node-cluster" + mib1 + ", rust" + mib1,
+		all + ",node-cluster" + mib1: "from which that is told are missing: go" + mib1 + ", rust" + mib1,
+		"go" + mib256 + ",go" + mib1: "and no two of these are among them", // its baseline is not what it lacks
+	} {
+		code, _, errs := runCommand(t, "compare", "--scenario", "cluster-memory", "--contender", contenders, "--out", filepath.Join(t.TempDir(), "run"))
+		assert.Equal(t, exitCannot, code)
+		assert.Contains(t, errs, "scenario cluster-memory compares go"+mib256)
+		assert.Contains(t, errs, says)
+	}
 
 	l, err := openLab()
 	require.NoError(t, err)

@@ -240,12 +240,32 @@ func (st *study) design(blocks int) stats.Design {
 }
 
 // pairs are those of the scenario's file of which both arms are measured.
-func (st *study) pairs() [][2]string {
+func (st *study) pairs() [][2]string { return st.among(st.names()) }
+
+// names are those of the measured arms.
+func (st *study) names() []string {
 	var names []string
 	for _, arm := range st.arms {
 		names = append(names, arm.Name)
 	}
-	return st.among(names)
+	return names
+}
+
+// missing are the baselines that are not measured though both arms of a pair are whose growth is told from them.
+func (st *study) missing() []string {
+	names := st.names()
+	var out []string
+	for _, pair := range st.Compared() {
+		if !slices.Contains(names, pair[0]) || !slices.Contains(names, pair[1]) {
+			continue
+		}
+		for _, arm := range pair {
+			if baseline, grows := st.Baselines[arm]; grows && !slices.Contains(names, baseline) && !slices.Contains(out, baseline) {
+				out = append(out, baseline)
+			}
+		}
+	}
+	return out
 }
 
 // among are the pairs of the scenario's file of which both arms are among these, with what their growth is told from.
@@ -392,6 +412,9 @@ func (c *comparison) choose() error {
 			return err
 		}
 		if !st.headline() && st.design(0).Family == 0 {
+			if missing := st.missing(); len(missing) > 0 {
+				return fmt.Errorf("--contender %q: scenario %s compares %s by how they grow, and the arms from which that is told are missing: %s", c.options.contenders, s.ID, pairWords(s.Compared()), strings.Join(missing, ", "))
+			}
 			return fmt.Errorf("--contender %q: scenario %s compares %s, and no two of these are among them", c.options.contenders, s.ID, pairWords(s.Compared()))
 		}
 		c.studies = append(c.studies, st)

@@ -2,7 +2,7 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import type { RequestError } from './errors.ts';
 import { describe, type Logger } from './logging.ts';
 import type { Abortable, ItemVector, Work } from './store.ts';
-import type { WorkerBusy } from './telemetry.ts';
+import { type WorkerBusy, workerBusy } from './telemetry.ts';
 
 /** Features of an item, each from -127 to 127. */
 export const features = 32;
@@ -112,7 +112,7 @@ export interface Ranking {
     areaId: string | null,
     work: Work,
   ): RankedItem[] | Promise<RankedItem[]>;
-  /** How long each of its threads was busy. */
+  /** How long each of its threads was busy, and of how long. */
   busy(): WorkerBusy[];
   close(): Promise<void>;
 }
@@ -238,10 +238,7 @@ export class ThreadRanking implements Ranking {
   }
 
   busy(): WorkerBusy[] {
-    return [...this.#threads].map(({ worker, name }) => ({
-      worker: name,
-      busySeconds: worker.performance.eventLoopUtilization().active / 1e3,
-    }));
+    return [...this.#threads].map(({ worker, name }) => workerBusy(name, worker.performance.eventLoopUtilization()));
   }
 
   async close(): Promise<void> {

@@ -1,5 +1,5 @@
 import cluster from 'node:cluster';
-import { constants, monitorEventLoopDelay, PerformanceObserver } from 'node:perf_hooks';
+import { constants, type EventLoopUtilization, monitorEventLoopDelay, PerformanceObserver } from 'node:perf_hooks';
 import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, type Metric, Registry } from 'prom-client';
 
 /** Where a request's time goes. Phases are disjoint; their sum is the total. */
@@ -139,10 +139,16 @@ export interface PoolGauge {
   counts(): { inUse: number; idle: number };
 }
 
-/** Who has done a part of the work, and for how long it was busy since it began. */
+/** Who has done a part of the work, for how long it was busy since it began, and how long ago that was by its own clock. */
 export interface WorkerBusy {
   readonly worker: string;
   readonly busySeconds: number;
+  readonly elapsedSeconds: number;
+}
+
+/** What an event loop tells of its time, in one reading: a process may have to wait for another's answer to a scrape. */
+export function workerBusy(worker: string, { active, idle }: EventLoopUtilization): WorkerBusy {
+  return { worker, busySeconds: active / 1e3, elapsedSeconds: (active + idle) / 1e3 };
 }
 
 const gcKinds: ReadonlyMap<number, string> = new Map([
@@ -361,6 +367,7 @@ export class Telemetry {
     const registers = [this.#registry];
     const watch = new RuntimeWatch();
     const threads = () => this.#threads();
+    let workers: readonly WorkerBusy[] = [];
     new Counter({
       name: 'lab_worker_busy_seconds_total',
       help: 'Time that an event loop, or a worker thread, was not waiting for events.',
@@ -368,8 +375,19 @@ export class Telemetry {
       registers,
       collect() {
         this.reset();
-        this.inc({ worker: loopName }, performance.eventLoopUtilization().active / 1e3);
-        for (const { worker, busySeconds } of threads()) this.inc({ worker }, busySeconds);
+        workers = [workerBusy(loopName, performance.eventLoopUtilization()), ...threads()];
+        for (const { worker, busySeconds } of workers) this.inc({ worker }, busySeconds);
+      },
+    });
+    // Metrics are collected in the order in which they are registered.
+    new Counter({
+      name: 'lab_worker_elapsed_seconds_total',
+      help: 'Time since it began, by the clock and at the moment of its busy time.',
+      labelNames: ['worker'],
+      registers,
+      collect() {
+        this.reset();
+        for (const { worker, elapsedSeconds } of workers) this.inc({ worker }, elapsedSeconds);
       },
     });
     new Gauge({

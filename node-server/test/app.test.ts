@@ -103,6 +103,7 @@ for (const tier of ['mainstream', 'compiled', 'floor']) {
         'lab_documents_cached',
         'lab_document_lookups_total{result="hit"}',
         'lab_worker_busy_seconds_total{worker="0"}',
+        'lab_worker_elapsed_seconds_total{worker="0"}',
         'lab_gc_pause_seconds_sum{kind="minor"}',
         'lab_gc_pause_seconds_count{kind="major"}',
         'lab_heap_used_bytes',

@@ -29,13 +29,26 @@ suite('runtime metrics', () => {
     assert.ok(delay > 0.2, `${delay} s is the delay that was made`);
   });
 
-  test('the time in which it ran is busy', async () => {
-    const busy = async (): Promise<number> => value(await read(), 'lab_worker_busy_seconds_total{worker="0"}');
-    const first = await busy();
+  test('the time in which it ran is busy, and no more of it than has passed', async () => {
+    const times = async (): Promise<[busy: number, elapsed: number]> => {
+      const text = await read();
+      return [
+        value(text, 'lab_worker_busy_seconds_total{worker="0"}'),
+        value(text, 'lab_worker_elapsed_seconds_total{worker="0"}'),
+      ];
+    };
+    const first = await times();
     block(200);
-    await sleep(1);
-    const second = await busy();
-    assert.ok(second - first >= 0.19, `${second - first} s`);
+    const second = await times();
+    await sleep(200);
+    const third = await times();
+    const share = (before: [number, number], after: [number, number]) =>
+      (after[0] - before[0]) / (after[1] - before[1]);
+    assert.ok(second[0] - first[0] >= 0.19, `${second[0] - first[0]} s`);
+    // A sum of two has another last digit than one of them.
+    assert.ok(share(first, second) > 0.95 && share(first, second) < 1 + 1e-9, `${share(first, second)} is all of it`);
+    assert.ok(third[1] - second[1] >= 0.19, `${third[1] - second[1]} s`);
+    assert.ok(share(second, third) < 0.5, `${share(second, third)} of a time of waiting`);
   });
 
   test('every collection is counted, by kind', async () => {
@@ -53,10 +66,11 @@ suite('runtime metrics', () => {
 
   test('threads are workers beside the event loop', async () => {
     telemetry.watch([], { textBytes: 1024 }, { size: 2, hits: 5, misses: 3 }, () => [
-      { worker: 'ranking-0', busySeconds: 1.5 },
+      { worker: 'ranking-0', busySeconds: 1.5, elapsedSeconds: 2 },
     ]);
     const text = await read();
     assert.equal(value(text, 'lab_worker_busy_seconds_total{worker="ranking-0"}'), 1.5);
+    assert.equal(value(text, 'lab_worker_elapsed_seconds_total{worker="ranking-0"}'), 2);
     assert.equal(value(text, 'lab_document_lookups_total{result="hit"}'), 5);
     assert.equal(value(text, 'lab_document_lookups_total{result="miss"}'), 3);
   });

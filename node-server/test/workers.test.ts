@@ -181,6 +181,12 @@ suite('cluster', () => {
     });
   }
 
+  /** What /metrics says of the time of each worker. */
+  const timesOf = (page: string, kind: string): Map<string, number> => {
+    const found = page.matchAll(new RegExp(`^lab_worker_${kind}_seconds_total\\{worker="(\\w+)"\\} (\\S+)$`, 'gm'));
+    return new Map([...found].map(([, worker, seconds]) => [worker as string, Number(seconds)]));
+  };
+
   /** What /metrics says of the pools of all processes. */
   async function poolConnections(): Promise<number> {
     const found = (await ask('/metrics')).body.matchAll(/^lab_pool_connections\{[^}]*\} (\d+)$/gm);
@@ -245,6 +251,12 @@ suite('cluster', () => {
       const page = (await ask('/metrics')).body;
       assert.match(page, new RegExp(`^lab_requests_total\\{code="OK"\\} ${before + asked}$`, 'm'));
       assert.match(page, new RegExp(`^lab_request_seconds_count ${before + asked}$`, 'm'));
+      const [busy, elapsed] = [timesOf(page, 'busy'), timesOf(page, 'elapsed')];
+      assert.deepEqual([...elapsed.keys()], [...busy.keys()]);
+      assert.equal(busy.size, workers);
+      for (const [worker, seconds] of busy) {
+        assert.ok(seconds > 0 && seconds <= (elapsed.get(worker) ?? 0), `worker ${worker}`);
+      }
     }
     assert.equal((await counts(origin, 'lab_statements_total')).get('items_by_ids'), statements + asked);
   });

@@ -234,10 +234,17 @@ impl Metrics {
         let _ = writeln!(out, "# TYPE tokio_alive_tasks gauge\ntokio_alive_tasks {alive}");
         let depth = sum(RuntimeMetrics::global_queue_depth);
         let _ = writeln!(out, "# TYPE tokio_global_queue_depth gauge\ntokio_global_queue_depth {depth}");
+        let times: Vec<_> = workers
+            .iter()
+            .map(|(metrics, worker)| (metrics.worker_total_busy_duration(*worker), self.started.elapsed()))
+            .collect();
         let _ = writeln!(out, "# TYPE lab_worker_busy_seconds_total counter");
-        for (index, (metrics, worker)) in workers.iter().enumerate() {
-            let busy = metrics.worker_total_busy_duration(*worker).as_secs_f64();
-            let _ = writeln!(out, "lab_worker_busy_seconds_total{{worker=\"{index}\"}} {busy}");
+        for (index, (busy, _)) in times.iter().enumerate() {
+            let _ = writeln!(out, "lab_worker_busy_seconds_total{{worker=\"{index}\"}} {}", busy.as_secs_f64());
+        }
+        let _ = writeln!(out, "# TYPE lab_worker_elapsed_seconds_total counter");
+        for (index, (_, elapsed)) in times.iter().enumerate() {
+            let _ = writeln!(out, "lab_worker_elapsed_seconds_total{{worker=\"{index}\"}} {}", elapsed.as_secs_f64());
         }
         for (name, count) in WORKER_COUNTS {
             let _ = writeln!(out, "# TYPE {name} counter");

@@ -100,7 +100,11 @@ fn every_model_answers_the_same() {
             assert_eq!(server.first_line["workers"].to_string(), *workers);
             assert_eq!(server.metric("tokio_workers ", ""), workers.parse::<f64>().expect("a number"), "{model}");
             assert_eq!(server.metric("tokio_worker_parks_total", &format!("worker=\"{workers}\"")), 0.0, "{model}");
-            assert!(server.metric("lab_worker_busy_seconds_total", "worker=\"0\"") > 0.0, "{model}");
+            let last = format!("worker=\"{}\"", workers.parse::<usize>().expect("a number") - 1);
+            for worker in ["worker=\"0\"", &last] {
+                assert!(server.metric("lab_worker_busy_seconds_total", worker) > 0.0, "{model}, {worker}");
+                assert!(server.metric("lab_worker_elapsed_seconds_total", worker) > 0.0, "{model}, {worker}");
+            }
             assert!(server.metric("lab_heap_committed_bytes", "") > 1e6, "{model}");
             assert_eq!(
                 server.metric("lab_pool_connections", ""),

@@ -252,6 +252,39 @@ func TestAContenderLooksTheSameEverywhere(t *testing.T) {
 	}
 }
 
+// Of one contender only dashes and the filling of markers tell arms apart, in the line and in the legend's short one.
+func TestNoTwoLinesLookTheSame(t *testing.T) {
+	var lines []Line
+	styles := Styles([]string{"go", "node", "rust", "zig"})
+	for name, style := range styles {
+		for _, tier := range []string{"mainstream", "compiled", "floor"} {
+			for number := range 9 {
+				lines = append(lines, Line{Name: fmt.Sprint(name, tier, number), Style: style, Tier: tier, Number: number, Points: []Point{{X: 1, Y: 1, Marked: true}}})
+			}
+		}
+	}
+	seen, markers := map[string]string{}, map[string]bool{}
+	for _, view := range []View{Curves{Panels: []CurvePanel{{Lines: lines}}}.Figure().Wide(), Curves{Panels: []CurvePanel{{Lines: lines}}}.Figure().Narrow()} {
+		clear(seen)
+		for _, s := range view.Option["series"].(A) {
+			m := s.(M)
+			if m["type"] != "line" {
+				continue
+			}
+			look := fmt.Sprint(m["symbol"], m["lineStyle"], m["itemStyle"])
+			name := fmt.Sprint(m["name"])
+			assert.Empty(t, seen[look], "%s looks like %s", name, seen[look])
+			seen[look] = name
+		}
+		assert.Len(t, seen, len(lines))
+	}
+	for number := range 3 {
+		fill, border := markerOf("$c.go", "mainstream", number)
+		markers[fill+" "+border] = true
+	}
+	assert.Len(t, markers, 3, "three arms are told apart where no dash is seen")
+}
+
 // A style that the kit does not know would be drawn as something else in some of the places.
 func TestTheKitKnowsEveryStyle(t *testing.T) {
 	vm := goja.New()

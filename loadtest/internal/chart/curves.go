@@ -157,11 +157,7 @@ func (c Curves) view(f Frame) View {
 				dots = append(dots, M{"value": A{d.X, d.Y}})
 			}
 			color := "$" + l.Style.Color
-			border := "$bg"
-			fill := color
-			if l.Tier == "floor" {
-				fill, border = "$bg", color
-			}
+			fill, border := markerOf(color, l.Tier, l.Number)
 			series = append(series, M{"type": "line", "name": text(l.Name), "xAxisIndex": p, "yAxisIndex": p, "z": 3, "data": points, "symbol": l.Style.Symbol, "symbolSize": 9, "showAllSymbol": true,
 				"lineStyle": M{"width": 2.25, "color": color, "type": lineOf(l.Tier, l.Number)}, "itemStyle": M{"color": fill, "borderColor": border, "borderWidth": 1.25}, "emphasis": M{"focus": "series"}})
 			if len(dots) > 0 {

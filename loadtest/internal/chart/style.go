@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"fmt"
 	"hash/fnv"
 	"slices"
 	"strings"
@@ -66,16 +67,37 @@ func fillOf(tier string) float64 {
 	return fillFull
 }
 
-func lineOf(tier string, variant int) any {
+// lineOf is a line's dashes. A tier's first arm is solid, dashed or dotted; the next have a stroke of the tier and as many dots
+// as there are arms before, so that each has its own.
+func lineOf(tier string, number int) any {
+	var dashes A
 	switch {
-	case tier == "floor":
+	case tier == "floor" && number == 0:
 		return A{2, 3}
+	case tier == "floor":
+		dashes = A{4, 6}
 	case tier == "compiled":
-		return A{8, 3}
-	case variant > 0: // a further arm of the same contender and tier
-		return A{12, 3, 2, 3}
+		dashes = A{8, 3}
+	case number == 0:
+		return "solid"
+	default:
+		dashes = A{12, 3}
 	}
-	return "solid"
+	for range number {
+		dashes = append(dashes, 2, 3)
+	}
+	return dashes
+}
+
+// markerOf fills a line's markers, by token: where they stand close, and in a legend, dashes are not seen. A floor's are hollow.
+func markerOf(color, tier string, number int) (fill, border string) {
+	switch {
+	case tier == "floor" || number%3 == 1:
+		return "$bg", color
+	case number%3 == 2:
+		return fmt.Sprintf("%s/%g", color, fillHalf), color
+	}
+	return color, "$bg"
 }
 
 // Clean makes a name from a record fit for a label: one line, no control characters, not without end.

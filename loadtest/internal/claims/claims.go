@@ -125,7 +125,7 @@ func known(x *float64) (float64, bool) {
 	return *x, true
 }
 
-// MetricWords is a metric as a person says it.
+// MetricWords is a metric as a person says it, without an article: it stands behind "the" and "ratio of" alike.
 func MetricWords(metric string) string {
 	words := map[string]string{
 		metricCPU: "CPU per request", "latency_p50_ns": "median response time", "latency_p90_ns": "p90 of response time", "latency_p99_ns": "p99 of response time", "latency_p999_ns": "p99.9 of response time",
@@ -225,6 +225,18 @@ func Check(r record.Run) error {
 		return fmt.Errorf("verdicts has %d, but its trials give %d", judged, len(given))
 	}
 	return nil
+}
+
+// Worded gives a record's verdicts, which Check has passed, with their reasons in this version's words: a record keeps those
+// of the version that made it, with the mistakes that were in them.
+func Worded(r record.Run) []record.Verdict {
+	out := slices.Clone(r.Verdicts)
+	for _, v := range Of(r) {
+		if i := slices.IndexFunc(out, func(w record.Verdict) bool { return w.ID == v.ID }); i >= 0 {
+			out[i].Reason = v.Reason
+		}
+	}
+	return out
 }
 
 func same(x, y *float64) bool {

@@ -3,11 +3,14 @@ package claims
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/noise"
 	"lab/loadtest/internal/record"
 )
@@ -231,6 +234,42 @@ func TestMetricsAreTakenFromTheirTrials(t *testing.T) {
 	assert.False(t, ok, "twenty requests carry no p99")
 	_, ok = valueOf(record.Scenario{Metric: "something"})(&x)
 	assert.False(t, ok)
+}
+
+// Whatever decides, a sentence about it has no word twice in a row, and an article only where the sentence has one.
+func TestMetricsReadRightInASentence(t *testing.T) {
+	first, second, p, ratio := "a", "b", 0.01, 2.0
+	for _, metric := range contract.ScenarioMetrics {
+		words := MetricWords(metric)
+		assert.NotEqual(t, metric, words)
+		for _, article := range []string{"the ", "a ", "an "} {
+			assert.False(t, strings.HasPrefix(strings.ToLower(words), article), words)
+		}
+		within := record.Verdict{Arms: [2]string{first, contract.Bound}, Ratio: &ratio, P: &p}
+		Rule{Metric: metric, Claim: Within}.within(&within, p)
+		of := record.Scenario{Metric: metric, Baselines: map[string]string{first: second}}
+		for _, sentence := range []string{
+			Rule{Metric: metric}.words(record.Verdict{Arms: [2]string{first, second}, Ratio: &ratio}), RuleOf(of).words(record.Verdict{Arms: [2]string{first, second}, Ratio: &ratio}),
+			within.Reason, "Decided by " + DecidingWords(of) + ": ",
+		} {
+			told := strings.Fields(sentence)
+			for i := range told[1:] {
+				assert.NotEqual(t, told[i], told[i+1], sentence)
+			}
+		}
+	}
+}
+
+// A record's reasons are shown as this version says them; what it decided stays.
+func TestReasonsAreInThisVersionsWords(t *testing.T) {
+	r := record.Run{Trials: ofScenarioCosting(scenarioLibrary, 6, 0.01, map[string]float64{"go": 1, "node": 2})}
+	r.Verdicts = Of(r)
+	require.NotEmpty(t, r.Verdicts)
+	r.Verdicts = append(slices.Clone(r.Verdicts), record.Verdict{ID: "of no rule", Reason: "as it was"})
+	want := slices.Clone(r.Verdicts)
+	r.Verdicts[0].Reason = "node has 2.00 times the the CPU of go"
+	assert.Equal(t, want, Worded(r))
+	assert.Equal(t, "node has 2.00 times the the CPU of go", r.Verdicts[0].Reason, "the record is left as it is")
 }
 
 // Identical arms are compared within their scenario, not with the same block of another.

@@ -25,10 +25,7 @@ func Outweigh(o *record.Outweighs, trials []record.Trial) []record.Verdict {
 		return nil
 	}
 	values := byBlock(trials, CPUAtRate)
-	noise, noiseErr := stats.NoiseFloor(sameArm(trials, CPUAtRate))
 	var verdicts []record.Verdict
-	var ps []float64
-	var decided []int
 	weighed := map[int]weighing{}
 	for _, pair := range o.Pairs {
 		if slices.ContainsFunc([]string{o.Library[0], o.Library[1], pair[0], pair[1]}, func(arm string) bool { return !has(trials, arm) }) {
@@ -48,33 +45,15 @@ func Outweigh(o *record.Outweighs, trials []record.Trial) []record.Verdict {
 				v.RatioLow, v.RatioHigh = pointer(math.Exp(w.low)), pointer(math.Exp(w.high))
 			}
 			weighed[len(verdicts)] = w
-			ps, decided = append(ps, w.p), append(decided, len(verdicts))
 		}
 		verdicts = append(verdicts, v)
 	}
-	for k, p := range stats.Holm(ps) {
-		v, w := &verdicts[decided[k]], weighed[decided[k]]
-		v.PHolm = pointer(p)
-		if noiseErr == nil && !math.IsInf(noise, 0) {
-			v.NoiseFloor = pointer(math.Exp(noise))
-		}
+	exact.family(verdicts, sameArm(trials, CPUAtRate), false, func(i int, v *record.Verdict, noise float64) {
+		w := weighed[i]
 		words := fmt.Sprintf("%s in place of %s changes the %s by a factor of %.2f, %s in place of %s by one of %.2f",
 			o.Library[1], o.Library[0], MetricWords(o.Metric), w.library, v.Arms[1], v.Arms[0], w.language)
-		switch need := stats.MinPairs(alpha, len(ps)); {
-		case v.Blocks < need:
-			v.Verdict, v.Reason = Untested, fmt.Sprintf("%s; a family of %s needs at least %d", counted(v.Blocks, "block"), counted(len(ps), "pair"), need)
-		case v.NoiseFloor == nil:
-			v.Verdict, v.Reason = Untested, "too few A/A pairs to know what identical arms differ by"
-		case p >= alpha:
-			v.Verdict, v.Reason = TooClose, fmt.Sprintf("%s: p %.3f after Holm's correction", words, p)
-		case math.Abs(w.mean) <= noise:
-			v.Verdict, v.Reason = TooClose, fmt.Sprintf("%s, and identical arms differ by up to %.1f %%", words, 100*(*v.NoiseFloor-1))
-		case w.mean < 0:
-			v.Verdict, v.Reason = Contradicted, words
-		default:
-			v.Verdict, v.Reason = Holds, words
-		}
-	}
+		differ(v, noise, w.mean < 0, difference{found: words, beforeP: words + ": ", beforeNoise: words + ", and "})
+	})
 	return verdicts
 }
 

@@ -81,10 +81,7 @@ func (r Rule) Decide(trials []record.Trial) []record.Verdict { return r.decide(t
 
 func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 	values := r.values(trials)
-	noise, noiseErr := m.floor(r.sameArm(trials))
 	var verdicts []record.Verdict
-	var ps []float64
-	var decided []int
 	inside := map[int]bool{} // of Equal: what the pair's p is for
 	for _, pair := range r.pairs() {
 		v := record.Verdict{
@@ -107,37 +104,19 @@ func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 		}
 		if err != nil {
 			v.Verdict, v.Reason = Untested, err.Error()
-		} else {
-			ps = append(ps, *v.P)
-			decided = append(decided, len(verdicts))
 		}
 		verdicts = append(verdicts, v)
 	}
-	for k, p := range m.correct(ps) {
-		v := &verdicts[decided[k]]
-		v.PHolm = pointer(p)
-		if r.Claim != Within && noiseErr == nil && !math.IsInf(noise, 0) {
-			v.NoiseFloor = pointer(math.Exp(noise))
-		}
-		switch need := stats.MinPairs(alpha, len(ps)); {
-		case v.Blocks < need:
-			v.Verdict, v.Reason = Untested, fmt.Sprintf("%s; a family of %s needs at least %d", counted(v.Blocks, "block"), counted(len(ps), "pair"), need)
-		case r.Claim == Within:
-			r.within(v, p)
-		case v.NoiseFloor == nil:
-			v.Verdict, v.Reason = Untested, "too few A/A pairs to know what identical arms differ by"
-		case r.Claim == Equal:
-			r.equal(v, p, noise, inside[decided[k]])
-		case p >= alpha:
-			v.Verdict, v.Reason = TooClose, fmt.Sprintf("p %.3f after Holm's correction", p)
-		case math.Abs(math.Log(*v.Ratio)) <= noise:
-			v.Verdict, v.Reason = TooClose, fmt.Sprintf("identical arms differ by up to %.1f %%", 100*(*v.NoiseFloor-1))
-		case r.Claim == Less && *v.Ratio > 1:
-			v.Verdict, v.Reason = Contradicted, r.words(*v)
+	m.family(verdicts, r.sameArm(trials), r.Claim == Within, func(i int, v *record.Verdict, noise float64) {
+		switch r.Claim {
+		case Within:
+			r.within(v, *v.PHolm)
+		case Equal:
+			r.equal(v, *v.PHolm, noise, inside[i])
 		default:
-			v.Verdict, v.Reason = Holds, r.words(*v)
+			differ(v, noise, r.Claim == Less && *v.Ratio > 1, difference{found: r.words(*v)})
 		}
-	}
+	})
 	if r.Claim == Within {
 		for i := range verdicts {
 			if n := wrongAnswers(trials, verdicts[i].Arms[0]); n > 0 {
@@ -146,6 +125,51 @@ func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 		}
 	}
 	return verdicts
+}
+
+// family ends the verdicts that have a p, which are the family: decide has those that have blocks enough and, unless each arm
+// stands alone, A/A pairs enough to know the noise floor, a logarithm.
+func (m method) family(verdicts []record.Verdict, aa []float64, alone bool, decide func(i int, v *record.Verdict, noise float64)) {
+	var ps []float64
+	var tested []int
+	for i := range verdicts {
+		if verdicts[i].P != nil {
+			ps, tested = append(ps, *verdicts[i].P), append(tested, i)
+		}
+	}
+	noise, err := m.floor(aa)
+	for k, p := range m.correct(ps) {
+		v := &verdicts[tested[k]]
+		v.PHolm = pointer(p)
+		if !alone && err == nil && !math.IsInf(noise, 0) {
+			v.NoiseFloor = pointer(math.Exp(noise))
+		}
+		switch need := stats.MinPairs(alpha, len(ps)); {
+		case v.Blocks < need:
+			v.Verdict, v.Reason = Untested, fmt.Sprintf("%s; a family of %s needs at least %d", counted(v.Blocks, "block"), counted(len(ps), "pair"), need)
+		case !alone && v.NoiseFloor == nil:
+			v.Verdict, v.Reason = Untested, "too few A/A pairs to know what identical arms differ by"
+		default:
+			decide(tested[k], v, noise)
+		}
+	}
+}
+
+// difference is what a verdict says: that it was found, and what stands before the reason why it was not.
+type difference struct{ found, beforeP, beforeNoise string }
+
+// differ decides by p and by what identical arms differ by; against is whether what was found contradicts the claim.
+func differ(v *record.Verdict, noise float64, against bool, words difference) {
+	switch p := *v.PHolm; {
+	case p >= alpha:
+		v.Verdict, v.Reason = TooClose, words.beforeP+fmt.Sprintf("p %.3f after Holm's correction", p)
+	case math.Abs(math.Log(*v.Ratio)) <= noise:
+		v.Verdict, v.Reason = TooClose, words.beforeNoise+fmt.Sprintf("identical arms differ by up to %.1f %%", 100*(*v.NoiseFloor-1))
+	case against:
+		v.Verdict, v.Reason = Contradicted, words.found
+	default:
+		v.Verdict, v.Reason = Holds, words.found
+	}
 }
 
 // bound is that of Within in each block that an arm has a number of.

@@ -603,6 +603,10 @@ func TestServerMutants(t *testing.T) {
 			[]caught{{"metrics", "q2", `lab_statements_total{statement="items"}`, "7 more", "0 more"}},
 		},
 		{
+			"busy time of nobody knows how long", &twistedEngine{around: behind(withText("\nlab_documents_cached ", "\nlab_worker_busy_seconds_total{worker=\"0\"} 1\nlab_documents_cached "))},
+			[]caught{{"metrics", "/metrics", `lab_worker_elapsed_seconds_total{worker="0"}`, "that it is there", "nothing"}},
+		},
+		{
 			"a profiler that nobody switched on", &twistedEngine{spec: func(_ context.Context, spec *engine.ContenderSpec) error {
 				delete(spec.Environment, trial.ProfilerSetting)
 				return nil

@@ -183,6 +183,12 @@ func metrics(ctx context.Context, s *subject, t *tally) error {
 				}
 			}
 		}
+		for _, key := range after.Matching("lab_worker_busy_seconds_total") {
+			clock := "lab_worker_elapsed_seconds_total" + strings.TrimPrefix(key, "lab_worker_busy_seconds_total")
+			if _, told := after[clock]; !told {
+				t.find(Finding{Operation: "/metrics", Path: clock, Expected: "that it is there, as " + key + " is", Got: "nothing"})
+			}
+		}
 		// A MiB in each process that has a copy of its own, as it was asked to.
 		if got := after.Sum("lab_master_text_bytes"); got < 1<<20 || math.Mod(got, 1<<20) != 0 {
 			t.find(Finding{Operation: "/metrics with " + contender.MasterMB + "=" + provenMasterMiB, Path: "lab_master_text_bytes", Expected: "1048576 for each copy", Got: describeSample(after, "lab_master_text_bytes")})

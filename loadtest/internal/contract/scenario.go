@@ -157,8 +157,8 @@ func Named(all []Scenario, list string) ([]Scenario, error) {
 	return slices.DeleteFunc(slices.Clone(all), func(s Scenario) bool { return !wanted[s.ID] }), nil
 }
 
-// scenarioMetrics are those of a trial's record that a scenario may be decided by.
-var scenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", MetricColdStart, "database_primary_cpu_us_per_request", MetricRecovery, MetricHandOver, MetricLoader}
+// ScenarioMetrics are those of a trial's record that a scenario may be decided by.
+var ScenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", MetricColdStart, "database_primary_cpu_us_per_request", MetricRecovery, MetricHandOver, MetricLoader}
 
 // MetricColdStart is the time from a server's start to its first right answer.
 const MetricColdStart = "cold_start_ns"
@@ -241,7 +241,7 @@ func parseScenario(text []byte) (Scenario, error) {
 		{"own_share", "a share between 0 and 1", s.OwnShare >= 0 && s.OwnShare < 1},
 		{"own_share", "none beside rate_rps", s.OwnShare == 0 || s.RateRPS == 0},
 		{"connections", "numbers of connections, as the load has closed loops", (len(s.Connections) > 0) == slices.Contains(s.Load, loadClosed)},
-		{"metric", fmt.Sprintf("one of %q", scenarioMetrics), slices.Contains(scenarioMetrics, s.Metric)},
+		{"metric", fmt.Sprintf("one of %q", ScenarioMetrics), slices.Contains(ScenarioMetrics, s.Metric)},
 		{"rule", fmt.Sprintf("one of %q", scenarioRules), slices.Contains(scenarioRules, s.Rule)},
 		{"pairs", "pairs, since the rule says which of two has less", s.Rule != RuleLess || len(s.Pairs) > 0},
 		{"changed_by", "a sentence", s.ChangedBy != ""},

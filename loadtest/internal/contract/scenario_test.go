@@ -170,7 +170,7 @@ func FuzzScenario(f *testing.F) {
 		}
 		assert.True(t, s.Alpha > 0 && s.Alpha < 1 && s.Margin > 1 && s.Margin < 100, "%+v", s)
 		assert.GreaterOrEqual(t, len(s.Arms), 2)
-		assert.Contains(t, scenarioMetrics, s.Metric)
+		assert.Contains(t, ScenarioMetrics, s.Metric)
 		assert.Contains(t, scenarioRules, s.Rule)
 		for _, d := range s.Delays {
 			assert.Positive(t, d)

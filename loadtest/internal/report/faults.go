@@ -29,12 +29,9 @@ func (b *build) faults(g summary.Group) *section {
 	}
 	right := chart.CurvePanel{Title: "right answers a second", Axis: "right answers a second", Plain: true, Spans: faultSpans(g)}
 	failed := chart.CurvePanel{Title: "failures a second", Axis: "failures a second", Plain: true, Spans: right.Spans}
-	variants := map[string]int{}
 	var finding []string
 	for _, a := range g.Arms {
-		line := chart.Line{Name: chart.Clean(marked(a), labelRunes+18), Style: b.styles[a.Contender], Tier: a.Tier, Number: variants[a.Contender+"/"+a.Tier]}
-		variants[a.Contender+"/"+a.Tier]++
-		ok, bad := line, line
+		ok, bad := b.line(g, a), b.line(g, a)
 		ok.Points = perSecond(a, "right", func(o *record.Outcomes) []uint64 { return o.OK })
 		bad.Points = perSecond(a, "failed", func(o *record.Outcomes) []uint64 { return o.Failed })
 		right.Lines, failed.Lines = append(right.Lines, ok), append(failed.Lines, bad)

@@ -167,6 +167,17 @@ func marked(a summary.Arm) string {
 	return a.Name
 }
 
+// line is an arm's, without its points, as it looks in every chart of its group.
+func (b *build) line(g summary.Group, a summary.Arm) chart.Line {
+	number := 0
+	for _, other := range g.Arms[:slices.IndexFunc(g.Arms, func(other summary.Arm) bool { return other.Name == a.Name })] {
+		if other.Contender == a.Contender && other.Tier == a.Tier {
+			number++
+		}
+	}
+	return chart.Line{Name: chart.Clean(marked(a), labelRunes+18), Style: b.styles[a.Contender], Tier: a.Tier, Number: number}
+}
+
 const readRows = "Bar: median of the trials. Whisker: its 95 % interval (order statistics, exact), where there are at least six trials. Marks below: single trials."
 
 // cpu is the chart that carries the answer.
@@ -472,15 +483,13 @@ func (b *build) latencyPercentiles(g summary.Group) *section {
 	var lines []chart.Line
 	var finding []string
 	t := table{Caption: "Latency by percentile, all trials of an arm together", Heads: []string{"arm", "tier", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "largest ms", "trials", "requests"}}
-	variants := map[string]int{}
 	for _, a := range g.Arms {
 		l := logs[a.Name]
 		if l == nil || l.all.TotalCount() == 0 {
 			continue
 		}
 		n := uint64(l.all.TotalCount())
-		line := chart.Line{Name: chart.Clean(marked(a), labelRunes+18), Style: b.styles[a.Contender], Tier: a.Tier, Number: variants[a.Contender+"/"+a.Tier]}
-		variants[a.Contender+"/"+a.Tier]++
+		line := b.line(g, a)
 		var steps []float64
 		for x := 1 / (1 - hdrFrom); ; x *= math.Pow(10, 0.05) { // twenty points a decade
 			steps = append(steps, x)
@@ -539,18 +548,13 @@ func (b *build) latencyTime(g summary.Group) *section {
 	p50 := chart.CurvePanel{Title: "p50", Axis: "p50"}
 	p99 := chart.CurvePanel{Title: "p99", Axis: "p99"}
 	t := table{Caption: "Latency in each second of a trial, the trials of an arm together", Heads: []string{"arm", "second", "p50 ms", "p99 ms", "trials", "requests"}}
-	variants := map[string]int{}
 	longest := 0
 	for _, a := range g.Arms {
 		l := logs[a.Name]
 		if l == nil {
 			continue
 		}
-		line := func() chart.Line {
-			return chart.Line{Name: chart.Clean(marked(a), labelRunes+18), Style: b.styles[a.Contender], Tier: a.Tier, Number: variants[a.Contender+"/"+a.Tier]}
-		}
-		l50, l99 := line(), line()
-		variants[a.Contender+"/"+a.Tier]++
+		l50, l99 := b.line(g, a), b.line(g, a)
 		for k, h := range l.seconds {
 			n := uint64(h.TotalCount())
 			if n == 0 {

@@ -101,6 +101,7 @@ func open(s record.Saved) (*build, error) {
 	if err := capacity.Check(s.Run); err != nil {
 		return nil, fmt.Errorf("run.json of %s: %w", s.Run.ID, err)
 	}
+	s.Run.Verdicts = claims.Worded(s.Run)
 	b := &build{run: s.Run, groups: summary.Groups(s.Run), logs: map[string]map[string]*latencies{}, runtimes: map[string]map[string]runtimeOf{}}
 	var contenders []string
 	for _, t := range s.Run.Trials {

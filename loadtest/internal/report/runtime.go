@@ -196,18 +196,15 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 	for i, p := range panels {
 		curves[i] = chart.CurvePanel{Title: p.title, Axis: p.title, Plain: true}
 	}
-	variants := map[string]int{}
 	var absent absences
 	for _, a := range g.Arms {
 		r, ok := told[a.Name]
 		if !ok {
 			continue
 		}
-		variant := variants[a.Contender+"/"+a.Tier]
-		variants[a.Contender+"/"+a.Tier]++
 		places, begin, end := r.seconds()
 		for i, p := range panels {
-			line := chart.Line{Name: chart.Clean(marked(a), labelRunes+18), Style: b.styles[a.Contender], Tier: a.Tier, Number: variant}
+			line := b.line(g, a)
 			for k, place := range places {
 				if v, ok := p.value(r, place); ok {
 					line.Points = append(line.Points, chart.Point{X: (begin[k] + end[k]) / 2, Y: v, Marked: true, Tip: []string{

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/record"
 )
 
@@ -72,6 +74,48 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 	}
 	at := slices.Index(ids, "latency-time")
 	assert.Equal(t, []string{"runtime-pauses", "runtime-load", "runtime-work", "runtime-steals"}, ids[at+1:at+5], "under the latency that they explain")
+}
+
+// Arms that are one contender with other settings are told apart in each chart, and look the same in all of them.
+func TestVariantsOfAContenderAreToldApart(t *testing.T) {
+	m := quick()
+	m.runtime = true
+	m.change = func(r *record.Run) {
+		for i := range r.Trials {
+			if x := &r.Trials[i]; x.Tier == "mainstream" {
+				x.Contender = "go"
+			}
+		}
+	}
+	b, err := open(opened(t, m.write(t)))
+	require.NoError(t, err)
+	looks, charts := map[string]string{}, 0
+	for _, s := range b.sections() {
+		if s.Figure == nil {
+			continue
+		}
+		names := map[string]string{}
+		series, _ := s.Figure.Wide().Option["series"].(chart.A)
+		for _, one := range series {
+			line, _ := one.(chart.M)
+			if line["type"] != "line" {
+				continue
+			}
+			name, look := fmt.Sprint(line["name"]), fmt.Sprint(line["symbol"], line["lineStyle"], line["itemStyle"])
+			if other, taken := names[look]; taken {
+				assert.Equal(t, other, name, "%s: two lines look the same", s.ID)
+			}
+			if before, drawn := looks[name]; drawn {
+				assert.Equal(t, before, look, "%s: %s looks otherwise than in another chart", s.ID, name)
+			}
+			names[look], looks[name] = name, look
+		}
+		if len(names) > 0 {
+			charts++
+		}
+	}
+	assert.GreaterOrEqual(t, charts, 6)
+	assert.Len(t, looks, len(madeArms))
 }
 
 func TestTheTrialThatIsDrawnHasTheMedianP99(t *testing.T) {

@@ -1,4 +1,4 @@
-// Package scrape reads a contender's /metrics: Prometheus' text format.
+// Package scrape reads what a contender tells of itself: /metrics in Prometheus' text format, Server-Timing, and other pages.
 package scrape
 
 import (
@@ -19,24 +19,9 @@ const (
 	largestBytes = 8 << 20
 )
 
-// Get asks a contender for its metrics, on a connection that does not stay.
+// Get asks a contender for its metrics.
 func Get(ctx context.Context, url string) (Samples, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, fmt.Errorf("read metrics: %w", err)
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("read metrics: %w", err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("read metrics: status %d", response.StatusCode)
-	}
-	text, err := io.ReadAll(io.LimitReader(response.Body, largestBytes))
+	text, err := Page(ctx, url, patience, largestBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read metrics: %w", err)
 	}
@@ -45,6 +30,33 @@ func Get(ctx context.Context, url string) (Samples, error) {
 		return nil, fmt.Errorf("read metrics: %w", err)
 	}
 	return samples, nil
+}
+
+// Page is the text at an address, of at most so many bytes, on a connection that does not stay. Another status than 200 is an
+// error, and so is a longer text.
+func Page(ctx context.Context, url string, patience time.Duration, most int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, most+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case response.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("status %d: %.200q", response.StatusCode, text)
+	case int64(len(text)) > most:
+		return nil, fmt.Errorf("more than %d bytes", most)
+	}
+	return text, nil
 }
 
 // Parse reads Prometheus' text format: name{label="value",…} value [time].

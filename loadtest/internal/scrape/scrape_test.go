@@ -1,10 +1,12 @@
 package scrape
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -57,4 +59,12 @@ func TestGet(t *testing.T) {
 	require.ErrorContains(t, err, "status 404")
 	_, err = Get(t.Context(), s.URL+"/bad")
 	require.ErrorContains(t, err, "no sample")
+
+	text, err := Page(t.Context(), s.URL+"/metrics", time.Second, int64(len(page)))
+	require.NoError(t, err)
+	assert.Equal(t, page, string(text))
+	_, err = Page(t.Context(), s.URL+"/metrics", time.Second, int64(len(page))-1)
+	require.ErrorContains(t, err, "more than", "a text cut short would be read as if it were whole")
+	_, err = Page(t.Context(), s.URL+"/metrics", 0, 1)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
 }

@@ -2,10 +2,7 @@ package trial
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"time"
@@ -14,6 +11,7 @@ import (
 
 	"lab/loadtest/internal/profile"
 	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/scrape"
 )
 
 const (
@@ -82,24 +80,9 @@ func askProfile(ctx context.Context, graphql string, seconds int) ([]byte, error
 		return nil, err
 	}
 	at.Path, at.RawQuery = "/profile", url.Values{"seconds": {strconv.Itoa(seconds)}}.Encode()
-	client := &http.Client{Timeout: ProfileTime(seconds) + phaseTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	text, err := scrape.Page(ctx, at.String(), ProfileTime(seconds)+phaseTimeout, mostProfile)
 	if err != nil {
-		return nil, err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, mostProfile+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case response.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("/profile answered %d: %.200q", response.StatusCode, text)
-	case len(text) > mostProfile:
-		return nil, errors.New("/profile answered more than 64 MiB")
+		return nil, fmt.Errorf("/profile: %w", err)
 	}
 	return text, nil
 }

@@ -148,13 +148,17 @@ func (i interval) mean(name string) (float64, bool) {
 	return sum / count, ok && okCount && count > 0
 }
 
-// perWorker gives each worker's growth of a counter over the seconds.
-func (i interval) perWorker(name string) []float64 {
+// busyShares gives for each worker how much it was busy of the time that passed by its own clock: it answers later than it
+// was asked, and the one time by more than the other. It is never above 1, though tokio tells of a long task after its end.
+func (i interval) busyShares() []float64 {
 	var out []float64
-	for _, key := range i.after.Matching(name) {
-		before, ok := i.before[key]
-		if d := i.after[key] - before; ok && d >= 0 {
-			out = append(out, d/i.seconds)
+	for _, key := range i.after.Matching(workerBusy) {
+		clock := workerElapsed + strings.TrimPrefix(key, workerBusy)
+		wasBusy, begun := i.before[key]
+		had, hasClock := i.before[clock]
+		busy, elapsed := i.after[key]-wasBusy, i.after[clock]-had
+		if begun && hasClock && busy >= 0 && elapsed > 0 {
+			out = append(out, min(1, busy/elapsed))
 		}
 	}
 	slices.Sort(out) // a map has no order, and a sum in another one is another number
@@ -207,6 +211,11 @@ type runtimeFigure struct {
 }
 
 const (
+	workerBusy    = "lab_worker_busy_seconds_total"
+	workerElapsed = "lab_worker_elapsed_seconds_total"
+)
+
+const (
 	noCollector = "there is no garbage collector"
 	noLoop      = "there is no event loop that one piece of work could hold up: see scheduling_delay_p99_seconds"
 )
@@ -228,9 +237,9 @@ var runtimeFigures = slices.Concat([]runtimeFigure{
 	rateOf("requests_per_second", "lab_request_seconds_count", nil),
 	rateOf("cpu_seconds_per_second", "process_cpu_seconds_total", nil),
 	{
-		"worker_busy_share", "lab_worker_busy_seconds_total",
+		"worker_busy_share", workerBusy + " with " + workerElapsed,
 		func(i interval) (float64, bool) {
-			workers := i.perWorker("lab_worker_busy_seconds_total")
+			workers := i.busyShares()
 			sum := 0.0
 			for _, share := range workers {
 				sum += share
@@ -239,9 +248,9 @@ var runtimeFigures = slices.Concat([]runtimeFigure{
 		}, noBusyGo,
 	},
 	{
-		"busiest_worker_busy_share", "lab_worker_busy_seconds_total",
+		"busiest_worker_busy_share", workerBusy + " with " + workerElapsed,
 		func(i interval) (float64, bool) {
-			workers := i.perWorker("lab_worker_busy_seconds_total")
+			workers := i.busyShares()
 			if len(workers) == 0 {
 				return 0, false
 			}

@@ -25,6 +25,8 @@ lab_request_seconds_count 100
 process_cpu_seconds_total 10
 lab_worker_busy_seconds_total{worker="0"} 5
 lab_worker_busy_seconds_total{worker="1"} 7
+lab_worker_elapsed_seconds_total{worker="0"} 20
+lab_worker_elapsed_seconds_total{worker="1"} 30
 lab_scheduling_delay_seconds_bucket{le="0.001"} 1000
 lab_scheduling_delay_seconds_bucket{le="0.002"} 1000
 lab_scheduling_delay_seconds_bucket{le="+Inf"} 1000
@@ -49,7 +51,9 @@ tokio_worker_steals_total{worker="0"} 5
 lab_request_seconds_count 300
 process_cpu_seconds_total 13
 lab_worker_busy_seconds_total{worker="0"} 6
-lab_worker_busy_seconds_total{worker="1"} 8.6
+lab_worker_busy_seconds_total{worker="1"} 9
+lab_worker_elapsed_seconds_total{worker="0"} 22
+lab_worker_elapsed_seconds_total{worker="1"} 32.5
 lab_scheduling_delay_seconds_bucket{le="0.001"} 1098
 lab_scheduling_delay_seconds_bucket{le="0.002"} 1100
 lab_scheduling_delay_seconds_bucket{le="+Inf"} 1100
@@ -88,7 +92,7 @@ func readingsOf(t *testing.T, texts []string, at ...time.Time) []reading {
 	return out
 }
 
-// Hand-computed: of two seconds each counter's growth is halved, of gauges the reading at the end counts, a percentile of
+// Hand-computed: of two seconds each counter's growth is halved, but a worker's busy time is of its own clock's; of gauges the reading at the end counts, a percentile of
 // several workers is the worst one's, and a counter that went back tells nothing.
 func TestRuntimeSeries(t *testing.T) {
 	began := time.Unix(1_700_000_000, 0)
@@ -121,6 +125,36 @@ func TestRuntimeSeries(t *testing.T) {
 	assert.Equal(t, "its /metrics do not tell lab_heap_committed_bytes", s.Absent["heap_committed_bytes"])
 	assert.Equal(t, noCollector, s.Absent["gc_cpu_seconds_per_second"])
 	assert.Len(t, runtimeFigures, len(s.Series)+len(s.Absent), "each figure is there, or the reason is")
+}
+
+// A worker may answer the first reading at once and the next one late: the reader's second is not what it was busy of.
+func TestNoWorkerIsBusyForLongerThanItLived(t *testing.T) {
+	page := func(busy, elapsed float64) string {
+		return fmt.Sprintf("lab_worker_busy_seconds_total{worker=\"1\"} %v\nlab_worker_elapsed_seconds_total{worker=\"1\"} %v", busy, elapsed)
+	}
+	began := time.Unix(1_700_000_000, 0)
+	for _, c := range []struct {
+		name          string
+		before, after string
+		share         float64
+	}{
+		{"busy all the time, and late", page(1, 10), page(2.25, 11.25), 1},
+		{"half of it, and late", page(1, 10), page(1.75, 11.5), 0.5},
+		{"told late of what it did before", page(1, 10), page(2.5, 11), 1},
+		{"waiting", page(1, 10), page(1, 11), 0},
+		{"begun anew", page(1, 10), page(0.25, 0.5), -1},
+		{"without a clock", "lab_worker_busy_seconds_total{worker=\"1\"} 1", page(2, 11), -1},
+	} {
+		r := runtimeSampler{readings: readingsOf(t, []string{c.before, c.after}, began, began.Add(time.Second))}
+		s := r.series("x", contender.Arm{Language: "node"}, began)
+		for _, name := range []string{"worker_busy_share", "busiest_worker_busy_share"} {
+			if c.share < 0 {
+				assert.Equal(t, "its /metrics do not tell lab_worker_busy_seconds_total with lab_worker_elapsed_seconds_total", s.Absent[name], c.name)
+			} else if assert.Len(t, s.Series[name], 1, c.name) {
+				assert.InDelta(t, c.share, *s.Series[name][0], 1e-12, c.name)
+			}
+		}
+	}
 }
 
 // Beyond a histogram's last bound nobody knows how much it was.
