@@ -398,6 +398,7 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 		}
 	}
 	var refused []error
+	measurable := 0
 	for i, st := range c.studies {
 		if i > 0 && s.interrupts.wanted() {
 			return errInterrupted
@@ -406,12 +407,17 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 			s.progress.end()
 			s.progress.say("%s", scenarioWords(st))
 		}
+		if todos[st.ID] == nil { // a run that is gone on with may have entered it without one
+			st.leave(&s.run)
+		}
 		if len(st.arms) == 0 { // its record says of each arm why
-			if s.run.ScenarioNamed(st.ID) == nil {
-				st.enter(&s.run, nil)
+			st.enter(&s.run, nil)
+			if err := s.begin(); err != nil {
+				return err
 			}
 			continue
 		}
+		measurable++
 		err := s.study(ctx, c, st, todos[st.ID])
 		if errors.Is(err, errRefused) && len(c.studies) > 1 { // the others can be measured
 			s.progress.say("%v", err)
@@ -424,7 +430,7 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 		}
 		s.run.Warnings = slices.DeleteFunc(slices.Clone(s.run.Warnings), func(line string) bool { return strings.HasPrefix(line, capital(st.refusal())) })
 	}
-	if len(refused) == len(c.studies) {
+	if len(refused) > 0 && len(refused) == measurable {
 		return errors.Join(refused...)
 	}
 	return nil

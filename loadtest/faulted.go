@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
 )
@@ -19,9 +21,21 @@ func (st *study) faults() []record.PlannedFault {
 	return out
 }
 
-// hits says which of the study's arms a fault cannot be caused for, and why; nil where there is none.
-func (st *study) hits() error {
+// hits says for which of the study's arms a fault or a delay would do nothing, and why; nil where there is none.
+func (st *study) hits(c *contract.Contract) error {
+	quotes := false
+	for _, name := range append(slices.Collect(maps.Keys(st.Mix)), st.Operation) {
+		operation, err := c.Operation(name)
+		quotes = quotes || err == nil && strings.Contains(operation.Query, "quote(")
+	}
+	redis := slices.ContainsFunc(st.arms, contender.Arm.UsesRedis)
+	if st.Delays[contract.WayRedis] > 0 && !redis {
+		return fmt.Errorf("scenario %s: delay on %s: no arm has anything there (MASTER=redis)", st.ID, contract.WayRedis)
+	}
 	for _, f := range st.Faults {
+		if f.Kind == contract.FaultUpstreamSlow && !quotes {
+			return fmt.Errorf("scenario %s: fault %s: none of its operations asks for a quote", st.ID, f.Kind)
+		}
 		for _, arm := range st.arms {
 			why := ""
 			switch {

@@ -117,6 +117,11 @@ type question struct {
 	expected string
 }
 
+// mutates tells whether the operation writes.
+func (q question) mutates() bool {
+	return strings.HasPrefix(strings.TrimSpace(q.request.Query), "mutation")
+}
+
 // body is what an arm of that tier is sent. Floors know their operations by the text; nobody else may, so they are sent
 // the same operation under a name that no other run has.
 func (q question) body(tier contender.Tier, seed uint64) string {

@@ -132,15 +132,20 @@ func TestAFaultThatHitsNobodyIsRefused(t *testing.T) {
 		arms, err := l.arms("", []string{name})
 		require.NoError(t, err)
 		st := &study{Scenario: contract.Scenario{ID: "s", Faults: []contract.Fault{{Kind: kind}}}, arms: arms}
-		require.EqualError(t, st.hits(), says)
+		require.EqualError(t, st.hits(l.contract), says)
 	}
 	arms, err := l.arms("", []string{"node-cluster+MASTER=redis"})
 	require.NoError(t, err)
-	st := &study{arms: arms}
+	st := &study{Scenario: contract.Scenario{ID: "s", Operation: "q2", Faults: []contract.Fault{{Kind: contract.FaultUpstreamSlow}}}, arms: arms}
+	require.EqualError(t, st.hits(l.contract), "scenario s: fault upstream_slow: none of its operations asks for a quote")
+	st.Faults, st.Mix = nil, map[string]float64{"q2": 1, "item_and_quote": 1}
 	for _, kind := range contract.FaultKinds() {
 		st.Faults = append(st.Faults, contract.Fault{Kind: kind})
 	}
-	require.NoError(t, st.hits())
+	st.Delays = map[string]contract.Delay{contract.WayRedis: 1}
+	require.NoError(t, st.hits(l.contract))
+	st.Faults, st.arms = nil, arms[:0]
+	require.ErrorContains(t, st.hits(l.contract), "delay on redis: no arm has anything there")
 }
 
 // severalScenarios are the library and two claims, one of them through the fault proxy.
@@ -730,4 +735,18 @@ func TestWhatIsOverBeforeTheLoadIsNotWarmedUp(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
 	require.NoError(t, err)
 	assert.Contains(t, string(page), "; without a warm-up, since no load has a part in what decides;")
+}
+
+// A run whose only claim cannot be tested here has a record that says so.
+func TestARunWithoutAnArmHasARecord(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "worker-killed"})
+	s.options.contenders = "" // the file's own
+	s.engine.Machine.Placement.Contender, s.engine.Machine.Placement.Agent, s.engine.Machine.Placement.Database = []int{0}, []int{0}, []int{0}
+	require.NoError(t, s.anew())
+	dir := filepath.Join(t.TempDir(), "run")
+	r := s.beginChosen(t, dir)
+	require.Len(t, r.Verdicts, 1)
+	assert.Equal(t, claims.Untested, r.Verdicts[0].Verdict)
+	assert.Empty(t, r.Trials)
 }

@@ -408,7 +408,7 @@ func (c *comparison) choose() error {
 		if c.profile.evidence || len(s.Faults) > 0 {
 			st.profile.rate = max(st.profile.rate, time.Duration(s.Duration))
 		}
-		if err := st.hits(); err != nil {
+		if err := st.hits(c.lab.contract); err != nil {
 			return err
 		}
 		if !st.headline() && st.design(0).Family == 0 {
@@ -554,6 +554,17 @@ func (s *session) study(ctx context.Context, c *comparison, st *study, todo *sch
 	var mixed []weighted
 	for i, name := range names {
 		mixed = append(mixed, weighted{questions[i], st.Mix[name], st.OwnConnections[name]})
+	}
+	if slices.ContainsFunc(mixed, func(w weighted) bool { return w.mutates() }) {
+		last, err := trial.LastReview(ctx, s.database)
+		if err != nil {
+			return fmt.Errorf("scenario %s: what it will write: %w", st.ID, err)
+		}
+		defer func() { // the scenarios after it ask the data that this one found
+			if err := trial.RemoveReviews(context.WithoutCancel(ctx), s.database, last); err != nil {
+				s.warn("Scenario %s: what it wrote could not be removed: %v", st.ID, err)
+			}
+		}()
 	}
 	overheads, take, err := s.lay(ctx, st)
 	if err != nil {

@@ -131,7 +131,11 @@ func (s *Scenario) checkFaults() (path []string, expected string) {
 			return at("delay"), fmt.Sprintf("nothing: %s adds no delay", f.Kind)
 		case traits.Borne && f.Lasts < s.Bound:
 			return at("lasts"), fmt.Sprintf("at least the bound (%v), since what a server does counts from the fault's cause: else nothing could contradict the claim", time.Duration(s.Bound))
-		case f.At+f.counts(traits)+2*s.Bound > until, f.At+f.Lasts > until:
+		case traits.Borne && traits.Delays && time.Duration(f.Delay) < time.Duration(s.Bound):
+			return at("delay"), fmt.Sprintf("at least the bound (%v): a server that lets all wait for as long would be within it", time.Duration(s.Bound))
+		case f.At+f.Lasts > until:
+			return at("lasts"), "to be over before the next fault or the trial's end"
+		case f.At+f.counts(traits)+2*s.Bound > until:
 			return at("at"), fmt.Sprintf("at least twice the bound (%v) between its end (or its cause, of what a server is to bear) and the next fault or the trial's end, or nothing could contradict the claim", time.Duration(s.Bound))
 		}
 	}

@@ -42,6 +42,8 @@ func TestBadFaultsAreNamed(t *testing.T) {
 		"a slow service without a delay":   {"kind: packets_stalled", "kind: upstream_slow", "delay", "what it adds to each round trip"},
 		"too near to the next":             {"at: 4s", "at: 2s", "at", "at least twice the bound (1s)"},
 		"too near to the trial's end":      {"duration: 10s", "duration: 6s", "at", "at least twice the bound (1s)"},
+		"borne into the trial's end":       {"packets_stalled, at: 4s, lasts: 500ms", "redis_gone, at: 4s, lasts: 7s", "lasts", "over before the next fault"},
+		"a delay within the bound":         {"packets_stalled, at: 4s, lasts: 500ms", "upstream_slow, at: 4s, lasts: 1s, delay: 900ms", "delay", "at least the bound (1s)"},
 		"borne for too short to tell":      {"packets_stalled", "redis_gone", "lasts", "at least the bound (1s)"},
 		"beyond what is borne":             {"[rate]", "[rate, throughput]", "load", "[rate] alone"},
 		"a rule that has no bound":         {"rule: within", "rule: equal", "bound", "a time with rule within, and with no other"},

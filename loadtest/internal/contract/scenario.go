@@ -163,8 +163,8 @@ var ScenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_
 // MetricColdStart is the time from a server's start to its first right answer.
 const MetricColdStart = "cold_start_ns"
 
-// Warmed tells whether a scenario's servers are warmed up before their trials: not where what decides is over before any load,
-// or is told by a program of its own.
+// Warmed tells whether a scenario's servers are warmed up before their trials: not where no load has a part in what decides.
+// What a loader costs for a key (MetricLoader) is told by a process of its own too, but stands beside a profile of the server.
 func (s Scenario) Warmed() bool { return s.Metric != MetricColdStart && s.Metric != MetricHandOver }
 
 // MetricRecovery is the longest time, over a trial's faults, from a fault's end (its cause, of one that is to be borne) until all

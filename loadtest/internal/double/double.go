@@ -216,8 +216,8 @@ func (w watchedDatabase) close() { _ = w.Close(context.Background()) }
 
 type watchedRedis struct{ *redis.Conn }
 
-func (w watchedRedis) alive(context.Context) error {
-	_, err := w.Do("PING")
+func (w watchedRedis) alive(ctx context.Context) error {
+	_, err := w.Do(ctx, "PING")
 	return err
 }
 func (w watchedRedis) close() { w.Close() }

@@ -30,8 +30,9 @@ const Format = 1
 // Method is the version of how figures come about: it goes up when a change of the lab alone moves them. Runs of
 // different methods are not compared. 2: the load generator's own transport, warm-up until steady. 3: the generator rests
 // between two wake-ups and sends together what is due; the profile nightly has other lengths. 4: a contender's /metrics is
-// read each second of a trial, at its own cost.
-const Method = 4
+// read each second of a trial, at its own cost. 5: no warm-up where no load has a part in what decides; a worker's busy share is of
+// the time by its own clock; the profile nightly's agent starts sooner in containers.
+const Method = 5
 
 // Run is run.json.
 type Run struct {
@@ -144,7 +145,7 @@ type Scenario struct {
 	Staleness bool `json:"staleness,omitempty"`
 	// Profile says that each server's own profiler looked at the same requests in a closed loop.
 	Profile bool `json:"profile,omitempty"`
-	// DelaysNS has what the fault proxy added to each round trip on a way: "client", "database", "upstream".
+	// DelaysNS has what the fault proxy added to each round trip on a way: "client", "database", "upstream", "redis".
 	DelaysNS map[string]int64 `json:"delays_ns,omitempty"`
 	// Faults are caused and taken back in each trial.
 	Faults []PlannedFault `json:"faults,omitempty"`
@@ -361,7 +362,7 @@ type Trial struct {
 
 	Bottleneck string  `json:"bottleneck"`
 	Void       *string `json:"void"` // null, or why this trial is in no figure
-	// Warm is how the process was warmed up before; nil where it was kept busy for a set time.
+	// Warm is how the process was warmed up before; nil where it was not, or (before method 2) was kept busy for a set time.
 	Warm *Warm `json:"warm,omitempty"`
 	// Nonconformant marks figures of an arm that was not proven equal (--allow-nonconformant).
 	Nonconformant bool `json:"nonconformant"`

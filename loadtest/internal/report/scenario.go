@@ -203,7 +203,7 @@ func (b *build) doneWords(g summary.Group, s *record.Scenario) string {
 	}
 	words += benchWords(s.Bench)
 	of := slices.DeleteFunc(slices.Clone(b.run.Trials), func(t record.Trial) bool { return t.Scenario != s.ID })
-	if len(of) > 0 && !slices.ContainsFunc(of, func(t record.Trial) bool { return t.Warm != nil }) {
+	if !(contract.Scenario{Metric: s.Metric}).Warmed() && !slices.ContainsFunc(of, func(t record.Trial) bool { return t.Warm != nil }) {
 		words += "; without a warm-up, since no load has a part in what decides"
 	}
 	return fmt.Sprintf("%s; %s in random order.", words, summary.Plural(s.Plan.Blocks, "block"))

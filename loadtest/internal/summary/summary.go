@@ -160,7 +160,7 @@ func DelayWords(r record.Run, scenario string) string {
 	}
 	var words []string
 	for _, way := range slices.Sorted(maps.Keys(s.DelaysNS)) {
-		to := map[string]string{"client": "the server", "database": "the database", "upstream": "the quote service"}[way]
+		to := map[string]string{"client": "the server", "database": "the database", "upstream": "the quote service", "redis": "Redis"}[way]
 		words = append(words, fmt.Sprintf("%v added to each round trip to %s", time.Duration(s.DelaysNS[way]), cmp.Or(to, way)))
 	}
 	return ", " + strings.Join(words, ", ")

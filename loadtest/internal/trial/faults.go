@@ -321,13 +321,15 @@ func fillFaults(t *record.Trial, r *agent.Result, planned []record.PlannedFault,
 	return nil
 }
 
-// recovery looks at what became of the requests of a fault's time. A step belongs to where it begins.
+// recovery looks at what became of the requests of a fault's time. A step belongs to where it begins. Of a fault that is to be
+// borne the longest time without a right answer counts too.
 func recovery(f *record.FaultOutcome, steps []agent.Outcome) {
 	const step = int64(faultResolution)
-	from := f.EndedNS
-	if contract.FaultTraitsOf[contract.FaultKind(f.Kind)].Borne {
+	from, borne := f.EndedNS, contract.FaultTraitsOf[contract.FaultKind(f.Kind)].Borne
+	if borne {
 		from = f.CausedNS
 	}
+	answered, silent := from, int64(0)
 	for i, o := range steps {
 		at := int64(i) * step
 		if at+step <= f.CausedNS || at >= f.UntilNS {
@@ -339,6 +341,9 @@ func recovery(f *record.FaultOutcome, steps []agent.Outcome) {
 			continue
 		}
 		since := at + step - from
+		if o.OK > 0 {
+			answered, silent = at+step, max(silent, at+step-answered)
+		}
 		if o.OK > 0 && f.FirstSuccessNS == nil {
 			f.FirstSuccessNS, f.RecoveryNS = &since, max(f.RecoveryNS, since)
 		}
@@ -349,6 +354,9 @@ func recovery(f *record.FaultOutcome, steps []agent.Outcome) {
 		}
 	}
 	f.Failed = f.FailedBy.Total()
+	if borne { // who lets all wait until the fault is over fails none
+		f.RecoveryNS = max(f.RecoveryNS, silent)
+	}
 	if f.FirstSuccessNS == nil { // it may have been silent
 		f.RecoveryNS = f.UntilNS - from
 	}

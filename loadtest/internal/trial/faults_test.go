@@ -92,6 +92,8 @@ func TestRecoveryFromWhatIsToBeBorne(t *testing.T) {
 		"all fails meanwhile":      {"..xxxxx.........", 6, 6, true},
 		"one of many fails":        {"......x.........", 1, 5, true},
 		"all fails to the end":     {"..xxxxxxxxxxxxxx", -1, 10, false},
+		"all wait meanwhile":       {"..     .........", 6, 6, true},
+		"all but the first wait":   {"...    .........", 1, 5, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := record.FaultOutcome{Kind: string(contract.FaultRedisGone), CausedNS: at(2), EndedNS: at(7), UntilNS: at(12)}

@@ -148,8 +148,8 @@ func (i interval) mean(name string) (float64, bool) {
 	return sum / count, ok && okCount && count > 0
 }
 
-// busyShares gives for each worker how much it was busy of the time that passed by its own clock: it answers later than it
-// was asked, and the one time by more than the other. It is never above 1, though tokio tells of a long task after its end.
+// busyShares gives for each worker how much it was busy of the time that passed by its own clock: it answers some
+// time after it was asked, and not always the same time after. It is never above 1, though tokio tells of a long task after its end.
 func (i interval) busyShares() []float64 {
 	var out []float64
 	for _, key := range i.after.Matching(workerBusy) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/record"
 )
 
@@ -34,7 +35,7 @@ func Staleness(ctx context.Context, s Subject) ([]record.Staleness, error) {
 	}
 	w := &writer{client: &http.Client{Timeout: stalePatience, Transport: &http.Transport{}}, url: s.Contender.GraphQLURL()}
 	defer w.client.CloseIdleConnections()
-	out, err := w.all(ctx, s.Database.AdminPrimaryURL(), s.Database.AdminReplicaURL())
+	out, err := w.all(ctx, s.Database)
 	if err != nil {
 		return nil, fmt.Errorf("staleness of %s: %w", s.Arm.Name, err)
 	}
@@ -47,8 +48,8 @@ type writer struct {
 	url    string
 }
 
-func (w *writer) all(ctx context.Context, primaryURL, replicaURL string) (out []record.Staleness, err error) {
-	primary, err := pgx.Connect(ctx, primaryURL)
+func (w *writer) all(ctx context.Context, database engine.Database) (out []record.Staleness, err error) {
+	primary, err := pgx.Connect(ctx, database.AdminPrimaryURL())
 	if err != nil {
 		return nil, err
 	}
@@ -57,10 +58,21 @@ func (w *writer) all(ctx context.Context, primaryURL, replicaURL string) (out []
 	if err := primary.QueryRow(ctx, "select name from area where id = $1", staleArea).Scan(&name); err != nil {
 		return nil, fmt.Errorf("area %d: %w", staleArea, err)
 	}
+	last, err := LastReview(ctx, database)
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
-		if err != nil { // whoever comes next must not find it
-			_, _ = primary.Exec(context.WithoutCancel(ctx), "update area set name = $2 where id = $1", staleArea, name)
+		if err == nil {
+			return
 		}
+		// Whoever comes next must not find it. The way by the server, which comes first, tells its caches too.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stalePatience)
+		defer cancel()
+		if _, renameErr := primary.Exec(ctx, "update area set name = $2 where id = $1", staleArea, name); renameErr != nil {
+			err = errors.Join(err, renameErr)
+		}
+		err = errors.Join(err, RemoveReviews(ctx, database, last))
 	}()
 	renamed, err := w.many(func(n int) (time.Duration, int, error) { return w.rename(ctx, fmt.Sprintf("Area as of write %d", n)) })
 	if err != nil {
@@ -69,25 +81,55 @@ func (w *writer) all(ctx context.Context, primaryURL, replicaURL string) (out []
 	if _, _, err := w.rename(ctx, name); err != nil {
 		return nil, err
 	}
-	var reviews []int32
-	added, err := w.many(func(n int) (time.Duration, int, error) {
-		id, took, stale, err := w.review(ctx, n)
-		if id != 0 {
-			reviews = append(reviews, id)
-		}
-		return took, stale, err
-	})
-	if _, goneErr := primary.Exec(context.WithoutCancel(ctx), "delete from review where id = any($1)", reviews); goneErr != nil {
-		err = errors.Join(err, goneErr)
-	}
-	if err == nil {
-		err = gone(ctx, replicaURL, reviews)
-	}
+	added, err := w.many(func(n int) (time.Duration, int, error) { return w.review(ctx, n) })
 	if err != nil {
+		return nil, err
+	}
+	if err := RemoveReviews(ctx, database, last); err != nil {
 		return nil, err
 	}
 	renamed.Write, added.Write = record.WriteMaster, record.WriteRow
 	return []record.Staleness{renamed, added}, nil
+}
+
+// LastReview is the highest id of a review.
+func LastReview(ctx context.Context, database engine.Database) (id int32, err error) {
+	primary, err := pgx.Connect(ctx, database.AdminPrimaryURL())
+	if err != nil {
+		return 0, err
+	}
+	defer primary.Close(context.WithoutCancel(ctx))
+	err = primary.QueryRow(ctx, "select coalesce(max(id), 0)::int4 from review").Scan(&id)
+	return id, err
+}
+
+// RemoveReviews removes the reviews after that one, and returns when the replica has none of them any more.
+func RemoveReviews(ctx context.Context, database engine.Database, after int32) error {
+	ctx, cancel := context.WithTimeout(ctx, stalePatience)
+	defer cancel()
+	primary, err := pgx.Connect(ctx, database.AdminPrimaryURL())
+	if err != nil {
+		return err
+	}
+	defer primary.Close(context.WithoutCancel(ctx))
+	if _, err := primary.Exec(ctx, "delete from review where id > $1", after); err != nil {
+		return fmt.Errorf("remove what was written: %w", err)
+	}
+	replica, err := pgx.Connect(ctx, database.AdminReplicaURL())
+	if err != nil {
+		return err
+	}
+	defer replica.Close(context.WithoutCancel(ctx))
+	for {
+		var last int32
+		if err := replica.QueryRow(ctx, "select coalesce(max(id), 0)::int4 from review").Scan(&last); err != nil {
+			return fmt.Errorf("the replica still has what was written: %w", err)
+		}
+		if last <= after {
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // many makes the writes of one kind.
@@ -111,14 +153,14 @@ func (w *writer) rename(ctx context.Context, name string) (time.Duration, int, e
 		RenameArea *struct{ Name string }
 		Areas      []struct{ ID, Name string }
 	}
-	const write = `mutation ($name: String!) { renameArea(id: 1, name: $name) { name } }`
-	if err := w.post(ctx, write, map[string]any{"name": name}, &answer); err != nil {
+	const write = `mutation ($id: ID!, $name: String!) { renameArea(id: $id, name: $name) { name } }`
+	if err := w.post(ctx, write, map[string]any{"id": strconv.Itoa(staleArea), "name": name}, &answer); err != nil {
 		return 0, 0, err
 	}
 	if answer.RenameArea == nil || answer.RenameArea.Name != name {
 		return 0, 0, fmt.Errorf("renameArea to %q answered %v", name, answer.RenameArea)
 	}
-	return w.until(ctx, `{ areas { id name } }`, &answer, func() bool {
+	return w.until(ctx, `{ areas { id name } }`, nil, &answer, func() bool {
 		for _, area := range answer.Areas {
 			if area.ID == strconv.Itoa(staleArea) {
 				return area.Name == name
@@ -128,29 +170,27 @@ func (w *writer) rename(ctx context.Context, name string) (time.Duration, int, e
 	})
 }
 
-func (w *writer) review(ctx context.Context, n int) (id int32, took time.Duration, stale int, err error) {
+func (w *writer) review(ctx context.Context, n int) (time.Duration, int, error) {
 	var answer struct {
 		AddReview struct{ Review struct{ ID string } }
 		Item      *struct{ Reviews []struct{ ID string } }
 	}
-	const write = `mutation ($body: String!) { addReview(input: {itemId: 900, authorId: 7, rating: 4, body: $body}) { ... on ReviewAdded { review { id } } } }`
-	if err := w.post(ctx, write, map[string]any{"body": fmt.Sprintf("write %d", n)}, &answer); err != nil {
-		return 0, 0, 0, err
+	const write = `mutation ($item: ID!, $body: String!) { addReview(input: {itemId: $item, authorId: 7, rating: 4, body: $body}) { ... on ReviewAdded { review { id } } } }`
+	if err := w.post(ctx, write, map[string]any{"item": strconv.Itoa(staleItem), "body": fmt.Sprintf("write %d", n)}, &answer); err != nil {
+		return 0, 0, err
 	}
-	added, err := strconv.ParseInt(answer.AddReview.Review.ID, 10, 32)
-	if err != nil || added <= 0 {
-		return 0, 0, 0, fmt.Errorf("addReview answered the id %q", answer.AddReview.Review.ID)
+	if answer.AddReview.Review.ID == "" {
+		return 0, 0, errors.New("addReview answered without a review")
 	}
-	took, stale, err = w.until(ctx, `{ item(id: 900) { reviews(first: 1) { id } } }`, &answer, func() bool {
+	return w.until(ctx, `query ($item: ID!) { item(id: $item) { reviews(first: 1) { id } } }`, map[string]any{"item": strconv.Itoa(staleItem)}, &answer, func() bool {
 		return answer.Item != nil && len(answer.Item.Reviews) > 0 && answer.Item.Reviews[0].ID == answer.AddReview.Review.ID
 	})
-	return int32(added), took, stale, err
 }
 
 // until asks until there is what was written, and gives how long that took and how many answers did not have it.
-func (w *writer) until(ctx context.Context, query string, into any, there func() bool) (took time.Duration, stale int, err error) {
+func (w *writer) until(ctx context.Context, query string, variables map[string]any, into any, there func() bool) (took time.Duration, stale int, err error) {
 	for began := time.Now(); ; stale++ {
-		if err := w.post(ctx, query, nil, into); err != nil {
+		if err := w.post(ctx, query, variables, into); err != nil {
 			return 0, stale, err
 		}
 		took := time.Since(began)
@@ -184,25 +224,4 @@ func (w *writer) post(ctx context.Context, query string, variables map[string]an
 		return fmt.Errorf("%s: %s", query, answer.Errors[0].Message)
 	}
 	return json.Unmarshal(answer.Data, into)
-}
-
-// gone returns when the replica has none of the reviews any more.
-func gone(ctx context.Context, replicaURL string, reviews []int32) error {
-	ctx, cancel := context.WithTimeout(ctx, stalePatience)
-	defer cancel()
-	replica, err := pgx.Connect(ctx, replicaURL)
-	if err != nil {
-		return err
-	}
-	defer replica.Close(context.WithoutCancel(ctx))
-	for {
-		left := 0
-		if err := replica.QueryRow(ctx, "select count(*)::int from review where id = any($1)", reviews).Scan(&left); err != nil {
-			return fmt.Errorf("the replica: %w", err)
-		}
-		if left == 0 {
-			return nil
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
 }

@@ -24,7 +24,7 @@ func lateReader(t *testing.T, reads int) *writer {
 			Variables map[string]string
 		}
 		require.NoError(t, json.NewDecoder(r.Body).Decode(&q))
-		if q.Variables == nil {
+		if q.Variables["name"] == "" && q.Variables["body"] == "" {
 			if left--; left < 0 {
 				shown = written
 			}
@@ -54,12 +54,7 @@ func TestStaleReadsAreCounted(t *testing.T) {
 			w := lateReader(t, reads)
 			renamed, err := w.many(func(n int) (time.Duration, int, error) { return w.rename(t.Context(), fmt.Sprintf("name %d", n)) })
 			require.NoError(t, err)
-			var ids []int32
-			added, err := w.many(func(n int) (time.Duration, int, error) {
-				id, took, stale, err := w.review(t.Context(), n)
-				ids = append(ids, id)
-				return took, stale, err
-			})
+			added, err := w.many(func(n int) (time.Duration, int, error) { return w.review(t.Context(), n) })
 			require.NoError(t, err)
 			for _, got := range []record.Staleness{renamed, added} {
 				assert.Equal(t, staleWrites, got.Writes)
@@ -67,8 +62,6 @@ func TestStaleReadsAreCounted(t *testing.T) {
 				assert.Positive(t, got.ReadableNSP50)
 				assert.GreaterOrEqual(t, got.ReadableNSMax, got.ReadableNSP50)
 			}
-			assert.Len(t, ids, staleWrites)
-			assert.Equal(t, int32(101), ids[0])
 		})
 	}
 }

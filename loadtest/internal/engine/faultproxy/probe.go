@@ -117,7 +117,7 @@ func open(ctx context.Context, address string) (way, error) {
 			return way{}, fmt.Errorf("connect to %s: %w", u.Host, err)
 		}
 		return way{
-			again: func() error { _, err := conn.Do("PING"); return err },
+			again: func() error { _, err := conn.Do(ctx, "PING"); return err },
 			close: conn.Close,
 		}, nil
 	}

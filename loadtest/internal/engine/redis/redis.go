@@ -53,7 +53,7 @@ type Conn struct {
 	reader *bufio.Reader
 }
 
-// Dial connects to the server at that URL; a deadline of ctx is the connection's.
+// Dial connects to the server at that URL.
 func Dial(ctx context.Context, address string) (*Conn, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -64,22 +64,21 @@ func Dial(ctx context.Context, address string) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{conn, bufio.NewReader(conn)}
-	if deadline, ok := ctx.Deadline(); ok {
-		err = conn.SetDeadline(deadline)
-	}
-	if err == nil {
-		password, _ := u.User.Password()
-		_, err = c.Do("AUTH", password)
-	}
-	if err != nil {
+	password, _ := u.User.Password()
+	if _, err := c.Do(ctx, "AUTH", password); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// Do asks the server one thing and gives its answer: a status, a number or a text. An error of the server's is an error here.
-func (c *Conn) Do(words ...string) (string, error) {
+// Do asks the server one thing, within ctx's deadline, and gives its answer: a status, a number or a text. An error of the
+// server's is an error here.
+func (c *Conn) Do(ctx context.Context, words ...string) (string, error) {
+	deadline, _ := ctx.Deadline() // none is the zero time, which is none here too
+	if err := c.conn.SetDeadline(deadline); err != nil {
+		return "", err
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(words))
 	for _, word := range words {
@@ -105,7 +104,7 @@ func Command(ctx context.Context, address string, words ...string) (string, erro
 		return "", err
 	}
 	defer c.Close()
-	return c.Do(words...)
+	return c.Do(ctx, words...)
 }
 
 // readAnswer reads a status, an error, a number or a text of the protocol.
