@@ -234,7 +234,7 @@ func compareInjected(t *testing.T, l *lab, s contract.Scenario, short bool) reco
 	c.proofs = allConformant // of the server under its own name make conformance is the proof
 	c.report = func(context.Context, string, streams) error { return nil }
 	require.NoError(t, c.anew())
-	e := &injecting{t: t, metric: s.Metric, factor: injectedFactor, bound: time.Duration(s.Bound), seed: c.options.seed}
+	e := &injecting{metric: s.Metric, factor: injectedFactor, bound: time.Duration(s.Bound), seed: c.options.seed}
 	c.openEngine = func(ctx context.Context, _ string, log func(string)) (_ engine.Engine, err error) {
 		e.Engine, err = native.New(ctx, native.Options{Root: l.root, Contract: l.contract, Log: log, Binary: binary})
 		return e, err
@@ -250,7 +250,7 @@ func compareInjected(t *testing.T, l *lab, s contract.Scenario, short bool) reco
 		var r record.Run
 		c.studies[0].enter(&r, nil)
 		e.value = claims.RuleOf(r.Scenarios[0]).Value
-		c.try = e.levelFirst
+		c.try = e.levelled
 	}
 	folder, err := record.Create(filepath.Join(t.TempDir(), "run"))
 	require.NoError(t, err)

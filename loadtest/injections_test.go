@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,7 +32,6 @@ import (
 // process burns beside the server's, memory that one holds, delays on the way, statements that the database carries out.
 type injecting struct {
 	engine.Engine
-	t      *testing.T
 	metric string
 	factor int
 	// first is the question that a process is asked first, and seed the run's, of which its body is made.
@@ -45,8 +43,8 @@ type injecting struct {
 	database engine.Database
 	sessions []*pgx.Conn
 
-	// value takes the metric's number from a trial, and level is that of the server with nothing injected, where it has to be
-	// known before.
+	// value takes the metric's number from a trial, and level is that of the arm with nothing injected, where it has to be known
+	// before; 0: nothing is injected.
 	value func(*record.Trial) (float64, bool)
 	level time.Duration
 
@@ -143,25 +141,20 @@ func (e *injecting) Agent(ctx context.Context, against engine.Contender, stdin [
 	return send()
 }
 
-// levelFirst is trial.Run, before the first of which the level is measured by trials of the same kind, with nothing injected yet.
-func (e *injecting) levelFirst(ctx context.Context, s trial.Subject, spec trial.Spec) (record.Trial, []byte, error) {
-	if e.level == 0 {
-		var levels []float64
-		for range 3 {
-			t, log, err := trial.Run(ctx, s, spec)
-			if err != nil {
-				return t, log, err
-			}
-			if v, ok := e.value(&t); ok {
-				levels = append(levels, v)
-			}
+// levelled is trial.Run. A response time's level is measured by the same trial of the same process, with nothing injected, right
+// before: of a tail it differs so much from process to process that one measured once would be another factor in the next block.
+func (e *injecting) levelled(ctx context.Context, s trial.Subject, spec trial.Spec) (record.Trial, []byte, error) {
+	if e.hits(s.Arm) {
+		t, log, err := trial.Run(ctx, s, spec)
+		if err != nil {
+			return t, log, err
 		}
-		if len(levels) == 0 {
-			return record.Trial{}, nil, fmt.Errorf("no trial has a %s to inject as much again", e.metric)
+		level, ok := e.value(&t)
+		if !ok {
+			return t, log, fmt.Errorf("%s has no %s to inject as much again", t.ID, e.metric)
 		}
-		slices.Sort(levels)
-		e.level = time.Duration(levels[len(levels)/2])
-		e.t.Logf("%s without injection: %v", e.metric, e.level.Round(10*time.Microsecond))
+		e.level = time.Duration(level)
+		defer func() { e.level = 0 }()
 	}
 	return trial.Run(ctx, s, spec)
 }
