@@ -41,7 +41,9 @@ type injecting struct {
 	bound time.Duration
 
 	database engine.Database
-	sessions []*pgx.Conn
+	// session has the primary compute. It lasts as long as the engine: the CPU time of a backend that has ended is known to
+	// hundredths of a second only.
+	session *pgx.Conn
 
 	// value takes the metric's number from a trial, and level is that of the arm with nothing injected, where it has to be known
 	// before; 0: nothing is injected.
@@ -165,22 +167,11 @@ func (e *injecting) Database(ctx context.Context, spec engine.DatabaseSpec) (_ e
 	return e.database, err
 }
 
-// session is a connection that lasts as long as the engine: the CPU time of a backend that has ended is known to hundredths of a
-// second only.
-func (e *injecting) session(ctx context.Context, url string) (*pgx.Conn, error) {
-	c, err := pgx.Connect(ctx, url)
-	if err == nil {
-		e.sessions = append(e.sessions, c)
-	}
-	return c, err
-}
-
-// Close ends the sessions before the databases.
+// Close ends the session before the databases.
 func (e *injecting) Close(ctx context.Context) error {
-	for _, c := range e.sessions {
-		_ = c.Close(ctx)
+	if e.session != nil {
+		_ = e.session.Close(ctx)
 	}
-	e.sessions = nil
 	return e.Engine.Close(ctx)
 }
 
@@ -230,8 +221,9 @@ func (e *injecting) statements(ctx context.Context) (all int64, err error) {
 
 // withPrimaryCPU has the primary compute until it has used as much CPU time again as it did for the server.
 func (e *injecting) withPrimaryCPU(ctx context.Context, send func() (engine.AgentResult, error)) (engine.AgentResult, error) {
-	if len(e.sessions) == 0 {
-		if _, err := e.session(ctx, e.database.PrimaryURL()); err != nil {
+	if e.session == nil {
+		var err error
+		if e.session, err = pgx.Connect(ctx, e.database.PrimaryURL()); err != nil {
 			return engine.AgentResult{}, err
 		}
 	}
@@ -253,7 +245,7 @@ func (e *injecting) withPrimaryCPU(ctx context.Context, send func() (engine.Agen
 		if err != nil || now.CPU >= until {
 			return result, err
 		}
-		if _, err := e.sessions[0].Exec(ctx, "select count(*) from generate_series(1, 10000)"); err != nil {
+		if _, err := e.session.Exec(ctx, "select count(*) from generate_series(1, 10000)"); err != nil {
 			return result, err
 		}
 	}
