@@ -61,6 +61,11 @@ func TestAFactorOfTwoIsDecidedOnRealServers(t *testing.T) {
 			began := time.Now()
 			file, expected := injectedScenario(scenario)
 			run := compareInjected(t, l, file, !all)
+			for _, x := range run.Trials {
+				if x.Void != nil {
+					t.Logf("void: %s: %s", x.ID, *x.Void)
+				}
+			}
 			for _, x := range expected {
 				v := x.in(t, run)
 				t.Log(verdictSaid(v))

@@ -118,14 +118,10 @@ func (e *injecting) Agent(ctx context.Context, against engine.Contender, stdin [
 	if err := json.Unmarshal(stdin, &job); err != nil {
 		return engine.AgentResult{}, err
 	}
-	send := func() (engine.AgentResult, error) { return e.Engine.Agent(ctx, against, stdin) }
-	if job.Closed || against.Arm().Name == engine.NullName {
-		return send()
-	}
 	hit := e.hits(against.Arm())
-	switch {
-	case e.late():
-		// All arms have the link in their way, and only one of them its delay.
+	if e.late() && against.Arm().Name != engine.NullName {
+		// All arms have the link in their way, and only one of them its delay. The link takes CPU time from the generator, so it
+		// is there too where the rate is found that trials are offered.
 		job.ClientDelay = max(job.ClientDelay, time.Nanosecond)
 		if hit {
 			job.ClientDelay += e.more(e.level)
@@ -134,10 +130,13 @@ func (e *injecting) Agent(ctx context.Context, against engine.Contender, stdin [
 		if stdin, err = json.Marshal(job); err != nil {
 			return engine.AgentResult{}, err
 		}
-		return send()
-	case hit && e.metric == "statements_per_request":
+	}
+	send := func() (engine.AgentResult, error) { return e.Engine.Agent(ctx, against, stdin) }
+	switch {
+	case job.Closed || !hit:
+	case e.metric == "statements_per_request":
 		return e.withStatements(ctx, send)
-	case hit && e.metric == "database_primary_cpu_us_per_request":
+	case e.metric == "database_primary_cpu_us_per_request":
 		return e.withPrimaryCPU(ctx, send)
 	}
 	return send()
