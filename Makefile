@@ -97,6 +97,11 @@ audit: $(call servers) ## Measure what is known beforehand, and say whether the 
 self-test: build-loadtest ## Make each scenario's claim true and false with servers of known behaviour: make self-test SCENARIO=replica
 	LAB_DOUBLES='$(or $(strip $(SCENARIO)),all)' go -C loadtest test -count=1 -timeout 120m -run TestClaimsFollowDoubles -v .
 
+# Not in CI as a whole: it takes most of an hour.
+.PHONY: self-test-real
+self-test-real: build-loadtest build-go ## Inject a factor of two into a real server in each scenario, which has to be decided: make self-test-real SCENARIO=replica
+	LAB_INJECT='$(or $(strip $(SCENARIO)),all)' go -C loadtest test -count=1 -timeout 120m -run TestAFactorOfTwoIsDecidedOnRealServers -v .
+
 FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: build-loadtest ## Fuzz every parser of the orchestrator: make fuzz FUZZTIME=10s for each

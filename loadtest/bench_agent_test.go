@@ -19,6 +19,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 	}
+	if kind := os.Getenv(burdenVariable); kind != "" {
+		os.Exit(bear(kind, os.Args[1:]))
+	}
 	os.Exit(m.Run())
 }
 
