@@ -35,10 +35,19 @@ const injectedFactor = 2
 // The server that an effect is injected into, beside itself under two other names: one that has twice of what its scenario is
 // decided by (or half, of a throughput), and one that has the same.
 const (
-	plainArm = "go"
-	twiceArm = "go-twice"
-	sameArm  = "go-same"
+	plainArm   = "go"
+	clusterArm = "node-cluster" // where a worker is killed, and one is needed
+	twice      = "-twice"
+	same       = "-same"
 )
+
+// plainOf is that server of a scenario.
+func plainOf(s contract.Scenario) string {
+	if slices.ContainsFunc(s.Faults, func(f contract.Fault) bool { return f.Kind == contract.FaultWorkerKilled }) {
+		return clusterArm
+	}
+	return plainArm
+}
 
 // In each scenario a real server, under real load, is held against itself with a factor of two injected into what decides. The
 // verdict must be decided, and must follow what was injected.
@@ -142,12 +151,13 @@ func verdictSaid(v record.Verdict) string {
 // injectedScenario is a scenario as its file has it, but for its arms and pairs, and what they must come to.
 func injectedScenario(s contract.Scenario) (contract.Scenario, []expectation) {
 	with := injectedSettings(s)
-	plain, twice, same := plainArm+with, twiceArm+with, sameArm+with
+	name := plainOf(s)
+	plain, twice, same := name+with, name+twice+with, name+same+with
 	s.Arms = []string{plain, twice}
 	if baselines := s.Baselines; baselines != nil {
-		baseline := strings.TrimPrefix(baselines[plain], plainArm)
-		s.Baselines = map[string]string{plain: plainArm + baseline, twice: twiceArm + baseline}
-		s.Arms = append(s.Arms, plainArm+baseline, twiceArm+baseline)
+		baseline := strings.TrimPrefix(baselines[plain], name)
+		s.Baselines = map[string]string{plain: name + baseline, twice: strings.TrimSuffix(twice, with) + baseline}
+		s.Arms = append(s.Arms, s.Baselines[plain], s.Baselines[twice])
 	}
 	decided := func(verdict string, ratio float64, a, b string) expectation {
 		return expectation{arms: [2]string{a, b}, verdicts: []string{verdict}, ratio: ratio}
@@ -192,8 +202,8 @@ func injectedSettings(s contract.Scenario) string {
 	}
 	for _, pair := range s.Compared() {
 		for _, arm := range pair {
-			if name, _, _ := strings.Cut(arm, "+"); name == plainArm {
-				return strings.TrimPrefix(arm, plainArm)
+			if name, _, _ := strings.Cut(arm, "+"); name == plainOf(s) {
+				return strings.TrimPrefix(arm, name)
 			}
 		}
 	}
@@ -207,11 +217,11 @@ func (l *lab) named(s contract.Scenario) *lab {
 	out.contenders = slices.Clone(l.contenders)
 	for i, c := range out.contenders {
 		for _, arm := range c.Arms {
-			if arm.Name != plainArm {
+			if arm.Name != plainOf(s) {
 				continue
 			}
 			c.Arms = slices.Clone(c.Arms)
-			for _, name := range []string{twiceArm, sameArm} {
+			for _, name := range []string{arm.Name + twice, arm.Name + same} {
 				again := arm
 				again.Name, again.Base, again.Environment = name, name, maps.Clone(arm.Environment)
 				c.Arms = append(c.Arms, again)

@@ -51,11 +51,12 @@ type injecting struct {
 	level time.Duration
 
 	mu sync.Mutex
-	// hit says that the contender that was started last is the arm.
-	hit bool
+	// hit says that the contender that was started last is the arm, and last is that contender.
+	hit  bool
+	last engine.Contender
 }
 
-func (e *injecting) hits(arm contender.Arm) bool { return arm.Base == twiceArm }
+func (e *injecting) hits(arm contender.Arm) bool { return strings.HasSuffix(arm.Base, twice) }
 
 // more is how much of an amount is added to it.
 func (e *injecting) more(amount time.Duration) time.Duration {
@@ -69,7 +70,7 @@ func (e *injecting) late() bool { return strings.HasPrefix(e.metric, "latency_")
 func (e *injecting) Contender(ctx context.Context, spec engine.ContenderSpec) (engine.Contender, error) {
 	c, err := e.Engine.Contender(ctx, spec)
 	e.mu.Lock()
-	e.hit = e.hits(spec.Arm)
+	e.hit, e.last = e.hits(spec.Arm), c
 	e.mu.Unlock()
 	if err != nil || !e.hits(spec.Arm) || e.factor == 1 {
 		return c, err
@@ -82,6 +83,8 @@ func (e *injecting) Contender(ctx context.Context, spec engine.ContenderSpec) (e
 		with, err = newHolding(c, e.factor)
 	case "cold_start_ns":
 		with, err = c, e.hold(ctx, c)
+	case contract.MetricRecovery:
+		with = e.freezing(c)
 	default:
 		return c, nil
 	}
@@ -281,6 +284,53 @@ func (e *injecting) Bench(ctx context.Context, arm contender.Arm, args []string)
 	return json.Marshal(b)
 }
 
+// freezing is a contender of which what is left stands still for a factor of the bound whenever a process of it has gone.
+func (e *injecting) freezing(c engine.Contender) engine.Contender {
+	f := &frozen{Contender: c, done: make(chan struct{})}
+	f.watching.Go(func() {
+		for pids := c.Pids(); ; {
+			select {
+			case <-f.done:
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+			now := c.Pids()
+			if slices.ContainsFunc(pids, func(pid int) bool { return !slices.Contains(now, pid) }) {
+				e.freeze(c)
+				now = c.Pids()
+			}
+			pids = now
+		}
+	})
+	return f
+}
+
+type frozen struct {
+	engine.Contender
+	watching sync.WaitGroup
+	done     chan struct{}
+	once     sync.Once
+}
+
+// Stop ends the watch first: that its processes go is then as it should be.
+func (f *frozen) Stop(ctx context.Context) error {
+	f.once.Do(func() { close(f.done) })
+	f.watching.Wait()
+	return f.Contender.Stop(ctx)
+}
+
+// freeze has a contender stand still for a factor of the bound.
+func (e *injecting) freeze(c engine.Contender) {
+	pids := c.Pids()
+	for _, pid := range pids {
+		_ = unix.Kill(pid, unix.SIGSTOP)
+	}
+	time.Sleep(e.bound * time.Duration(e.factor))
+	for _, pid := range pids {
+		_ = unix.Kill(pid, unix.SIGCONT)
+	}
+}
+
 // Faults starts the fault proxy. Where recovery is measured, its links are longer down for the arm than they are said to be.
 func (e *injecting) Faults(ctx context.Context) (engine.FaultProxy, error) {
 	proxy, err := e.Engine.Faults(ctx)
@@ -322,16 +372,21 @@ func (l *longerLink) Faults() []engine.Fault {
 	return slices.Clone(l.said)
 }
 
-// Set sets faults. A link to the arm that is to be free again is so only after a factor of the bound, until when it is down.
+// Set sets faults. A link to the arm that is to be free again is so only after a factor of the bound, until when it is down;
+// where the arm can do without what is behind a link, it stands still for as long from when that is broken.
 func (l *longerLink) Set(ctx context.Context, faults ...engine.Fault) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wasBroken := len(l.said) > 0
 	l.said = slices.Clone(faults)
 	l.e.mu.Lock()
-	hit := l.e.hit
+	hit, c := l.e.hit, l.e.last
 	l.e.mu.Unlock()
-	if !hit || !wasBroken || len(faults) > 0 || l.e.factor == 1 {
+	borne := l.Name() == trial.LinkRedis || l.Name() == trial.LinkUpstream
+	if hit && borne && !wasBroken && len(faults) > 0 && l.e.factor > 1 {
+		go l.e.freeze(c)
+	}
+	if !hit || borne || !wasBroken || len(faults) > 0 || l.e.factor == 1 {
 		return l.FaultLink.Set(ctx, faults...)
 	}
 	if err := l.FaultLink.Set(ctx, engine.Fault{Kind: engine.FaultDown}); err != nil {
