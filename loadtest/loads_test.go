@@ -69,12 +69,12 @@ func TestEachArmHasItsOwnRate(t *testing.T) {
 	r := whole(t, dir)
 	require.Len(t, r.Scenarios, 1)
 	is := r.Scenarios[0]
-	assert.InDelta(t, 0.6, is.OwnShare, 0)
+	assert.InDelta(t, 0.4, is.OwnShare, 0)
 	least := ""
 	for _, pilot := range is.Plan.Pilot {
 		for _, x := range r.Trials {
 			if x.Arm == pilot.Arm {
-				assert.InDelta(t, roundDown(0.6*pilot.CapacityRPS), x.RateRPS, 0, x.ID)
+				assert.InDelta(t, roundDown(0.4*pilot.CapacityRPS), x.RateRPS, 0, x.ID)
 			}
 		}
 		if least == "" || pilot.CapacityRPS < 2000 {
@@ -83,7 +83,7 @@ func TestEachArmHasItsOwnRate(t *testing.T) {
 	}
 	assert.Equal(t, "go+MASTER_MB=256", least)
 	assert.Less(t, is.Plan.RateRPS, 1000.0, "percentiles are planned by the least rate")
-	assert.Contains(t, s.out.String(), "at 60 % of what each arm bore in its pilot (the least ")
+	assert.Contains(t, s.out.String(), "at 40 % of what each arm bore in its pilot (the least ")
 }
 
 // An arm that this machine cannot run has no trial, and its pairs say why; the others are measured.

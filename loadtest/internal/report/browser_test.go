@@ -42,6 +42,24 @@ func needsAssets(t *testing.T) {
 	}
 }
 
+// profileFolder is a folder that is removed once Chromium's processes have ended, some of which write after the first is gone.
+func profileFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "chromium-profile-")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		var err error
+		for range 100 {
+			if err = os.RemoveAll(dir); err == nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		assert.NoError(t, err)
+	})
+	return dir
+}
+
 // browser starts Chromium, with a profile of its own that is gone afterwards.
 func browser(t *testing.T) context.Context {
 	t.Helper()
@@ -57,7 +75,7 @@ func browser(t *testing.T) context.Context {
 	}
 	// Not chromedp's own flags: only what keeps it to itself.
 	options := []chromedp.ExecAllocatorOption{
-		chromedp.ExecPath(program), chromedp.UserDataDir(t.TempDir()), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
+		chromedp.ExecPath(program), chromedp.UserDataDir(profileFolder(t)), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.WSURLReadTimeout(2 * time.Minute),
 	}

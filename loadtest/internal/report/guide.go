@@ -21,9 +21,9 @@ type leaf struct {
 // leaves are those of the article, in its order.
 var leaves = []leaf{
 	{"Is the work CRUD that mostly waits for databases and services?", "take the language that the team writes; batch with DataLoader and read from a replica",
-		[]string{"io-bound", "latency-budget", "n-plus-one", "dataloader-equal", "library", "replica", "pool-recovery"}},
+		[]string{"io-bound", "latency-budget", "n-plus-one", "dataloader-equal", "library", "replica", "pool-recovery", "parts-away"}},
 	{"Is there high traffic over state that requests share, or much CPU work in each?", "take Go or Rust, whose threads share memory; Node needs processes with copies, or workers",
-		[]string{"shared-state", "parallel-cpu", "head-of-line", "connections", "hand-over", "cluster-memory", "memory-or-redis"}},
+		[]string{"shared-state", "parallel-cpu", "head-of-line", "connections", "hand-over", "cluster-memory", "worker-killed", "memory-or-redis"}},
 	{"Is there a latency target so tight that single pauses break it?", "take Rust, which has no garbage collector, with an allocator and a runtime that suit it",
 		[]string{"gc-tail", "allocator", "work-stealing", "concurrent-start"}},
 }

