@@ -193,6 +193,12 @@ func compareDoubles(t *testing.T, l *lab, s record.Scenario, level func(arm stri
 		}
 	}
 	c.arms = c.union()
+	return slices.DeleteFunc(carriedOut(t, c).Verdicts, func(v record.Verdict) bool { return v.Scenario != s.ID })
+}
+
+// carriedOut is the record of a comparison that was settled.
+func carriedOut(t *testing.T, c *comparison) record.Run {
+	t.Helper()
 	folder, err := record.Create(filepath.Join(t.TempDir(), "run"))
 	require.NoError(t, err)
 	var out bytes.Buffer
@@ -200,5 +206,5 @@ func compareDoubles(t *testing.T, l *lab, s record.Scenario, level func(arm stri
 	require.Equal(t, exitOK, c.run(t.Context(), folder, time.Now().UTC(), streams{Out: &out, Err: errs}), errs)
 	saved, err := record.Open(folder.Path())
 	require.NoError(t, err)
-	return slices.DeleteFunc(saved.Run.Verdicts, func(v record.Verdict) bool { return v.Scenario != s.ID })
+	return saved.Run
 }

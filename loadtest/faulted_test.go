@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -39,6 +40,17 @@ func (s *stage) beginChosen(t *testing.T, dir string) record.Run {
 	require.NoError(t, err)
 	require.Equal(t, exitOK, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}), s.errs)
 	return whole(t, dir)
+}
+
+// beginWithPage measures what was chosen, and gives its page too.
+func (s *stage) beginWithPage(t *testing.T) (r record.Run, page string) {
+	t.Helper()
+	s.report = reportAfter
+	dir := filepath.Join(t.TempDir(), "run")
+	r = s.beginChosen(t, dir)
+	text, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	require.NoError(t, err)
+	return r, string(text)
 }
 
 const ms = contract.Span(time.Millisecond)

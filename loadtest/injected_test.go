@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -238,7 +237,7 @@ func compareInjected(t *testing.T, l *lab, s contract.Scenario, short bool) reco
 	t.Helper()
 	const ms = time.Millisecond
 	binary := filepath.Join(l.root, "bin", "loadtest")
-	require.FileExists(t, binary, "run `make build-loadtest build-go` first")
+	require.FileExists(t, binary, "run `make build-loadtest build-go build-node` first")
 	c, err := newComparison(l.named(s), compareOptions{profile: "nightly", engine: "native", scenario: s.ID, seed: 7, power: 100 * defaultPower})
 	require.NoError(t, err)
 	c.profile.capacity.ceiling = 200 * ms
@@ -268,12 +267,5 @@ func compareInjected(t *testing.T, l *lab, s contract.Scenario, short bool) reco
 		e.value = claims.RuleOf(r.Scenarios[0]).Value
 		c.try = e.levelled
 	}
-	folder, err := record.Create(filepath.Join(t.TempDir(), "run"))
-	require.NoError(t, err)
-	var out bytes.Buffer
-	errs := &lockedBuffer{}
-	require.Equal(t, exitOK, c.run(t.Context(), folder, time.Now().UTC(), streams{Out: &out, Err: errs}), errs)
-	saved, err := record.Open(folder.Path())
-	require.NoError(t, err)
-	return saved.Run
+	return carriedOut(t, c)
 }

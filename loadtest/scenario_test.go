@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -291,9 +290,7 @@ func TestProfilesOfAScenario(t *testing.T) {
 	needsAssets(t)
 	s := newStage(t, compareOptions{seed: 7, scenario: "dataloader-equal,io-bound", contenders: "go,node"})
 	require.NoError(t, s.anew())
-	s.report = reportAfter
-	dir := filepath.Join(t.TempDir(), "run")
-	r := s.beginChosen(t, dir)
+	r, page := s.beginWithPage(t)
 	assert.True(t, r.ScenarioNamed("dataloader-equal").Profile)
 	taken := 0
 	for _, x := range r.Trials {
@@ -312,10 +309,8 @@ func TestProfilesOfAScenario(t *testing.T) {
 		}
 	}
 	assert.Equal(t, taken+r.ScenarioNamed("dataloader-equal").Plan.Blocks, switched, "those of its blocks, the doubles too")
-	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
-	require.NoError(t, err)
-	assert.Contains(t, string(page), "dataloader-equal: the loader&#39;s share of the CPU")
-	assert.Contains(t, string(page), "played.answer")
+	assert.Contains(t, page, "dataloader-equal: the loader&#39;s share of the CPU")
+	assert.Contains(t, page, "played.answer")
 }
 
 // What each server measures of itself is in the record of each trial, and no other scenario asks for it.
@@ -433,9 +428,7 @@ func TestPhasesOfAScenario(t *testing.T) {
 			st.Delays[contract.WayClient] /= 10 // trials are short
 		}
 	}
-	s.report = reportAfter
-	dir := filepath.Join(t.TempDir(), "run")
-	r := s.beginChosen(t, dir)
+	r, page := s.beginWithPage(t)
 	assert.True(t, r.ScenarioNamed("latency-budget").Phases)
 	seen := 0
 	for _, x := range r.Trials {
@@ -447,9 +440,7 @@ func TestPhasesOfAScenario(t *testing.T) {
 		}
 	}
 	assert.Positive(t, seen)
-	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
-	require.NoError(t, err)
-	assert.Contains(t, string(page), "latency-budget: where the time goes")
+	assert.Contains(t, page, "latency-budget: where the time goes")
 	network := 2.0 // as it was set
 	for _, o := range r.ScenarioNamed("latency-budget").FaultOverhead {
 		if o.Link == record.LinkClient {
@@ -457,7 +448,7 @@ func TestPhasesOfAScenario(t *testing.T) {
 			assert.Greater(t, network, 2.0, "as it was measured")
 		}
 	}
-	assert.Contains(t, string(page), fmt.Sprintf("(%.1f %% of %.1f ms)", 100/(101+network), 101+network))
+	assert.Contains(t, page, fmt.Sprintf("(%.1f %% of %.1f ms)", 100/(101+network), 101+network))
 }
 
 // Where a scenario asks how soon writes can be read, each trial at the common rate has it, and the page shows it.
@@ -466,9 +457,7 @@ func TestStalenessOfAScenario(t *testing.T) {
 	needsAssets(t)
 	s := newStage(t, compareOptions{seed: 7, scenario: "replica,n-plus-one", contenders: "go,go+REPLICA=off,go+LOADER=off"})
 	require.NoError(t, s.anew())
-	s.report = reportAfter
-	dir := filepath.Join(t.TempDir(), "run")
-	r := s.beginChosen(t, dir)
+	r, page := s.beginWithPage(t)
 	assert.True(t, r.ScenarioNamed("replica").Staleness)
 	assert.False(t, r.ScenarioNamed("n-plus-one").Staleness)
 	seen := 0
@@ -481,11 +470,9 @@ func TestStalenessOfAScenario(t *testing.T) {
 		}
 	}
 	assert.Positive(t, seen)
-	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
-	require.NoError(t, err)
-	assert.Contains(t, string(page), "replica: how soon a write can be read")
-	assert.NotContains(t, string(page), "n-plus-one: how soon a write can be read")
-	assert.Contains(t, string(page), "stale reads of row for each write")
+	assert.Contains(t, page, "replica: how soon a write can be read")
+	assert.NotContains(t, page, "n-plus-one: how soon a write can be read")
+	assert.Contains(t, page, "stale reads of row for each write")
 }
 
 // madeTrials are a claim's trials of so many blocks, in which an arm's figure is its level times a little noise; the rest of
@@ -728,15 +715,11 @@ func TestWhatIsOverBeforeTheLoadIsNotWarmedUp(t *testing.T) {
 	needsAssets(t)
 	s := newStage(t, compareOptions{seed: 7, scenario: "concurrent-start,n-plus-one", contenders: "go,go+START=sequential,go+LOADER=off"})
 	require.NoError(t, s.anew())
-	s.report = reportAfter
-	dir := filepath.Join(t.TempDir(), "run")
-	r := s.beginChosen(t, dir)
+	r, page := s.beginWithPage(t)
 	for _, x := range r.Trials {
 		assert.Equal(t, x.Scenario == "n-plus-one", x.Warm != nil, x.ID)
 	}
-	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
-	require.NoError(t, err)
-	assert.Contains(t, string(page), "; without a warm-up, since no load has a part in what decides;")
+	assert.Contains(t, page, "; without a warm-up, since no load has a part in what decides;")
 }
 
 // A run whose only claim cannot be tested here has a record that says so.

@@ -65,18 +65,24 @@ func TestRecovery(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := record.FaultOutcome{CausedNS: at(2), EndedNS: at(4), UntilNS: at(12)}
-			recovery(&f, stepsOf(c.steps))
-			if c.first < 0 {
-				assert.Nil(t, f.FirstSuccessNS)
-			} else {
-				require.NotNil(t, f.FirstSuccessNS)
-				assert.Equal(t, at(c.first), *f.FirstSuccessNS)
-			}
-			assert.Equal(t, at(c.recovery), f.RecoveryNS)
-			assert.Equal(t, c.recovered, f.Recovered)
+			assertRecovery(t, &f, c.steps, at(c.first), at(c.recovery), c.recovered)
 			assert.Equal(t, []uint64{c.ok, c.failed, f.FailedBy.Total()}, []uint64{f.OK, f.Failed, c.failed})
 		})
 	}
+}
+
+// assertRecovery looks at what recovery makes of a fault's steps; a first success below 0 stands for none.
+func assertRecovery(t *testing.T, f *record.FaultOutcome, steps string, first, longest int64, recovered bool) {
+	t.Helper()
+	recovery(f, stepsOf(steps))
+	if first < 0 {
+		assert.Nil(t, f.FirstSuccessNS)
+	} else {
+		require.NotNil(t, f.FirstSuccessNS)
+		assert.Equal(t, first, *f.FirstSuccessNS)
+	}
+	assert.Equal(t, longest, f.RecoveryNS)
+	assert.Equal(t, recovered, f.Recovered)
 }
 
 // What a server is to bear counts from its cause on.
@@ -97,15 +103,7 @@ func TestRecoveryFromWhatIsToBeBorne(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := record.FaultOutcome{Kind: string(contract.FaultRedisGone), CausedNS: at(2), EndedNS: at(7), UntilNS: at(12)}
-			recovery(&f, stepsOf(c.steps))
-			if c.first < 0 {
-				assert.Nil(t, f.FirstSuccessNS)
-			} else {
-				require.NotNil(t, f.FirstSuccessNS)
-				assert.Equal(t, at(c.first), *f.FirstSuccessNS)
-			}
-			assert.Equal(t, at(c.recovery), f.RecoveryNS)
-			assert.Equal(t, c.recovered, f.Recovered)
+			assertRecovery(t, &f, c.steps, at(c.first), at(c.recovery), c.recovered)
 		})
 	}
 }

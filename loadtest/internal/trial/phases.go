@@ -42,10 +42,15 @@ func Phases(ctx context.Context, s Subject, spec Spec) (*record.Phases, error) {
 	}
 	out := &record.Phases{Requests: phaseRequests, MedianNS: map[string]int64{}}
 	for phase, values := range by {
-		slices.Sort(values)
-		out.MedianNS[phase] = (values[(len(values)-1)/2] + values[len(values)/2]) / 2
+		out.MedianNS[phase] = median(values)
 	}
 	return out, nil
+}
+
+// median is the middle value of some, or the mean of the two in the middle, in whole nanoseconds.
+func median(ns []int64) int64 {
+	sorted := slices.Sorted(slices.Values(ns))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
 // askPhases sends one request and gives its phases in milliseconds.

@@ -115,21 +115,7 @@ func RemoveReviews(ctx context.Context, database engine.Database, after int32) e
 	if _, err := primary.Exec(ctx, "delete from review where id > $1", after); err != nil {
 		return fmt.Errorf("remove what was written: %w", err)
 	}
-	replica, err := pgx.Connect(ctx, database.AdminReplicaURL())
-	if err != nil {
-		return err
-	}
-	defer replica.Close(context.WithoutCancel(ctx))
-	for {
-		var last int32
-		if err := replica.QueryRow(ctx, "select coalesce(max(id), 0)::int4 from review").Scan(&last); err != nil {
-			return fmt.Errorf("the replica still has what was written: %w", err)
-		}
-		if last <= after {
-			return nil
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	return database.WaitReplica(ctx)
 }
 
 // many makes the writes of one kind.
@@ -143,8 +129,7 @@ func (w *writer) many(one func(n int) (took time.Duration, stale int, err error)
 		}
 		all, out.StaleReads = append(all, int64(took)), out.StaleReads+stale
 	}
-	slices.Sort(all)
-	out.ReadableNSP50, out.ReadableNSMax = (all[(len(all)-1)/2]+all[len(all)/2])/2, all[len(all)-1]
+	out.ReadableNSP50, out.ReadableNSMax = median(all), slices.Max(all)
 	return out, nil
 }
 
