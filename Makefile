@@ -141,7 +141,7 @@ test-rust: need-rust build-loadtest
 BESIDE_MAINSTREAM := node-cluster+WORKERS=3,node-compiled,rust-per-core+WORKERS=3,go-floor,node-floor,rust-floor
 test-conformance: build
 	$(LOADTEST) conformance --fresh --seed 1 --contender go,node,rust$(if $(filter docker,$(ENGINE)),,$(comma)$(BESIDE_MAINSTREAM)) $(call flag,engine,$(ENGINE))
-	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none,go+MASTER=redis,node+MASTER=redis,rust+MASTER=redis,node-workers+WORKERS=2,node-workers-message+WORKERS=2,rust-current-thread,go-maxprocs-1$(if $(filter docker,$(ENGINE)),$(comma)$(BESIDE_MAINSTREAM)) $(call flag,engine,$(ENGINE))
+	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+REPLICA=off,node+REPLICA=off,rust+REPLICA=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none,go+MASTER=redis,node+MASTER=redis,rust+MASTER=redis,node-workers+WORKERS=2,node-workers-message+WORKERS=2,rust-current-thread,go-maxprocs-1$(if $(filter docker,$(ENGINE)),$(comma)$(BESIDE_MAINSTREAM)) $(call flag,engine,$(ENGINE))
 
 .PHONY: lint
 lint: need-go need-node need-rust build-node lint-scripts ## Check style and types in all languages

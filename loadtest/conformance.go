@@ -23,10 +23,11 @@ const mostAtOnce = 16
 func provenAtOnce() int { return min(2, runtime.NumCPU()) }
 
 // conformanceMain proves arms equal: by default every arm of every manifest (two workers where it has any), and each contender
-// without its loader, without master data in memory, and with it in Redis where there is one.
+// without its loader, without a replica, started in sequence, without master data in memory, and with it in Redis where there
+// is one.
 func conformanceMain(ctx context.Context, args []string, s streams) int {
 	f := newFlags("conformance", "[flags]")
-	contenders := f.String("contender", "", "`ARM,…` (default: every arm of every manifest, those with processes or threads of their own with WORKERS=2, and each contender with LOADER=off, MASTER=none and, where there is a Redis, MASTER=redis)")
+	contenders := f.String("contender", "", "`ARM,…` (default: every arm of every manifest, those with processes or threads of their own with WORKERS=2, and each contender with LOADER=off, REPLICA=off, START=sequential, MASTER=none and, where there is a Redis, MASTER=redis)")
 	engineName := f.String("engine", "auto", "`NAME`: auto, docker or native")
 	form := f.String("form", "full", "`NAME`: full or short")
 	seed := f.Uint64("seed", 0, "`N` for the random queries (default: a new one, printed)")
@@ -49,7 +50,9 @@ func conformanceMain(ctx context.Context, args []string, s streams) int {
 		all = append(all, name)
 	}
 	for _, c := range l.contenders {
-		all = append(all, c.Name+"+LOADER=off", c.Name+"+MASTER=none", c.Name+"+MASTER=redis")
+		for _, setting := range []string{"LOADER=off", "REPLICA=off", "START=sequential", "MASTER=none", "MASTER=redis"} {
+			all = append(all, c.Name+"+"+setting)
+		}
 	}
 	arms, err := l.arms(*contenders, all)
 	if err != nil {

@@ -427,6 +427,7 @@ func (s *subject) countEach(ctx context.Context, t *tally, n int) error {
 		if err != nil {
 			return fmt.Errorf("operation %s: %w", q.name, err)
 		}
+		s.together[q] = max(s.together[q], sent)
 		s.checkCounts(t, q, got, sent, fmt.Sprintf("%d at once", sent))
 		// What one operation shows, the next ones would show again, and a server without batches takes its time over it.
 		if t.distinct() >= tellingFindings {
@@ -453,12 +454,31 @@ func (s *subject) countEach(ctx context.Context, t *tally, n int) error {
 	return nil
 }
 
-// written is where the primary's log ends: it moves with every write, perhaps for other reasons too.
-func written(ctx context.Context, primary *pgx.Conn) (position string, err error) {
-	if err := primary.QueryRow(ctx, "select pg_current_wal_insert_lsn()::text").Scan(&position); err != nil {
-		return "", fmt.Errorf("read the position of the log: %w", err)
+// written stands for all that was ever written to a database: the rows of its tables, the transactions that wrote them, and
+// where its sequences stand. The log's position would say the same of the whole server, where other copies are made, written
+// to and dropped meanwhile.
+func written(ctx context.Context, primary *pgx.Conn) (string, error) {
+	parts, err := collect(ctx, primary, `select case relkind
+		when 'S' then format('select %L || last_value || is_called from %I', relname, relname)
+		else format('select %L || count(*) || '' '' || coalesce(sum(xmin::text::bigint), 0) from %I', relname || ' ', relname) end
+		from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'S') order by relname`)
+	if err == nil {
+		parts, err = collect(ctx, primary, strings.Join(parts, " union all "))
 	}
-	return position, nil
+	if err != nil {
+		return "", fmt.Errorf("read what was written: %w", err)
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, "\n"), nil
+}
+
+// collect gives the texts that a statement selects.
+func collect(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error) {
+	rows, err := conn.Query(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 var errStillThere = errors.New("still there")

@@ -31,6 +31,8 @@ type subject struct {
 	background sync.WaitGroup
 	// runs counts, by question, how often the shared contender was asked it.
 	runs sync.Map
+	// together is how many of a question were asked at once and compared, at most.
+	together map[*question]int
 	// slow are the clients that the check hostile left waiting.
 	slow *slowClients
 }
