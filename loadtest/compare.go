@@ -64,7 +64,7 @@ var profiles = []profile{
 	{"standard", "to be published", true, "standard", conformance.Full, 14, 6, 48, 0,
 		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 6 * time.Second}, 10 * time.Second, 4 * time.Second,
 		capacityTimes{true, time.Second, 6 * time.Second, 40 * time.Minute, 15 * time.Minute}, 0, false},
-	{"nightly", "every scenario, in at most 90 minutes", true, "standard", conformance.Full, 8, 4, 40, 9 * time.Minute,
+	{"nightly", "every scenario, in at most 90 minutes", true, "standard", conformance.Full, 8, 3, 40, 9 * time.Minute,
 		time.Second, 700 * time.Millisecond, trial.Warmth{Window: 400 * time.Millisecond, Most: 2 * time.Second}, 1500 * time.Millisecond, 1200 * time.Millisecond,
 		capacityTimes{false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute}, 3 * time.Minute, true},
 }
@@ -143,7 +143,7 @@ type comparison struct {
 	report     func(ctx context.Context, dir string, s streams) error
 	spoilt     func(*record.Trial) bool
 	try        func(context.Context, trial.Subject, trial.Spec) (record.Trial, []byte, error)
-	staleness  func(context.Context, trial.Subject) ([]record.Staleness, error)
+	staleness  func(context.Context, trial.Subject, trial.Spec) ([]record.Staleness, error)
 }
 
 func newComparison(l *lab, o compareOptions) (*comparison, error) {
@@ -385,6 +385,9 @@ func (s *session) prove(ctx context.Context, c *comparison) error {
 	return nil
 }
 
+// nightMost is how long the scenarios of a night may take in all, from the first pilot on.
+const nightMost = 90 * time.Minute
+
 // compare measures the scenarios one after the other.
 func (s *session) compare(ctx context.Context, c *comparison) error {
 	if err := s.open(ctx, c.profile.size, c.arms); err != nil {
@@ -398,7 +401,7 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 		}
 	}
 	var refused []error
-	measurable := 0
+	measurable, began := 0, time.Now()
 	for i, st := range c.studies {
 		if i > 0 && s.interrupts.wanted() {
 			return errInterrupted
@@ -433,6 +436,9 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 	if len(refused) > 0 && len(refused) == measurable {
 		return errors.Join(refused...)
 	}
+	if took := time.Since(began); c.profile.all && took > nightMost {
+		s.warn("Measuring took %.0f minutes, and a night is to take %.0f at most.", took.Minutes(), nightMost.Minutes())
+	}
 	return nil
 }
 
@@ -446,42 +452,52 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 			largest = x.question
 		}
 	}
-	ceiling, err := s.findCeiling(ctx, largest, p.capacity.ceiling)
-	if err != nil {
-		return nil, err
+	if s.pilots == nil {
+		s.pilots, s.ceilings = map[string]piloted{}, map[string]*float64{}
+	}
+	ceiling, known := s.ceilings[largest.name]
+	if !known {
+		var err error
+		if ceiling, err = s.findCeiling(ctx, largest, p.capacity.ceiling); err != nil {
+			return nil, err
+		}
+		s.ceilings[largest.name] = ceiling
 	}
 	st.enter(&s.run, ceiling)
 	plan := st.plan(&s.run)
-	pilots := time.Now()
 	s.progress.start(len(st.arms))
-	weakest := record.PilotOutcome{CapacityRPS: math.Inf(1)}
+	weakest, around := record.PilotOutcome{CapacityRPS: math.Inf(1)}, time.Duration(0)
 	for i, arm := range st.arms {
 		s.progress.step("pilot of %s", arm.Name)
 		spec := trial.Spec{ClientDelay: st.clientDelay()}
 		if i == 0 && spec.ClientDelay > 0 {
 			spec.ClientProbes = overheadRoundTrips
 		}
-		bears, overhead, err := s.pilot(ctx, arm, q, mixed, spec, p.pilotWarm, p.pilot)
-		if err != nil {
-			return nil, err
+		key := st.pilotKey(arm)
+		pilot, known := s.pilots[key]
+		if !known || spec.ClientProbes > 0 {
+			var overhead *record.FaultOverhead
+			var err error
+			if pilot, overhead, err = s.pilot(ctx, arm, q, mixed, spec, p.pilotWarm, p.pilot); err != nil {
+				return nil, err
+			}
+			s.pilots[key] = pilot
+			if x := s.run.ScenarioNamed(st.ID); x != nil && overhead != nil {
+				x.FaultOverhead = append(x.FaultOverhead, *overhead)
+			}
 		}
-		if x := s.run.ScenarioNamed(st.ID); x != nil && overhead != nil {
-			x.FaultOverhead = append(x.FaultOverhead, *overhead)
-		}
-		outcome := record.PilotOutcome{Arm: arm.Name, CapacityRPS: bears}
-		if bears < weakest.CapacityRPS {
+		around += pilot.around / time.Duration(len(st.arms))
+		outcome := record.PilotOutcome{Arm: arm.Name, CapacityRPS: pilot.rps}
+		if pilot.rps < weakest.CapacityRPS {
 			weakest = outcome
 		}
 		plan.Pilot = append(plan.Pilot, outcome)
 	}
 	s.progress.end()
-	around := time.Since(pilots)/time.Duration(len(st.arms)) - p.pilotWarm - p.pilot
 	if err := c.withinBudget(st, time.Since(began), around); err != nil {
 		return nil, err
 	}
-	st.fit(time.Since(began), around)
-	p = st.profile
-	plan.Blocks, plan.FloorBlocks, plan.RateRPS = p.blocks, p.floorBlocks, roundDown(rateShare*weakest.CapacityRPS)
+	plan.RateRPS = roundDown(rateShare * weakest.CapacityRPS)
 	if st.OwnShare > 0 {
 		plan.RateRPS = ownRate(st.OwnShare, weakest.CapacityRPS) // the least of all, by which percentiles are planned
 	}
@@ -491,6 +507,10 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 			s.warn("Scenario %s asks for %.0f requests a second, and in the pilot %s bore %.0f.", st.ID, st.RateRPS, weakest.Arm, weakest.CapacityRPS)
 		}
 	}
+	st.lengthen(plan.RateRPS)
+	st.fit(time.Since(began), around)
+	p = st.profile
+	plan.Blocks, plan.FloorBlocks = p.blocks, p.floorBlocks
 	plan.WarmMostNS, plan.RateDurationNS, plan.ThroughputDurationNS = int64(p.warm.Most), int64(p.rate), int64(p.throughput)
 	todo, err := c.schedule(st, s.run, q)
 	if err != nil {

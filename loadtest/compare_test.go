@@ -88,12 +88,12 @@ func newStage(t *testing.T, o compareOptions) *stage {
 	s := &stage{comparison: c, engine: played.New(t, playedAnswer), errs: &lockedBuffer{}}
 	c.openEngine = func(context.Context, string, func(string)) (engine.Engine, error) { return s.engine, nil }
 	c.proofs = allConformant
-	c.staleness = func(_ context.Context, subject trial.Subject) ([]record.Staleness, error) {
-		row := record.Staleness{Write: record.WriteRow, Writes: 10, ReadableNSP50: 2e6, ReadableNSMax: 4e6}
+	c.staleness = func(_ context.Context, subject trial.Subject, spec trial.Spec) ([]record.Staleness, error) {
+		row := record.Staleness{Write: record.WriteRow, Writes: 10, ReadableNSP50: 2e6, ReadableNSMax: 4e6, LoadRPS: spec.RPS, LoadedWrites: 9}
 		if subject.Arm.ReadsReplica() {
 			row.StaleReads, row.ReadableNSP50, row.ReadableNSMax = 5, 3e6, 9e6
 		}
-		return []record.Staleness{{Write: record.WriteMaster, Writes: 10, ReadableNSP50: 1e6, ReadableNSMax: 1e6}, row}, nil
+		return []record.Staleness{{Write: record.WriteMaster, Writes: 10, ReadableNSP50: 1e6, ReadableNSMax: 1e6, LoadRPS: spec.RPS, LoadedWrites: 10}, row}, nil
 	}
 	c.questions = func(_ context.Context, _ engine.Database, names ...string) (out []question, _ error) {
 		for _, name := range names {
@@ -531,6 +531,7 @@ func TestWhatCannotBeResumedIsNamed(t *testing.T) {
 		"a bench":        {change(func(r *record.Run) { r.Command[1] = "bench-servers" }), nil, "no run of loadtest compare"},
 		"no plan yet":    {change(func(r *record.Run) { r.Plan = record.Plan{} }), nil, "ended before its plan was made"},
 		"longer trials":  {change(func(r *record.Run) { r.Plan.RateDurationNS *= 2 }), nil, "a trial at the common rate took 80ms and takes 40ms"},
+		"shorter trials": {change(func(r *record.Run) { r.Plan.RateDurationNS /= 2 }), nil, "a trial at the common rate took 20ms and takes 40ms"},
 		"an unknown arm": {change(func(r *record.Run) {
 			r.Plan.Pilot = nil
 			r.Plan.Pilot = append(r.Plan.Pilot, record.PilotOutcome{Arm: "go+SPEED=max"})

@@ -21,6 +21,7 @@ import (
 // Closed loops have a trial for each number of connections, and the most of them decide.
 func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 	inNoTime(t)
+	needsAssets(t)
 	s := newStage(t, compareOptions{seed: 7, scenario: "connections", contenders: "go,node"})
 	require.NoError(t, s.anew())
 	s.studies[0].Connections = []int{1, 8}
@@ -31,9 +32,12 @@ func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 		}
 		return nil
 	}
-	r := s.beginChosen(t, filepath.Join(t.TempDir(), "run"))
+	r, page := s.beginWithPage(t)
 	require.Len(t, r.Scenarios, 1)
 	assert.Equal(t, []int{1, 8}, r.Scenarios[0].Connections)
+	assert.Contains(t, page, "connections: throughput and tail by connections")
+	assert.Contains(t, page, "answers a second: higher is better")
+	assert.Regexp(t, `(go|node) [0-9.,]+ answers a second( \([^)]*\))? with 1 connection, [0-9.,]+ answers a second( \([^)]*\))? with 8 connections`, page)
 	processes := 0
 	for _, block := range r.Scenarios[0].Plan.Order {
 		processes += len(block)

@@ -222,8 +222,7 @@ func (st *study) refuse(planned []record.PlannedPercentile) error {
 		return nil
 	}
 	for _, q := range planned {
-		// Some more than it needs, since random arrivals scatter.
-		if need := uint64(math.Ceil(surplus * float64(q.RequestsRequired))); st.Metric == "latency_"+strings.ReplaceAll(q.Name, ".", "")+"_ns" && q.RequestsPlanned < need {
+		if need := requestsToPlan(q.RequestsRequired); st.Metric == metricOf(q.Name) && q.RequestsPlanned < need {
 			return fmt.Errorf("%s %w: it is decided by %s, for which %d requests of %s have to be planned in a trial, and %d are", st.refusal(), errRefused, q.Name, need, strings.ToUpper(st.Operation), q.RequestsPlanned)
 		}
 	}
@@ -232,6 +231,32 @@ func (st *study) refuse(planned []record.PlannedPercentile) error {
 		return fmt.Errorf("%s %w: a family of %s needs at least %d blocks, and %d are planned", st.refusal(), errRefused, summary.Plural(family, "pair"), need, st.profile.blocks)
 	}
 	return nil
+}
+
+// metricOf is the metric of a percentile, as p99.
+func metricOf(percentile string) string {
+	return "latency_" + strings.ReplaceAll(percentile, ".", "") + "_ns"
+}
+
+// requestsToPlan are some more than a percentile needs, since random arrivals scatter.
+func requestsToPlan(required uint64) uint64 { return uint64(math.Ceil(surplus * float64(required))) }
+
+// lengthen makes the trials at the common rate so long that their requests carry the percentile that decides, where that is not
+// longer than a trial may be.
+func (st *study) lengthen(rps float64) {
+	if !st.profile.evidence || st.headline() {
+		return
+	}
+	for _, q := range summary.Percentiles() {
+		if st.Metric != metricOf(q.Name) {
+			continue
+		}
+		need := float64(requestsToPlan(stats.RequestsToCarry(q.Quantile))) / (st.share() * rps)
+		if takes := time.Duration(math.Ceil(10*need)) * (time.Second / 10); takes <= longestRate {
+			st.leastRate = takes
+			st.profile.rate = max(st.profile.rate, takes)
+		}
+	}
 }
 
 // refusal is how a refusal of the scenario begins.

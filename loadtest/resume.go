@@ -80,17 +80,31 @@ func hasPlan(r record.Run) bool {
 func (st *study) recall(plan record.Plan) error {
 	p := &st.profile
 	p.blocks, p.floorBlocks = plan.Blocks, plan.FloorBlocks
+	if was, now := plan.WarmMostNS, int64(p.warm.Most); was != now {
+		return fmt.Errorf("the longest warm-up took %v and takes %v in profile %s", time.Duration(was), time.Duration(now), p.name)
+	}
 	for _, d := range []struct {
 		name     string
-		was, now int64
+		was      int64
+		now      *time.Duration
+		shortest time.Duration
 	}{
-		{"the longest warm-up", plan.WarmMostNS, int64(p.warm.Most)},
-		{"a trial at the common rate", plan.RateDurationNS, int64(p.rate)},
-		{"a throughput trial", plan.ThroughputDurationNS, int64(p.throughput)},
+		{"a trial at the common rate", plan.RateDurationNS, &p.rate, max(shortestRate, time.Duration(st.Duration))},
+		{"a throughput trial", plan.ThroughputDurationNS, &p.throughput, shortestThroughput},
 	} {
-		if d.was != d.now {
-			return fmt.Errorf("%s took %v and takes %v in profile %s", d.name, time.Duration(d.was), time.Duration(d.now), p.name)
+		// Shorter than the profile's it may be, where the scenario's time was short, and longer for the percentile that decides.
+		shortest, longest := min(d.shortest, *d.now), *d.now
+		if st.headline() || st.budget == 0 {
+			shortest = *d.now
 		}
+		if !st.headline() && d.now == &p.rate && slices.ContainsFunc(summary.Percentiles(), func(q summary.Percentile) bool { return st.Metric == metricOf(q.Name) }) {
+			longest = max(longest, longestRate)
+		}
+		was := time.Duration(d.was)
+		if was > longest || was < shortest {
+			return fmt.Errorf("%s took %v and takes %v in profile %s", d.name, was, *d.now, p.name)
+		}
+		*d.now = was
 	}
 	var was, now []string
 	for _, pilot := range plan.Pilot {
@@ -280,7 +294,7 @@ func (todo *schedule) follows(order []string, b int, trials []record.Trial) bool
 		return true
 	}
 	for place, slot := range block {
-		if !look(place, slot, todo.study.asks()) {
+		if !look(place, slot, todo.study.asksOf(b, slot)) {
 			return false
 		}
 	}

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"html"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -95,24 +97,152 @@ func TestBlocksFitIntoTheScenariosTime(t *testing.T) {
 }
 
 // All scenarios, each with the fewest blocks that can decide its family, go into the 90 minutes of a night, where a process
-// takes a second and a half around its trials.
+// takes as long around its trials as it was seen to.
 func TestANightHasRoomForEveryScenario(t *testing.T) {
+	total := time.Duration(0)
+	for _, st := range studiesOf(t, compareOptions{profile: "nightly"}) {
+		total += st.takes
+		t.Logf("%-20s %d blocks, %v", st.ID, st.profile.blocks, st.takes.Round(time.Second))
+	}
+	assert.LessOrEqual(t, total, nightMost)
+}
+
+// A plan whose trials were made shorter, since the scenario's time was short, is gone on with; longer or shorter ones than it
+// can have are refused.
+func TestAPlanOfShorterTrialsIsGoneOnWith(t *testing.T) {
+	short := studiesOf(t, compareOptions{profile: "quick", scenario: "memory-or-redis"})[0]
+	usual := studiesOf(t, compareOptions{profile: "quick", scenario: "io-bound"})[0].profile
+	p := short.profile
+	require.Less(t, p.rate, usual.rate, "there are so many arms")
+	require.Less(t, p.throughput, usual.throughput)
+	planned := record.Plan{Blocks: p.blocks, FloorBlocks: p.floorBlocks, WarmMostNS: int64(p.warm.Most), RateDurationNS: int64(p.rate), ThroughputDurationNS: int64(p.throughput)}
+	for _, arm := range short.arms {
+		planned.Pilot = append(planned.Pilot, record.PilotOutcome{Arm: arm.Name})
+	}
+	again := func(rate time.Duration) (*study, error) {
+		st := *short.study
+		st.profile.rate, st.profile.throughput = usual.rate, usual.throughput
+		planned.RateDurationNS = int64(rate)
+		return &st, st.recall(planned)
+	}
+	st, err := again(p.rate)
+	require.NoError(t, err)
+	assert.Equal(t, p.rate, st.profile.rate)
+	assert.Equal(t, p.throughput, st.profile.throughput)
+	for _, rate := range []time.Duration{usual.rate + 1, shortestRate - 1} {
+		_, err := again(rate)
+		require.ErrorContains(t, err, "a trial at the common rate took")
+	}
+}
+
+// Where the pilot shows that a trial's requests would not carry the percentile that decides, trials are made longer, within
+// bounds; else as long as the file says.
+func TestTrialsAreLongEnoughForWhatDecides(t *testing.T) {
+	for rps, want := range map[float64]time.Duration{2000: 6 * time.Second, 830: 6700 * time.Millisecond, 100: 6 * time.Second} {
+		st := studiesOf(t, compareOptions{profile: "nightly", scenario: "gc-tail"})[0].study
+		st.lengthen(rps)
+		st.fit(0, time.Second)
+		assert.Equal(t, want, st.profile.rate, "%v", rps)
+		if planned := plannedPercentiles(rps, st.profile.rate); rps == 100 {
+			require.ErrorContains(t, st.refuse(planned), "it is decided by p99.9", "no trial is that long")
+		} else {
+			require.NoError(t, st.refuse(planned), "%v", rps)
+		}
+	}
+}
+
+// Where a claim's time is short, what decides it is asked in all blocks, and what stands beside it in as many as stand beside
+// what is judged: never of the second of an A/A pair. Elsewhere all is asked of all.
+func TestWhatDecidesNothingIsAskedInFewerBlocks(t *testing.T) {
+	for _, c := range []struct {
+		profile, scenario, arm string
+		block                  int
+		duplicate              bool
+		want                   int
+	}{
+		{"nightly", "n-plus-one", "go", 2, false, 2},
+		{"nightly", "n-plus-one", "go", 3, false, 1},
+		{"nightly", "n-plus-one", "go", 2, true, 1},
+		{"nightly", "memory-or-redis", "go+MASTER=none", 7, false, 2}, // in no pair, so in few of the blocks only
+		{"nightly", "connections", "node", 2, false, 5},
+		{"nightly", "connections", "node", 3, false, 1},
+		{"nightly", "library", "go", 7, true, 2},
+		{"quick", "n-plus-one", "go", 4, false, 1},
+		{"standard", "n-plus-one", "go", 13, true, 2},
+		{"smoke", "n-plus-one", "go", 0, true, 2},
+	} {
+		st := studiesOf(t, compareOptions{profile: c.profile, scenario: c.scenario})[0].study
+		asks := st.asksOf(c.block, plan.Slot{Arm: c.arm, Duplicate: c.duplicate})
+		assert.Len(t, asks, c.want, "%+v", c)
+		assert.True(t, slices.ContainsFunc(asks, st.decides), "%+v", c)
+		if c.scenario == "connections" && c.want == 1 {
+			assert.Equal(t, []ask{{record.LoadClosed, 1024}}, asks)
+		}
+	}
+}
+
+// Each scenario alone takes at most ten minutes, once its arms are built and proven.
+func TestEachScenarioAloneHasRoom(t *testing.T) {
 	l, err := openLab()
 	require.NoError(t, err)
-	c, err := newComparison(l, compareOptions{profile: "nightly"})
+	for _, s := range l.scenarios {
+		if s.ID == libraryScenario {
+			continue // whose time is that of its capacities, which end when it is over
+		}
+		st := studiesOf(t, compareOptions{profile: "quick", scenario: s.ID})[0]
+		t.Logf("%-20s %d blocks of %v, %v", st.ID, st.profile.blocks, st.profile.rate, st.takes.Round(time.Second))
+		assert.LessOrEqual(t, st.takes, 10*time.Minute, s.ID)
+		assert.GreaterOrEqual(t, st.profile.rate, time.Duration(st.Duration), "as long as its percentile needs")
+	}
+}
+
+// fitted is a study as a run would plan it, and how long it would take from its pilots on.
+type fitted struct {
+	*study
+	takes time.Duration
+}
+
+// studiesOf plans the studies of a run without running it.
+func studiesOf(t *testing.T, o compareOptions) []fitted {
+	t.Helper()
+	const (
+		// Of a process, beside the shortest warm-up and the load, as the scenarios of a night in containers took on two CPUs: 1.7 s
+		// (allocator), 1.9 (head-of-line), 2.3 (cluster-memory), 2.6 (io-bound, which starts with delays).
+		around  = 2200 * time.Millisecond
+		ceiling = 9 * time.Second
+		cpus    = 2
+	)
+	l, err := openLab()
+	require.NoError(t, err)
+	c, err := newComparison(l, o)
 	require.NoError(t, err)
 	require.NoError(t, c.choose())
-	require.Len(t, c.studies, len(l.scenarios))
-	const around = 1800 * time.Millisecond // as a night in containers took on two CPUs
-	total := time.Duration(0)
-	for _, st := range c.studies {
-		pilots := time.Duration(len(st.arms)) * (around + st.profile.pilotWarm + st.profile.pilot)
-		st.fit(pilots, around)
-		takes := pilots + st.takes(around)
-		total += takes
-		t.Logf("%-20s %d blocks, %v", st.ID, st.profile.blocks, takes.Round(time.Second))
+	known := map[string]bool{}
+	once := func(key string, takes time.Duration) time.Duration {
+		if known[key] {
+			return 0
+		}
+		known[key] = true
+		return takes
 	}
-	assert.LessOrEqual(t, total, 90*time.Minute)
+	var out []fitted
+	for _, st := range c.studies {
+		absent := map[string]string{}
+		for _, arm := range st.arms {
+			if arm.CPUCount() > cpus {
+				absent[arm.Name] = "too few CPUs"
+			}
+		}
+		st.leaveOut(absent)
+		// The ceiling is of the largest answer: as good as of each mix its own.
+		spent := once(fmt.Sprint(st.Operation, st.Mix), ceiling)
+		for _, arm := range st.arms {
+			spent += once(st.pilotKey(arm), around+st.profile.pilotWarm+st.profile.pilot)
+		}
+		st.fit(spent, around)
+		out = append(out, fitted{st, spent + st.takes(around)})
+	}
+	return out
 }
 
 // A fault that would hit nobody is refused before anything starts.
@@ -193,6 +323,15 @@ func TestSeveralScenariosInOneRun(t *testing.T) {
 			through++
 		}
 	}
+	capacityOf := func(p record.Plan, arm string) float64 {
+		i := slices.IndexFunc(p.Pilot, func(x record.PilotOutcome) bool { return x.Arm == arm })
+		require.GreaterOrEqual(t, i, 0)
+		return p.Pilot[i].CapacityRPS
+	}
+	assert.InDelta(t, capacityOf(r.Plan, "go"), capacityOf(plus.Plan, "go"), 0, "who is asked the same has one pilot")
+	assert.NotEqual(t, capacityOf(r.Plan, "go"), capacityOf(bound.Plan, "go"), "in another way is another one")
+	require.NotNil(t, r.GeneratorCeilingRPS)
+	assert.Equal(t, r.GeneratorCeilingRPS, plus.GeneratorCeilingRPS, "of the same answer there is one")
 	blocks := 0
 	for _, block := range bound.Plan.Order {
 		blocks += len(block)
@@ -318,7 +457,7 @@ func TestBenchmarksOfTheServersAreTrials(t *testing.T) {
 	inNoTime(t)
 	for id, metric := range map[string]string{"hand-over": contract.MetricHandOver, "dataloader-equal": contract.MetricLoader} {
 		t.Run(id, func(t *testing.T) {
-			s := newStage(t, compareOptions{seed: 7, scenario: id + ",io-bound", contenders: "go,node"})
+			s := newStage(t, compareOptions{seed: 7, scenario: id + ",io-bound", contenders: "go,node,go+CPUS=2,node+CPUS=2"})
 			dir := filepath.Join(t.TempDir(), "run")
 			require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
 			r := whole(t, dir)
@@ -354,6 +493,7 @@ func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
 	s := newScenarioStage(t, compareOptions{seed: 7, scenario: "head-of-line"})
 	require.NoError(t, s.anew())
 	s.studies[0].profile.rate = 40 * time.Millisecond // not the file's
+	s.studies[0].RateRPS = 10                         // at which no trial is long enough
 	dir := filepath.Join(t.TempDir(), "run")
 	folder, err := record.Create(dir)
 	require.NoError(t, err)
@@ -396,13 +536,35 @@ func TestGrowthNeedsItsBaselines(t *testing.T) {
 	assert.Equal(t, map[string]string{"rust" + mib256: "rust" + mib1, "node-cluster" + mib256: "node-cluster" + mib1}, r.Scenarios[0].Baselines)
 }
 
+// Memory is drawn against how much master data there is, a line for each server.
+func TestMemoryByMasterDataIsDrawn(t *testing.T) {
+	inNoTime(t)
+	needsAssets(t)
+	var arms []string
+	for _, arm := range []string{"go", "rust", "node-cluster"} {
+		for _, mib := range []string{"1", "64", "256"} {
+			arms = append(arms, arm+"+CPUS=2+MASTER_MB="+mib)
+		}
+	}
+	s := newStage(t, compareOptions{seed: 7, scenario: "cluster-memory", contenders: strings.Join(arms, ",")})
+	require.NoError(t, s.anew())
+	r, page := s.beginWithPage(t)
+	page = html.UnescapeString(page)
+	assert.Contains(t, page, "cluster-memory: memory by master data")
+	for _, arm := range []string{"go", "rust", "node-cluster"} {
+		assert.Regexp(t, regexp.QuoteMeta(arm+"+CPUS=2")+` [0-9.,]+ MB with 1 MiB of master data, [0-9.,]+ with 256`, page)
+	}
+	assert.NotEmpty(t, r.ScenarioNamed("cluster-memory").About)
+	assert.Contains(t, page, r.ScenarioNamed("cluster-memory").About)
+}
+
 func TestAScenarioThatIsNoneIsRefused(t *testing.T) {
 	code, _, errs := runCommand(t, "compare", "--scenario", "library,io-bond", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
 	assert.Contains(t, errs, `--scenario "io-bond": expected all, or of allocator, cluster-memory, concurrent-start, connections, dataloader-equal, `)
 	code, _, errs = runCommand(t, "compare", "--scenario", "allocator", "--contender", "go,node", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
-	assert.Contains(t, errs, "scenario allocator compares rust with rust-system-malloc")
+	assert.Contains(t, errs, "scenario allocator compares rust+CPUS=2 with rust-system-malloc+CPUS=2")
 	code, _, errs = runCommand(t, "compare", "--scenario", "io-bound", "--margin", "5", "--out", filepath.Join(t.TempDir(), "run"))
 	assert.Equal(t, exitCannot, code)
 	assert.Contains(t, errs, "--margin 5: is of the scenario library")
@@ -460,12 +622,15 @@ func TestStalenessOfAScenario(t *testing.T) {
 	r, page := s.beginWithPage(t)
 	assert.True(t, r.ScenarioNamed("replica").Staleness)
 	assert.False(t, r.ScenarioNamed("n-plus-one").Staleness)
-	seen := 0
+	seen, shown := 0, 0
 	for _, x := range r.Trials {
 		row, told := x.StalenessOf(record.WriteRow)
-		assert.Equal(t, x.Scenario == "replica" && x.Load == record.LoadRate, told, x.ID)
+		assert.Equal(t, x.Scenario == "replica" && x.Load == record.LoadRate && !x.Duplicate, told, x.ID)
 		if told {
 			seen++
+			if x.Void == nil {
+				shown++
+			}
 			assert.Equal(t, x.Arm != "go+REPLICA=off", row.StaleReads > 0, x.ID)
 		}
 	}
@@ -473,6 +638,7 @@ func TestStalenessOfAScenario(t *testing.T) {
 	assert.Contains(t, page, "replica: how soon a write can be read")
 	assert.NotContains(t, page, "n-plus-one: how soon a write can be read")
 	assert.Contains(t, page, "stale reads of row for each write")
+	assert.Contains(t, page, fmt.Sprintf("After a trial and beside the same load again (%d of %d writes; the others before it began or after it had ended)", 19*shown, 20*shown))
 }
 
 // madeTrials are a claim's trials of so many blocks, in which an arm's figure is its level times a little noise; the rest of
@@ -646,17 +812,16 @@ func TestCapacitiesAreOfTheLibrary(t *testing.T) {
 	}
 }
 
-// In a night the arms of no pair take part in fewer blocks, but not those that a growth is told from; elsewhere all do in all.
-func TestArmsOfNoPairTakePartInFewerBlocksOfANight(t *testing.T) {
+// Where a claim's time is short, its arms of no pair take part in fewer blocks, but not those that a growth is told from;
+// elsewhere all do in all.
+func TestArmsOfNoPairTakePartInFewerBlocks(t *testing.T) {
 	l, err := openLab()
 	require.NoError(t, err)
-	for profile, want := range map[string][]string{
-		"quick": nil,
-		"nightly": {
-			"cluster-memory go+CPUS=2+MASTER_MB=64", "cluster-memory rust+CPUS=2+MASTER_MB=64", "cluster-memory node-cluster+CPUS=2+MASTER_MB=64",
-			"memory-or-redis go+MASTER=none", "memory-or-redis node+MASTER=none", "memory-or-redis rust+MASTER=none",
-		},
-	} {
+	beside := []string{
+		"cluster-memory go+CPUS=2+MASTER_MB=64", "cluster-memory rust+CPUS=2+MASTER_MB=64", "cluster-memory node-cluster+CPUS=2+MASTER_MB=64",
+		"memory-or-redis go+MASTER=none", "memory-or-redis node+MASTER=none", "memory-or-redis rust+MASTER=none",
+	}
+	for profile, want := range map[string][]string{"smoke": nil, "standard": nil, "quick": beside, "nightly": beside} {
 		c, err := newComparison(l, compareOptions{profile: profile, scenario: "memory-or-redis,cluster-memory,io-bound"})
 		require.NoError(t, err)
 		require.NoError(t, c.choose())

@@ -100,7 +100,8 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec
 		spec.MaxInFlight = faultedInFlight(spec.RPS, spec.Timeout)
 	}
 	if ask.load == record.LoadRate {
-		spec.Bench, spec.Phases, spec.Staleness = todo.study.benchAsked(), todo.study.Phases, todo.study.Staleness
+		spec.Bench, spec.Phases = todo.study.benchAsked(), todo.study.Phases
+		spec.Staleness = todo.study.Staleness && !slot.Duplicate && todo.study.beside(block, slot)
 		if !slot.Duplicate {
 			spec.ProfileSeconds = todo.study.profileSeconds()
 		}
@@ -152,7 +153,7 @@ func (todo *schedule) processes() int {
 	n := 0
 	for b, block := range todo.blocks {
 		for place, slot := range block {
-			if len(todo.missing(b, place, slot, todo.study.asks())) > 0 {
+			if len(todo.missing(b, place, slot, todo.study.asksOf(b, slot))) > 0 {
 				n++
 			}
 		}
@@ -203,7 +204,7 @@ func (s *session) block(ctx context.Context, todo *schedule, b int, block []plan
 		return nil
 	}
 	for place, slot := range block {
-		if err := measure(place, slot, todo.study.asks(), true); err != nil {
+		if err := measure(place, slot, todo.study.asksOf(b, slot), true); err != nil {
 			return err
 		}
 	}

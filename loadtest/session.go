@@ -34,10 +34,13 @@ type session struct {
 	nonconformant map[string]bool
 	// interrupts say whether the run is to end after the trial under way; nil: nobody asks.
 	interrupts *interrupts
+	// pilots and ceilings are those of this session, by what each hangs on: scenarios that ask the same share them.
+	pilots   map[string]piloted
+	ceilings map[string]*float64
 	// begun says that run.json is on disk.
 	begun bool
 	// staleness looks how soon writes can be read.
-	staleness func(context.Context, trial.Subject) ([]record.Staleness, error)
+	staleness func(context.Context, trial.Subject, trial.Spec) ([]record.Staleness, error)
 	// try runs a trial; nil is trial.Run.
 	try func(context.Context, trial.Subject, trial.Spec) (record.Trial, []byte, error)
 }
@@ -124,6 +127,7 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, m
 		return err
 	}
 	subject := trial.Subject{Engine: s.engine, Arm: arm, Contender: c, Database: s.database, Upstream: s.upstream, Redis: redis, Placement: placement}
+	subject.Another = func(ctx context.Context) (engine.Contender, error) { return s.engine.Contender(ctx, spec) }
 	s.ways.subject(&subject)
 	if subject.ColdStart, err = trial.FirstAnswer(ctx, c, first.body(arm.Tier, s.run.Seed), first.expected); err == nil {
 		if subject.IdleMemory, err = c.Memory(ctx); err == nil {
@@ -165,7 +169,7 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 		}
 	}
 	if spec.Staleness {
-		if t.Staleness, err = s.staleness(ctx, subject); err != nil {
+		if t.Staleness, err = s.staleness(ctx, subject, spec); err != nil {
 			if gone := s.ended(ctx); gone != nil || ctx.Err() != nil {
 				return t, errors.Join(gone, ctx.Err(), err)
 			}
@@ -193,9 +197,17 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 	return t, nil
 }
 
+// piloted is what a pilot showed.
+type piloted struct {
+	rps float64
+	// around is what its process took beside warm-up and load.
+	around time.Duration
+}
+
 // pilot finds about how much an arm bears: a closed loop after a warm-up. It plans; its figures are in no verdict. spec has
 // the delay between client and contender, and overhead what its link was measured to add where that is asked for.
-func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, mixed []weighted, spec trial.Spec, warm, d time.Duration) (rps float64, overhead *record.FaultOverhead, err error) {
+func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, mixed []weighted, spec trial.Spec, warm, d time.Duration) (shown piloted, overhead *record.FaultOverhead, err error) {
+	began := time.Now()
 	err = s.with(ctx, arm, q, nil, func(subject trial.Subject) error {
 		spec.Body, spec.Expected, spec.Operations = q.body(arm.Tier, s.run.Seed), q.expected, operations(mixed, arm, s.run.Seed)
 		spec.MaxInFlight, spec.Timeout = pilotConnections, requestTimeout
@@ -211,10 +223,16 @@ func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, mixe
 		if result.OK == 0 {
 			return fmt.Errorf("pilot of %s: no request was answered within %v, so there is no rate to plan with", arm.Name, d)
 		}
-		rps = float64(result.OK) / result.Elapsed.Seconds()
+		shown.rps = float64(result.OK) / result.Elapsed.Seconds()
 		return nil
 	})
-	return rps, overhead, err
+	shown.around = time.Since(began) - warm - d
+	return shown, overhead, err
+}
+
+// pilotKey names all that an arm's pilot hangs on within a run, so that scenarios which ask the same share it.
+func (st *study) pilotKey(arm contender.Arm) string {
+	return fmt.Sprintf("%s %s %v %v %v %v", arm.Name, st.Operation, st.Mix, st.OwnConnections, st.Delays, st.proxied())
 }
 
 // Fixed parts of every comparison.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,10 +27,19 @@ import (
 // writing is a contender that writes to the primary and reads from the replica, and refuses after so many writes.
 type writing struct {
 	engine.Contender
-	url string
+	url   string
+	loads *atomic.Int64 // requests of a load beside the writes
+	stops *atomic.Int64
 }
 
 func (w writing) GraphQLURL() string { return w.url }
+func (w writing) LoadURL() string    { return w.url }
+
+// Stop counts, since a server of a test ends with it.
+func (w writing) Stop(context.Context) error {
+	w.stops.Add(1)
+	return nil
+}
 
 func newWriting(t *testing.T, database engine.Database, refusesAfter int) writing {
 	t.Helper()
@@ -39,7 +50,7 @@ func newWriting(t *testing.T, database engine.Database, refusesAfter int) writin
 		return p
 	}
 	primary, replica := pool(database.AdminPrimaryURL()), pool(database.AdminReplicaURL())
-	writes := 0
+	writes, loads := 0, &atomic.Int64{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q struct {
 			Query     string
@@ -56,6 +67,9 @@ func newWriting(t *testing.T, database engine.Database, refusesAfter int) writin
 		var err error
 		var id int
 		switch {
+		case q.Query == "{ load }":
+			loads.Add(1)
+			fmt.Fprint(w, `{"data":{"load":1}}`)
 		case name != "":
 			_, err = primary.Exec(ctx, "update area set name = $1 where id = $2::text::int", name, q.Variables["id"])
 			fmt.Fprintf(w, `{"data": {"renameArea": {"name": %q}}}`, name)
@@ -73,7 +87,7 @@ func newWriting(t *testing.T, database engine.Database, refusesAfter int) writin
 		assert.NoError(t, err)
 	}))
 	t.Cleanup(server.Close)
-	return writing{url: server.URL}
+	return writing{url: server.URL, loads: loads, stops: &atomic.Int64{}}
 }
 
 // What is written to see how soon it can be read is gone afterwards, on both databases and whatever went wrong.
@@ -100,24 +114,45 @@ func TestWhatIsWrittenIsTakenBack(t *testing.T) {
 		return all
 	}
 	before := state()
+	load := trial.Spec{Body: `{"query":"{ load }"}`, Expected: `{"data":{"load":1}}`, RPS: 40, MaxInFlight: 8, Timeout: time.Second, Seed: 7}
+	wrong := load
+	wrong.Expected = `{"data":{"load":2}}`
 	for name, c := range map[string]struct {
 		refusesAfter int
+		load         trial.Spec
 		says         string
 	}{
-		"all is well":          {1000, ""},
-		"no more renaming":     {3, "enough"},
-		"the name stays":       {10, "enough"},
-		"no more reviews":      {14, "enough"},
-		"nothing is ever done": {0, "enough"},
+		"all is well":                   {1000, trial.Spec{}, ""},
+		"beside a load":                 {1000, load, ""},
+		"a load that is answered wrong": {1000, wrong, "of the load beside it"},
+		"no more renaming":              {3, trial.Spec{}, "enough"},
+		"no more, beside a load":        {3, load, "enough"},
+		"the name stays":                {10, trial.Spec{}, "enough"},
+		"the name stays, elsewhere too": {20, load, "enough"},
+		"no more reviews":               {14, trial.Spec{}, "enough"},
+		"nothing is ever done":          {0, trial.Spec{}, "enough"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := trial.Staleness(t.Context(), trial.Subject{Arm: contender.Arm{Name: "writing"}, Database: database, Contender: newWriting(t, database, c.refusesAfter)})
+			server, another := newWriting(t, database, c.refusesAfter), newWriting(t, database, 0)
+			subject := trial.Subject{Arm: contender.Arm{Name: "writing"}, Engine: e, Database: database, Contender: server}
+			kinds := []string{record.WriteMaster, record.WriteRow}
+			if c.load.RPS > 0 {
+				kinds = slices.Insert(kinds, 1, record.WriteMasterElsewhere)
+				subject.Another = func(context.Context) (engine.Contender, error) { return another, nil }
+			}
+			got, err := trial.Staleness(t.Context(), subject, c.load)
+			assert.Equal(t, c.load.RPS > 0, another.stops.Load() == 1)
 			if c.says != "" {
 				require.ErrorContains(t, err, c.says)
 			} else {
 				require.NoError(t, err)
-				require.Len(t, got, 2)
-				assert.Equal(t, []string{record.WriteMaster, record.WriteRow}, []string{got[0].Write, got[1].Write})
+				require.Len(t, got, len(kinds))
+				for i, x := range got {
+					assert.Equal(t, kinds[i], x.Write)
+					assert.InDelta(t, c.load.RPS, x.LoadRPS, 0)
+					assert.True(t, c.load.RPS > 0 || x.LoadedWrites == 0)
+				}
+				assert.Equal(t, c.load.RPS > 0, server.loads.Load() > 0)
 			}
 			require.EventuallyWithT(t, func(t *assert.CollectT) { assert.Equal(t, before, state()) }, 10*time.Second, 10*time.Millisecond, "the replica follows")
 		})

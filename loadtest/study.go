@@ -12,6 +12,7 @@ import (
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/plan"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
 	"lab/loadtest/internal/summary"
@@ -26,6 +27,8 @@ type study struct {
 	profile profile
 	// absent are the arms of the scenario that cannot be tested here, each with the reason.
 	absent map[string]string
+	// leastRate is how long a trial at the common rate must take for its requests to carry what decides; 0: it is not known.
+	leastRate time.Duration
 	// budget is how long it may take, from its pilot on; 0: no bound.
 	budget time.Duration
 }
@@ -72,6 +75,29 @@ func (st *study) asks() []ask {
 		}
 	}
 	return out
+}
+
+// asksOf are what the process of a slot is asked. What decides is, in all blocks; where a claim's time is short, the rest is
+// asked in as many blocks as stand beside what is judged, and never of the second of an A/A pair, which is in no figure.
+func (st *study) asksOf(block int, slot plan.Slot) []ask {
+	return slices.DeleteFunc(st.asks(), func(a ask) bool { return !st.decides(a) && !st.beside(block, slot) })
+}
+
+// decides tells whether what is claimed is taken from trials of an ask.
+func (st *study) decides(a ask) bool {
+	if !slices.Contains(contract.LoadsOf(st.Metric), string(a.load)) {
+		return false
+	}
+	return a.load != record.LoadClosed || a.connections == slices.Max(st.Connections)
+}
+
+// beside tells whether the process of a slot is asked what decides nothing, too.
+func (st *study) beside(block int, slot plan.Slot) bool {
+	if st.headline() || st.budget == 0 {
+		return true
+	}
+	few := slices.ContainsFunc(st.arms, func(arm contender.Arm) bool { return arm.Name == slot.Arm && st.few(arm) })
+	return !slot.Duplicate && (few || block < st.profile.floorBlocks)
 }
 
 // clientDelay is added to each round trip between the load generator and a contender.
@@ -177,7 +203,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 		return
 	}
 	s := record.Scenario{
-		ID: st.ID, Article: st.Article, Claim: st.Claim, Operation: st.Operation, Mix: st.Mix, OwnConnections: st.OwnConnections, Loads: st.loads(), Connections: st.Connections, RateRPS: st.RateRPS, OwnShare: st.OwnShare, Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling, Absent: st.absent,
+		ID: st.ID, Article: st.Article, Claim: st.Claim, About: st.About, Operation: st.Operation, Mix: st.Mix, OwnConnections: st.OwnConnections, Loads: st.loads(), Connections: st.Connections, RateRPS: st.RateRPS, OwnShare: st.OwnShare, Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling, Absent: st.absent,
 	}
 	for _, arm := range st.arms {
 		s.Arms = append(s.Arms, arm.Name)
@@ -299,18 +325,28 @@ func (st *study) processes(blocks, floorBlocks int) int {
 func (st *study) doubled() bool { return st.Rule != contract.RuleWithin }
 
 // few tells whether an arm takes part in fewer blocks and is no A/A arm, since it stands beside what is judged: the floors of
-// the library, and in a night, whose time is short, the arms of a claim that are in none of its pairs.
+// the library, and where a claim's time is short, its arms that are in none of its pairs.
 func (st *study) few(arm contender.Arm) bool {
 	if st.headline() {
 		return arm.Tier == contender.TierFloor
 	}
-	return st.profile.all && !slices.ContainsFunc(st.Compared(), func(pair [2]string) bool {
+	return st.budget > 0 && !slices.ContainsFunc(st.Compared(), func(pair [2]string) bool {
 		return slices.ContainsFunc(pair[:], func(name string) bool { return name == arm.Name || st.Baselines[name] == arm.Name })
 	})
 }
 
+// The shortest trials that a scenario of many arms is given where its time is short: those of a night.
+const (
+	shortestRate       = 1500 * time.Millisecond
+	shortestThroughput = 1200 * time.Millisecond
+)
+
+// longestRate bounds how long a trial is made for the percentile that decides.
+const longestRate = 15 * time.Second
+
 // fit fixes the number of blocks by the time that the scenario has: as many of the profile's as fit, each process taking
-// what its pilot took around its trials, and no fewer than can decide anything.
+// what its pilot took around its trials, and no fewer than can decide anything. Where even those take longer, trials are
+// shorter, as far as the scenario's file lets them be.
 func (st *study) fit(spent, around time.Duration) {
 	p := &st.profile
 	if st.budget == 0 || st.headline() {
@@ -320,6 +356,12 @@ func (st *study) fit(spent, around time.Duration) {
 		p.blocks--
 	}
 	p.floorBlocks = min(p.floorBlocks, p.blocks)
+	const step = 100 * time.Millisecond
+	leastRate := min(p.rate, max(shortestRate, time.Duration(st.Duration), st.leastRate))
+	leastThroughput := min(p.throughput, shortestThroughput)
+	for spent+st.takes(around) > st.budget && (p.rate > leastRate || p.throughput > leastThroughput) {
+		p.rate, p.throughput = max(leastRate, p.rate-step), max(leastThroughput, p.throughput-step)
+	}
 }
 
 // least is how many blocks can decide anything, or the profile's if those cannot.
@@ -330,23 +372,51 @@ func (st *study) least() int {
 // takes is how long the blocks take if each arm is warm as soon as can be.
 func (st *study) takes(around time.Duration) time.Duration {
 	p := st.profile
-	each := around + st.trialsTake()
+	each := around
 	if st.Warmed() {
 		each += min(p.warm.Most, trial.WarmWindows*p.warm.Window)
 	}
-	return time.Duration(st.processes(p.blocks, p.floorBlocks)) * each
+	all := st.processes(p.blocks, p.floorBlocks)
+	sum := time.Duration(all) * each
+	// Those of A/A pairs' seconds are asked less, and so are those of the blocks that only decide.
+	first, beside := all, all
+	if st.doubled() {
+		first -= p.blocks
+	}
+	if !st.headline() && st.budget > 0 {
+		beside = len(st.arms) * min(p.blocks, p.floorBlocks)
+	}
+	for _, ask := range st.asks() {
+		trials := beside
+		if st.decides(ask) {
+			trials = all
+		}
+		sum += time.Duration(trials) * p.duration(ask.load)
+		if ask.load == record.LoadRate {
+			sum += time.Duration(trials)*st.afterTakes() + time.Duration(min(first, trials))*trial.ProfileTime(st.profileSeconds())
+		}
+	}
+	if st.Staleness {
+		sum += time.Duration(min(first, beside)) * trial.StalenessTime
+	}
+	return sum
 }
 
-// trialsTake is how long the trials of one process take, and what is asked after them.
-func (st *study) trialsTake() time.Duration {
+// afterTakes is how long it takes to ask what each trial at the common rate is followed by.
+func (st *study) afterTakes() time.Duration {
 	sum := trial.BenchTime(st.benchAsked())
 	if st.Phases {
 		sum += trial.PhaseTime(time.Duration(st.Delays["database"] + st.Delays["upstream"]))
 	}
+	return sum
+}
+
+// trialsTake is how long the trials of one process take, and what is asked after them.
+func (st *study) trialsTake() time.Duration {
+	sum := st.afterTakes() + trial.ProfileTime(st.profileSeconds())
 	if st.Staleness {
 		sum += trial.StalenessTime
 	}
-	sum += trial.ProfileTime(st.profileSeconds())
 	for _, ask := range st.asks() {
 		sum += st.profile.duration(ask.load)
 	}

@@ -285,6 +285,30 @@ func TestNoTwoLinesLookTheSame(t *testing.T) {
 	assert.Len(t, markers, 3, "three arms are told apart where no dash is seen")
 }
 
+// What grows in steps is drawn with a tick at each, and with room for the markers at both ends.
+func TestEachStepHasATick(t *testing.T) {
+	needsAssets(t)
+	steps := []float64{1, 16, 256, 1024}
+	l := Line{Name: "go", Style: Style{"c.go", "circle"}, Tier: "mainstream"}
+	for _, x := range steps {
+		l.Points = append(l.Points, Point{X: x, Y: 10 * x, Marked: true})
+	}
+	f := Curves{Steps: steps, Axis: "connections", Height: 300, Panels: []CurvePanel{{Title: "answers", Plain: true, Lines: []Line{l}}}}.Figure()
+	for _, view := range []View{f.Wide(), f.Narrow()} {
+		x := view.Option["xAxis"].(A)[0].(M)
+		assert.Equal(t, "log", x["type"])
+		assert.Equal(t, steps, x["axisTick"].(M)["customValues"])
+		assert.Less(t, x["min"], steps[0])
+		assert.Greater(t, x["max"], steps[3])
+		svg, err := view.Inline("light", "x", "label")
+		require.NoError(t, err)
+		_, words := elements(t, svg)
+		for _, tick := range []string{"16", "256", "1,024"} {
+			assert.Contains(t, words, tick)
+		}
+	}
+}
+
 // A style that the kit does not know would be drawn as something else in some of the places.
 func TestTheKitKnowsEveryStyle(t *testing.T) {
 	vm := goja.New()

@@ -5,15 +5,17 @@ import (
 	"strconv"
 )
 
-// Curves is a figure of lines: latency by percentile, or over time.
+// Curves is a figure of lines: latency by percentile, or over time, or what grows in steps.
 type Curves struct {
 	ID, Title, Subtitle, Finding string
 	Panels                       []CurvePanel
-	// Percentile draws x as 1 ÷ (1 − q) on a logarithmic axis, as HDR plots do; Rate draws it as requests a second from
-	// zero; otherwise x is seconds.
+	// Percentile draws x as 1 ÷ (1 − q) on a logarithmic axis, as HDR plots do; Rate draws it as a number from
+	// zero; otherwise, without Steps, x is seconds.
 	Percentile, Rate bool
-	Axis             string // of x
-	Height           int    // of a panel's inside
+	// Steps, where there are any, are the values of x, ascending and above zero: a logarithmic axis with a tick at each.
+	Steps  []float64
+	Axis   string // of x
+	Height int    // of a panel's inside
 }
 
 // CurvePanel is one pair of axes; y is milliseconds, on a logarithmic axis.
@@ -311,6 +313,10 @@ func (c Curves) axis(f Frame, panel CurvePanel) M {
 				ticks = append(ticks, x)
 			}
 		}
+	} else if len(c.Steps) > 0 {
+		format = "number"
+		// Room for the first and the last marker.
+		m["type"], m["min"], m["max"], ticks = "log", c.Steps[0]*0.8, c.Steps[len(c.Steps)-1]*1.25, c.Steps
 	} else if c.Rate {
 		format = "number"
 		s := zeroScale([]float64{most}, ticksFor(f, len(c.Panels)))

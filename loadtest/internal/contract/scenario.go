@@ -21,6 +21,8 @@ type Scenario struct {
 	Article string `yaml:"article"`
 	// Claim is what of it is put to the test.
 	Claim string `yaml:"claim"`
+	// About is the prose that the file opens with, below the first line, which is the claim in other words.
+	About string `yaml:"-"`
 	// Arms are compared; which exist is for the contenders to say.
 	Arms []string `yaml:"arms"`
 	// Operation is a name in operations/.
@@ -222,9 +224,27 @@ func LoadScenarios(c *Contract) ([]Scenario, error) {
 	return out, nil
 }
 
+// prose are the comments that a file begins with, from the second paragraph on, in one line.
+func prose(text string) string {
+	var words []string
+	paragraph := 1
+	for line := range strings.Lines(text) {
+		comment, ok := strings.CutPrefix(strings.TrimSpace(line), "#")
+		if !ok {
+			break
+		}
+		if comment = strings.TrimSpace(comment); comment == "" {
+			paragraph++
+		} else if paragraph > 1 {
+			words = append(words, comment)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
 // parseScenario reads one file; an error names line, key, value and what is expected.
 func parseScenario(text []byte) (Scenario, error) {
-	var s Scenario
+	s := Scenario{About: prose(string(text))}
 	if err := locate.DecodeYAML(text, &s, yaml.Strict()); err != nil {
 		return s, err
 	}
@@ -319,14 +339,14 @@ func parseScenario(text []byte) (Scenario, error) {
 	if path, expected := s.checkOutweighs(); path != nil {
 		return s, atKey(text, path, "expected "+expected)
 	}
-	if needs := loadsOf(s.Metric); !slices.ContainsFunc(s.Load, func(load string) bool { return slices.Contains(needs, load) }) {
+	if needs := LoadsOf(s.Metric); !slices.ContainsFunc(s.Load, func(load string) bool { return slices.Contains(needs, load) }) {
 		return s, atKey(text, []string{"metric"}, fmt.Sprintf("expected one that the load has; %s is measured by trials of load %s", s.Metric, strings.Join(needs, " or ")))
 	}
 	return s, nil
 }
 
-// loadsOf are the kinds of trial that a metric may be taken from; of closed loops it is the one with the most connections.
-func loadsOf(metric string) []string {
+// LoadsOf are the kinds of trial that a metric may be taken from; of closed loops it is the one with the most connections.
+func LoadsOf(metric string) []string {
 	if metric == "achieved_rps" {
 		return []string{loadClosed, "throughput"}
 	}

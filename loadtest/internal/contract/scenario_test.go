@@ -35,6 +35,16 @@ connections: [1, 64]
 own_connections: {q3: 2}
 `
 
+// What a file says of itself is all that it opens with but for the claim in a line.
+func TestAScenarioSaysWhatItIsFor(t *testing.T) {
+	s, err := parseScenario([]byte("# The claim.\n#\n# What is done, and\n# why.\n#\n# And more.\n" + strings.TrimPrefix(scenarioText, "# What it is for.\n")))
+	require.NoError(t, err)
+	assert.Equal(t, "What is done, and why. And more.", s.About)
+	s, err = parseScenario([]byte(scenarioText))
+	require.NoError(t, err)
+	assert.Empty(t, s.About)
+}
+
 // ours are the claims that the article does not make.
 var ours = []string{"library", "parts-away", "worker-killed"}
 
@@ -46,6 +56,7 @@ func TestScenariosOfTheContract(t *testing.T) {
 	require.NotEmpty(t, scenarios)
 	for _, s := range scenarios {
 		assert.NotEmpty(t, s.Claim)
+		assert.NotEmpty(t, s.About, "%s: what it is for and what is done", s.ID)
 		assert.Equal(t, slices.Contains(ours, s.ID), s.Article == "", "%s: all other claims are the article's", s.ID)
 		assert.Equal(t, s.ID == "library", s.Outweighs != nil, s.ID)
 	}

@@ -121,8 +121,10 @@ type Conformity struct {
 type Scenario struct {
 	ID string `json:"id"`
 	// Article is the article's own sentence; empty where the claim is this project's, or was recorded before it was.
-	Article   string `json:"article,omitempty"`
-	Claim     string `json:"claim"`
+	Article string `json:"article,omitempty"`
+	Claim   string `json:"claim"`
+	// About says what the scenario is for and what it does; empty of runs recorded before it was.
+	About     string `json:"about,omitempty"`
 	Operation string `json:"operation"`
 	// Mix has the weights of what is sent, where that is not Operation alone; latencies that decide are those of Operation.
 	Mix map[string]float64 `json:"mix,omitempty"`

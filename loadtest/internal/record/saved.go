@@ -128,6 +128,29 @@ const (
 // Seconds reads a trial's HDR log: response times in nanoseconds, one histogram for each second of intended time. The
 // histograms hold what the trial's record says, or it is an error.
 func (s Saved) Seconds(t Trial) ([]*hdr.Histogram, error) {
+	byTag, err := s.log(t)
+	return byTag[""], err
+}
+
+// SecondsOf is Seconds of one operation of a mix; nil where the log does not tell operations apart.
+func (s Saved) SecondsOf(t Trial, operation string) ([]*hdr.Histogram, error) {
+	byTag, err := s.log(t)
+	if err != nil {
+		return nil, err
+	}
+	seconds, o := byTag[TagOperation+operation], t.OperationNamed(operation)
+	if len(seconds) == 0 || o == nil {
+		return nil, nil
+	}
+	all := Merge(seconds)
+	if n, p99 := all.TotalCount(), all.ValueAtQuantile(99); n != int64(o.Sent) || p99 != o.LatencyP99NS {
+		return nil, fmt.Errorf("HDR log of trial %s: %d response times of %s with a p99 of %d ns, but the trial's record has %d and %d ns", t.ID, n, operation, p99, o.Sent, o.LatencyP99NS)
+	}
+	return seconds, nil
+}
+
+// log reads a trial's HDR log by tag, and holds it to the trial's record.
+func (s Saved) log(t Trial) (map[string][]*hdr.Histogram, error) {
 	file := filepath.Join(s.path, "trials", t.HDRLog)
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -161,7 +184,7 @@ func (s Saved) Seconds(t Trial) ([]*hdr.Histogram, error) {
 			return nil, fmt.Errorf("%s: its %g %% quantile is %d ns, but the trial's record has %s %d", file, q.quantile, got, q.name, q.value)
 		}
 	}
-	return seconds, nil
+	return byTag, nil
 }
 
 // checkTags holds what is in an HDR log beside response times to the trial's record. Logs of before these tags have none.

@@ -6,14 +6,17 @@ import "fmt"
 const (
 	// WriteMaster changes master data (renameArea), which a server may have in memory or in Redis.
 	WriteMaster = "master_data"
+	// WriteMasterElsewhere is the same, read from another server that was started beside the one that wrote.
+	WriteMasterElsewhere = "master_data_elsewhere"
 	// WriteRow adds a row (addReview), which a server reads from the replica, where it has one.
 	WriteRow = "row"
 )
 
 // Staleness is how soon writes of one kind could be read. They were made one after the other, after the trial's own load and
-// beside no other; after each write's answer the server was asked, on the same connection, until it gave what was written.
+// beside the same load again; after each write's answer the server was asked, on the same connection, until it gave what was
+// written; or, of WriteMasterElsewhere, another one was.
 type Staleness struct {
-	Write  string `json:"write"` // WriteMaster or WriteRow
+	Write  string `json:"write"` // WriteMaster, WriteMasterElsewhere or WriteRow
 	Writes int    `json:"writes"`
 	// StaleReads are the answers, over all writes, that came before the first one with what was written.
 	StaleReads int `json:"stale_reads"`
@@ -21,6 +24,10 @@ type Staleness struct {
 	// read, the time of one request.
 	ReadableNSP50 int64 `json:"readable_ns_p50"`
 	ReadableNSMax int64 `json:"readable_ns_max"`
+	// LoadRPS is the rate of the load beside them, requests a second; 0 where there was none.
+	LoadRPS float64 `json:"load_rps,omitempty"`
+	// LoadedWrites are those that could be read while that load ran.
+	LoadedWrites int `json:"loaded_writes,omitempty"`
 }
 
 // StalenessOf is that of a kind of writes, if it was asked for.
@@ -38,6 +45,9 @@ func (t *Trial) checkStaleness() error {
 	for _, s := range t.Staleness {
 		if s.Writes <= 0 || s.StaleReads < 0 || s.ReadableNSP50 <= 0 || s.ReadableNSMax < s.ReadableNSP50 {
 			return fmt.Errorf("staleness of %s: writes %d, stale_reads %d, readable_ns_p50 %d and readable_ns_max %d do not go together", s.Write, s.Writes, s.StaleReads, s.ReadableNSP50, s.ReadableNSMax)
+		}
+		if s.LoadRPS < 0 || s.LoadedWrites < 0 || s.LoadedWrites > s.Writes || s.LoadRPS == 0 && s.LoadedWrites > 0 {
+			return fmt.Errorf("staleness of %s: load_rps %g and loaded_writes %d of %d do not go together", s.Write, s.LoadRPS, s.LoadedWrites, s.Writes)
 		}
 	}
 	return nil

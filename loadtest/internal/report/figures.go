@@ -445,13 +445,13 @@ func (b *build) latencyTrials(g summary.Group) section {
 	var columns []column
 	for _, p := range summary.Percentiles()[:3] {
 		panels = append(panels, chart.Panel{Title: p.Name, Axis: p.Name + ", ms", Format: "number", Log: true})
-		columns = append(columns, column{p.Name + " ms", func(a summary.Arm) summary.Quantity { return a.Latency(p) }, milli})
+		columns = append(columns, column{p.Name + " ms", func(a summary.Arm) summary.Quantity { return a.LatencyOf(p, g.Operation) }, milli})
 	}
 	var finding []string
 	for _, a := range told(g) {
-		if q := a.Latency(summary.Percentiles()[0]); len(q.Values) > 0 {
+		if q := a.LatencyOf(summary.Percentiles()[0], g.Operation); len(q.Values) > 0 {
 			words := fmt.Sprintf("%s p50 %s ms", a.Name, milli(q.Median))
-			if q99 := a.Latency(summary.Percentiles()[2]); len(q99.Values) > 0 {
+			if q99 := a.LatencyOf(summary.Percentiles()[2], g.Operation); len(q99.Values) > 0 {
 				words += fmt.Sprintf(", p99 %s ms", milli(q99.Median))
 			}
 			finding = append(finding, words)
@@ -459,12 +459,12 @@ func (b *build) latencyTrials(g summary.Group) section {
 	}
 	f := chart.Rows{
 		ID: b.id(g, "latency-trials"), Title: fmt.Sprintf("Latency %s, %s", b.atRate(g), operation(g)),
-		Subtitle: "From the intended send, milliseconds, logarithmic. Further left is faster. Line: median of the trials' percentiles. " + b.count(g, func(a summary.Arm) summary.Quantity { return a.Latency(summary.Percentiles()[0]) }),
+		Subtitle: "From the intended send, milliseconds, logarithmic. Further left is faster. Line: median of the trials' percentiles. " + b.logged(g),
 		Finding:  "Medians of the trials: " + list(finding) + ".", Panels: panels,
 		Rows: b.rows(g, func(a summary.Arm) []chart.Cell {
 			var out []chart.Cell
 			for _, p := range summary.Percentiles()[:3] {
-				out = append(out, cell(a, a.Latency(p), milli, "ms"))
+				out = append(out, cell(a, a.LatencyOf(p, g.Operation), milli, "ms"))
 			}
 			return out
 		}, func(a summary.Arm) string { return chart.Clean(a.Tier, labelRunes) }),
@@ -532,7 +532,7 @@ func (b *build) latencyPercentiles(g summary.Group) *section {
 	}
 	f := chart.Curves{
 		ID: b.id(g, "latency-percentiles"), Title: fmt.Sprintf("Latency by percentile %s, %s", b.atRate(g), operation(g)),
-		Subtitle: "From the intended send, both axes logarithmic. Lower is faster. All trials of an arm together. " + b.count(g, atRate),
+		Subtitle: "From the intended send, both axes logarithmic. Lower is faster. All trials of an arm together. " + b.logged(g),
 		Finding:  "All trials together: " + list(finding) + ".", Percentile: true, Axis: "percentile", Height: 330, Panels: []chart.CurvePanel{{Axis: "latency", Lines: lines}},
 	}.Figure()
 	return &section{b.id(g, "latency-percentiles"), "Latency by percentile", "The histograms of all trials of an arm, merged without loss. A line ends where its requests no longer carry the percentile. Marks stand at p50, p90, p99 and p99.9. Full line: mainstream; long dashes: compiled; dots: floor.", &f, t}
@@ -601,7 +601,7 @@ func (b *build) latencyTime(g summary.Group) *section {
 	}
 	f := chart.Curves{
 		ID: b.id(g, "latency-time"), Title: fmt.Sprintf("Latency over time %s, %s", b.atRate(g), operation(g)),
-		Subtitle: "By the second of the intended send, the trials of an arm together; small marks: single trials. Lower is faster. " + b.count(g, atRate),
+		Subtitle: "By the second of the intended send, the trials of an arm together; small marks: single trials. Lower is faster. " + b.logged(g),
 		Finding:  fmt.Sprintf("Latency in each of %s of a trial at the common rate, by arm; the numbers are in the table.", summary.Plural(longest, "second")), Axis: "time in the trial", Height: 300, Panels: panels,
 	}.Figure()
 	return &section{b.id(g, "latency-time"), "Latency over time", "A line that falls shows an arm that was not yet warm; one that rises, a queue that grows. Full line: mainstream; long dashes: compiled; dots: floor. The last second may be a part of one. A single trial's p99 is left out where its second has fewer than 459 requests.", &f, t}
@@ -792,10 +792,31 @@ func atRate(a summary.Arm) summary.Quantity {
 
 // count says how many requests the figures rest on.
 func (b *build) count(g summary.Group, of func(summary.Arm) summary.Quantity) string {
+	return requests(g, func(a summary.Arm) uint64 {
+		if q := of(a); len(q.Values) > 0 {
+			return q.Requests()
+		}
+		return 0
+	})
+}
+
+// logged says how many response times the arms' histograms have: of a mix, those of its operation.
+func (b *build) logged(g summary.Group) string {
+	logs := b.logs[groupKey(g)]
+	return requests(g, func(a summary.Arm) uint64 {
+		if l := logs[a.Name]; l != nil {
+			return uint64(l.all.TotalCount())
+		}
+		return 0
+	})
+}
+
+// requests says how many an arm has, of those that have any.
+func requests(g summary.Group, of func(summary.Arm) uint64) string {
 	low, high := uint64(math.MaxUint64), uint64(0)
 	for _, a := range g.Arms {
-		if q := of(a); len(q.Values) > 0 {
-			low, high = min(low, q.Requests()), max(high, q.Requests())
+		if n := of(a); n > 0 {
+			low, high = min(low, n), max(high, n)
 		}
 	}
 	switch {

@@ -28,8 +28,10 @@ var leaves = []leaf{
 		[]string{"gc-tail", "allocator", "work-stealing", "concurrent-start"}},
 }
 
-// beyondMeasuring is what no run of the lab can say anything about.
-const beyondMeasuring = "No benchmark can say whether the team writes Rust or Go today, whom it can hire, what it costs to run and to teach two languages, or what one language for front and back end and their shared types save. The article asks that first, and so should whoever decides: these figures only say what is paid in CPU, memory and time for the answer."
+// theTeam is the question that the article asks first, and beyondMeasuring why no run of the lab answers it.
+const theTeam = "Does the team write Rust or Go?"
+
+const beyondMeasuring = "No benchmark can say whether the team writes Rust or Go today, whom it can hire, what it costs to run and to teach two languages, or what one language for front and back end and their shared types save. The article asks that first, and so should whoever decides: the figures below only say what is paid in CPU, memory and time for the answer."
 
 const notMeasured = "not measured in this run"
 
@@ -122,8 +124,8 @@ type guideLeaf struct {
 
 // guideData is the article's decision tree with what a run measured at its leaves.
 type guideData struct {
-	Lead, Beyond string
-	Leaves       []guideLeaf
+	Lead   string
+	Leaves []guideLeaf
 }
 
 // guide is that tree; nil where the run measured no claim.
@@ -132,8 +134,8 @@ func (b *build) guide() *guideData {
 		return nil
 	}
 	g := &guideData{
-		Lead:   "The article ends in three questions. Each leads to an advice, which leans on claims; beside each claim stands what this run measured on this machine.",
-		Beyond: beyondMeasuring,
+		Lead:   "The article ends in four questions. The first is the team's; each of the others leads to an advice, which leans on claims, and beside each claim stands what this run measured on this machine.",
+		Leaves: []guideLeaf{{Question: theTeam, Advice: beyondMeasuring}},
 	}
 	for _, l := range leaves {
 		var of []borne
@@ -158,8 +160,6 @@ func (g *guideData) markdown(m *strings.Builder, level string) {
 			m.WriteString("\n")
 		}
 	}
-	fmt.Fprintf(m, "%s What no benchmark can say\n\n", level)
-	paragraph(m, g.Beyond)
 }
 
 // Guide is that tree as Markdown, for docs/DECIDING.md. The folder is where the run is, seen from that page, with a slash at

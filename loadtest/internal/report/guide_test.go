@@ -41,6 +41,7 @@ func TestTheTreeCarriesTheRunsVerdicts(t *testing.T) {
 	require.NoError(t, err)
 	for _, text := range []string{r["report.html"], r["README.md"], alone} {
 		for _, words := range []string{
+			theTeam,
 			"Is there high traffic over state that requests share",
 			"shared-state", "node answers fewer",
 			"of the 8 claims behind it, contradicted: 1, not measured in this run: 7",

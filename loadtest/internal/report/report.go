@@ -127,9 +127,12 @@ func open(s record.Saved) (*build, error) {
 		}
 		for _, a := range g.Arms {
 			for _, t := range a.Rate {
-				seconds, err := s.Seconds(t)
+				seconds, err := b.seconds(s, g, t)
 				if err != nil {
 					return nil, err
+				}
+				if len(seconds) == 0 {
+					continue
 				}
 				if of[a.Name] == nil {
 					of[a.Name] = &latencies{all: empty(seconds[0])}
@@ -142,6 +145,14 @@ func open(s record.Saved) (*build, error) {
 		}
 	}
 	return b, nil
+}
+
+// seconds are a trial's response times in each second; of a mix, those of the operation whose latencies decide.
+func (b *build) seconds(s record.Saved, g summary.Group, t record.Trial) ([]*hdr.Histogram, error) {
+	if x := b.scenario(g); x != nil && len(x.Mix) > 0 {
+		return s.SecondsOf(t, g.Operation)
+	}
+	return s.Seconds(t)
 }
 
 func empty(like *hdr.Histogram) *hdr.Histogram {
@@ -218,16 +229,13 @@ func (b *build) sections() []section {
 		if slices.ContainsFunc(g.Arms, func(a summary.Arm) bool { return len(a.Throughput) > 0 }) {
 			out = append(out, b.throughput(g))
 		}
-		// Of a mix they would be of all requests together; what decides is told by the claim's own chart.
-		if s := b.scenario(g); s == nil || len(s.Mix) == 0 {
-			if l := b.latencyPercentiles(g); l != nil {
-				out = append(out, *l, b.latencyTrials(g))
-			}
-			if l := b.latencyTime(g); l != nil {
-				out = append(out, *l)
-			}
-			out = append(out, b.runtime(g)...)
+		if l := b.latencyPercentiles(g); l != nil {
+			out = append(out, *l, b.latencyTrials(g))
 		}
+		if l := b.latencyTime(g); l != nil {
+			out = append(out, *l)
+		}
+		out = append(out, b.runtime(g)...)
 		if m := b.memory(g); m != nil {
 			out = append(out, *m)
 		}

@@ -144,7 +144,7 @@ func (b *build) runtime(g summary.Group) []section {
 		b.runtimeCharts(g, "runtime-pauses", "Pauses and delays of the runtime", ofEach+"Lower is better. ", runtimePauses, pausesBeside,
 			oneTrial+"Pause: how long the garbage collector kept everything else from running, over all processes; minor, major and incremental are V8's kinds. Delay: in Go how long a goroutine that could run had no thread; in Node how much later than asked a timer of the event loop ran, of the worst process. The worst of a hundred counts (p99), in Go to the end of its bucket, which is at most a quarter wider."),
 		b.runtimeCharts(g, "runtime-load", "Busy workers and heap", ofEach, runtimeLoad, loadBeside,
-			oneTrial+"Busy: the share of a second in which a worker (an event loop, a thread of tokio) was not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not."),
+			oneTrial+"Busy: the share of their time, by their own clock, in which workers (event loops, threads of tokio) were not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not."),
 		b.runtimeWork(g),
 	}
 	if b.tells(g, runtimeSteals[0]) {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/summary"
@@ -52,13 +54,12 @@ func (b *build) atRate(g summary.Group) string {
 }
 
 // explained are the charts that explain a claim, where the usual ones are another scenario's. Of the tail it is latency over
-// time, and under it what the runtimes told meanwhile; of a mix latency over time would be that of all requests together.
-// Where there is a Redis, it is how much was found there.
+// time, and under it what the runtimes told meanwhile. Where there is a Redis, it is how much was found there.
 func (b *build) explained(g summary.Group, s *record.Scenario) []section {
 	var out []section
 	switch {
 	case slices.Contains(tailMetrics, s.Metric):
-		if l := b.latencyTime(g); l != nil && len(s.Mix) == 0 {
+		if l := b.latencyTime(g); l != nil {
 			out = append(out, *l)
 		}
 		out = append(out, b.runtime(g)...)
@@ -163,6 +164,9 @@ func (b *build) claim(g summary.Group, s *record.Scenario) []section {
 	if len(s.Connections) > 0 {
 		out = append(out, b.closedLoops(g, s))
 	}
+	if memory := b.memoryByMaster(g, s); memory != nil {
+		out = append(out, *memory)
+	}
 	if s.Phases {
 		out = append(out, b.budget(g, s))
 	}
@@ -255,6 +259,9 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 	return &section{b.id(g, "claim"), chart.Clean(fmt.Sprintf("%s: %s", s.ID, overall), 80), lead, &f, t}
 }
 
+// aboutRunes bounds what a scenario says of itself.
+const aboutRunes = 2000
+
 // decides has the deciding figure of each arm, and the others beside it.
 func (b *build) decides(g summary.Group, s *record.Scenario) section {
 	q := decidingQuantity(s)
@@ -279,7 +286,11 @@ func (b *build) decides(g summary.Group, s *record.Scenario) section {
 	if s.Metric == "memory_pss_peak_bytes" {
 		columns = append(columns, b.shares(g)...)
 	}
-	return section{b.id(g, "figure"), chart.Clean(fmt.Sprintf("%s: %s of each arm", s.ID, claims.MetricWords(s.Metric)), 80), readRows, &f, quantityTable(capital(q.axis)+" and what stands beside it", g, columns)}
+	lead := readRows
+	if s.About != "" {
+		lead = chart.Clean(s.About, aboutRunes) + " " + readRows
+	}
+	return section{b.id(g, "figure"), chart.Clean(fmt.Sprintf("%s: %s of each arm", s.ID, claims.MetricWords(s.Metric)), 80), lead, &f, quantityTable(capital(q.axis)+" and what stands beside it", g, columns)}
 }
 
 // shares are what a server's memory is for each of its processes and of its CPUs, as far as the trials tell.
@@ -319,43 +330,124 @@ func (b *build) cpusOf(a summary.Arm) int {
 	return len(b.run.Environment.Placement["contender"])
 }
 
+// masterMiB takes an arm's name apart: the arm without its setting of how much master data it has, and how much, MiB.
+func masterMiB(name string) (arm string, mib int, ok bool) {
+	var others []string
+	for setting := range strings.SplitSeq(name, "+") {
+		if n, is := strings.CutPrefix(setting, contender.MasterMB+"="); is {
+			if v, err := strconv.Atoi(n); err == nil && v > 0 {
+				mib, ok = v, true
+				continue
+			}
+		}
+		others = append(others, setting)
+	}
+	return strings.Join(others, "+"), mib, ok
+}
+
+// memoryByMaster is memory against how much master data there is; nil where no arm is there with several amounts, or memory
+// does not decide.
+func (b *build) memoryByMaster(g summary.Group, s *record.Scenario) *section {
+	if s.Metric != "memory_pss_peak_bytes" {
+		return nil
+	}
+	q := quantityOf(s.Metric, s.Operation)
+	panels := []chart.CurvePanel{{Title: "all processes of a server", Axis: "PSS, MB", Plain: true}, {Title: "for each CPU that it may use", Axis: "PSS, MB", Plain: true}}
+	t := table{Caption: "Memory by master data", Heads: []string{"arm", "master data MiB", "PSS MB", "least–most", "MB per CPU", "trials"}}
+	var steps []float64
+	at := map[string]int{} // the line of an arm without its amount
+	for _, a := range g.Arms {
+		name, mib, ok := masterMiB(a.Name)
+		of, cpus := q.of(a), b.cpusOf(a)
+		if !ok || len(of.Values) == 0 || cpus == 0 {
+			continue
+		}
+		i, known := at[name]
+		if !known {
+			i = len(panels[0].Lines)
+			at[name] = i
+			l := b.line(g, a)
+			l.Name = strings.Replace(l.Name, label(a), chart.Clean(name, labelRunes), 1)
+			for p := range panels {
+				panels[p].Lines = append(panels[p].Lines, l)
+			}
+		}
+		x := float64(mib)
+		if !slices.Contains(steps, x) {
+			steps = append(steps, x)
+		}
+		for p, share := range []float64{1, float64(cpus)} {
+			l := &panels[p].Lines[i]
+			l.Points = append(l.Points, chart.Point{X: x, Y: of.Median / share, Marked: true, Tip: []string{fmt.Sprintf("%d MiB", mib), l.Name + "  " + whole(of.Median/share) + " MB"}})
+			for _, v := range of.Values {
+				l.Dots = append(l.Dots, chart.Dot2{X: x, Y: v / share})
+			}
+		}
+		t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(mib), whole(of.Median), whole(of.Least()) + "–" + whole(of.Most()), one(of.Median / float64(cpus)), fmt.Sprint(len(of.Values))})
+	}
+	if len(steps) < 2 {
+		return nil
+	}
+	for p := range panels {
+		for _, l := range panels[p].Lines {
+			slices.SortFunc(l.Points, func(x, y chart.Point) int { return cmp.Compare(x.X, y.X) })
+		}
+	}
+	var finding []string
+	for _, l := range panels[0].Lines {
+		first, last := l.Points[0], l.Points[len(l.Points)-1]
+		finding = append(finding, fmt.Sprintf("%s %s MB with %.0f MiB of master data, %s with %.0f", l.Name, whole(first.Y), first.X, whole(last.Y), last.X))
+	}
+	f := chart.Curves{
+		ID: b.id(g, "master"), Title: "Memory by master data, " + operation(g), Subtitle: "Proportional set size: a page that several processes share counts once in all. Lower is better. Median of the blocks; small marks: single trials. " + b.count(g, q.of),
+		Finding: sentences(finding), Rate: true, Axis: "master data, MiB", Height: 300, Panels: panels,
+	}.Figure()
+	return &section{f.ID, chart.Clean(s.ID+": memory by master data", 80), "A line that is steeper has more copies of the data.", &f, t}
+}
+
 // closedLoops are throughput and tail against the number of connections.
 func (b *build) closedLoops(g summary.Group, s *record.Scenario) section {
 	fewest, most, p99 := s.Connections[0], s.MostConnections(), summary.Percentiles()[2]
-	answers := func(n int) func(summary.Arm) summary.Quantity {
-		return func(a summary.Arm) summary.Quantity { return a.ClosedAnswers(n) }
-	}
-	tail := func(n int) func(summary.Arm) summary.Quantity {
-		return func(a summary.Arm) summary.Quantity { return a.ClosedLatency(p99, n) }
-	}
 	at := func(n int) string { return summary.Plural(n, "connection") }
-	panels := []struct {
-		axis, unit string
-		of         func(summary.Arm) summary.Quantity
-		format     func(float64) string
-	}{
-		{"answers a second, " + at(fewest), "answers a second", answers(fewest), whole},
-		{"answers a second, " + at(most), "answers a second", answers(most), whole},
-		{"p99, ms, " + at(most), "ms", tail(most), milli},
+	f := chart.Curves{
+		ID: b.id(g, "closed"), Title: "Closed loops, " + operation(g), Subtitle: "Each client sends its next request when the last was answered: a closed loop, which waits with the server and so hides how long others would have waited. Median of the blocks; small marks: single trials. " + b.count(g, func(a summary.Arm) summary.Quantity { return a.ClosedAnswers(most) }),
+		Axis: "connections", Height: 320,
 	}
-	f := chart.Rows{
-		ID: b.id(g, "closed"), Title: "Closed loops, " + operation(g), Subtitle: "Each client sends its next request when the last was answered: a closed loop, which waits with the server and so hides how long others would have waited. " + b.count(g, answers(most)),
+	for _, n := range s.Connections {
+		f.Steps = append(f.Steps, float64(n))
+	}
+	for _, p := range []struct {
+		panel  chart.CurvePanel
+		unit   string
+		of     func(summary.Arm, int) summary.Quantity
+		format func(float64) string
+	}{
+		{chart.CurvePanel{Title: "answers a second: higher is better", Axis: "answers a second", Plain: true}, "answers a second", summary.Arm.ClosedAnswers, whole},
+		{chart.CurvePanel{Title: "p99: lower is faster", Axis: "p99"}, "ms", func(a summary.Arm, n int) summary.Quantity { return a.ClosedLatency(p99, n) }, milli},
+	} {
+		for _, a := range g.Arms {
+			l := b.line(g, a)
+			for _, n := range s.Connections {
+				q := p.of(a, n)
+				if len(q.Values) == 0 {
+					continue
+				}
+				l.Points = append(l.Points, chart.Point{X: float64(n), Y: q.Median, Marked: true, Tip: []string{at(n), label(a) + "  " + quantityWords(q, p.format, p.unit)}})
+				for _, v := range q.Values {
+					l.Dots = append(l.Dots, chart.Dot2{X: float64(n), Y: v})
+				}
+			}
+			p.panel.Lines = append(p.panel.Lines, l)
+		}
+		if slices.ContainsFunc(p.panel.Lines, func(l chart.Line) bool { return len(l.Points) > 0 }) {
+			f.Panels = append(f.Panels, p.panel)
+		}
 	}
 	var finding []string
 	for _, a := range told(g) {
 		finding = append(finding, fmt.Sprintf("%s %s with %s, %s with %s", a.Name, quantityWords(a.ClosedAnswers(fewest), whole, "answers a second"), at(fewest), quantityWords(a.ClosedAnswers(most), whole, "answers a second"), at(most)))
 	}
 	f.Finding = sentences(finding)
-	for _, p := range panels {
-		f.Panels = append(f.Panels, chart.Panel{Axis: p.axis, Format: "number"})
-	}
-	f.Rows = b.rows(g, func(a summary.Arm) []chart.Cell {
-		var cells []chart.Cell
-		for _, p := range panels {
-			cells = append(cells, cell(a, p.of(a), p.format, p.unit))
-		}
-		return cells
-	}, func(a summary.Arm) string { return chart.Clean(a.Tier, labelRunes) })
 	t := table{Caption: "Closed loops by number of connections", Heads: []string{"arm", "connections", "answers a second", "least–most", "p50 ms", "p99 ms", "CPU µs/request", "trials"}}
 	for _, a := range g.Arms {
 		for _, n := range s.Connections {
@@ -363,8 +455,12 @@ func (b *build) closedLoops(g summary.Group, s *record.Scenario) section {
 			t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(n), whole(rps.Median), whole(rps.Least()) + "–" + whole(rps.Most()), milli(a.ClosedLatency(percentiles[0], n).Median), milli(a.ClosedLatency(percentiles[2], n).Median), whole(a.ClosedCPU(n).Median), fmt.Sprint(len(rps.Values))})
 		}
 	}
-	figure := f.Figure()
-	return section{b.id(g, "closed"), chart.Clean(s.ID+": throughput and tail by connections", 80), readRows, &figure, t}
+	out := section{ID: f.ID, Title: chart.Clean(s.ID+": throughput and tail by connections", 80), Lead: "A line that goes on rising has room left; one that is flat while its tail grows has not, and more clients only wait longer. The intervals are in the tips, their number in the table.", Table: t}
+	if len(f.Panels) > 0 {
+		figure := f.Figure()
+		out.Figure = &figure
+	}
+	return out
 }
 
 // claimedWords is a verdict of a scenario as a sentence.

@@ -64,7 +64,7 @@ var (
 		Pairs: [][2]string{{"go", "node"}, {"go", "rust"}}, ChangedBy: "a database that is near",
 	}
 	lessClaim = record.Scenario{
-		ID: "shared-state", Article: "in shared memory the difference is clear", Claim: "node answers fewer", Metric: "achieved_rps", Rule: "less", Margin: 1.05,
+		ID: "shared-state", Article: "in shared memory the difference is clear", Claim: "node answers fewer", About: "Here they share & share.", Metric: "achieved_rps", Rule: "less", Margin: 1.05,
 		Pairs: [][2]string{{"node", "go"}, {"rust", "go"}}, ChangedBy: "more CPUs",
 	}
 )
@@ -86,6 +86,7 @@ func TestAClaimIsToldWhole(t *testing.T) {
 	assert.True(t, has(r, "charts/figure-dark.png"))
 	assert.True(t, has(r, "charts/throughput-light.svg"), "a scenario alone has the usual charts too")
 	assert.Less(t, strings.Index(r["README.md"], "charts/claim"), strings.Index(r["README.md"], "charts/cpu"), "the chart that decides comes first")
+	says(t, r["report.html"], "Here they share &amp; share. Bar: median of the trials.")
 	says(t, r["report.html"], "shared-state 8")
 }
 
@@ -209,4 +210,16 @@ func TestMemoryIsToldForEachProcessAndCPU(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Arms that could not be measured are told with the reason, also those that are in no pair.
+func TestAbsentArmsAreNamed(t *testing.T) {
+	b := &build{run: record.Run{Scenarios: []record.Scenario{
+		{ID: "whole"},
+		{ID: "x", Absent: map[string]string{"go+CPUS=4": "of 4 CPUs there are 2", "rust+CPUS=4": "of 4 CPUs there are 2", "node+MASTER=redis": "there is no Redis."}},
+	}}}
+	assert.Equal(t, []string{
+		"go+CPUS=4 and rust+CPUS=4 of scenario x, which cannot be tested here: of 4 CPUs there are 2.",
+		"node+MASTER=redis of scenario x, which cannot be tested here: there is no Redis.",
+	}, b.absentLimits())
 }

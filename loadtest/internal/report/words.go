@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -313,6 +314,21 @@ func (b *build) notWarm() string {
 	return fmt.Sprintf("Whether the arms were warm in all trials: in %d of %d rate or CPU per request still moved when the warm-up was over (%s); the table of trials says which.", cold, warmed, list(names))
 }
 
+// absentLimits name the arms of scenarios that could not be measured here, those of one reason together.
+func (b *build) absentLimits() []string {
+	var out []string
+	for _, s := range b.run.Scenarios {
+		of := map[string][]string{}
+		for _, arm := range slices.Sorted(maps.Keys(s.Absent)) {
+			of[s.Absent[arm]] = append(of[s.Absent[arm]], chart.Clean(arm, labelRunes))
+		}
+		for _, why := range slices.Sorted(maps.Keys(of)) {
+			out = append(out, fmt.Sprintf("%s of scenario %s, which cannot be tested here: %s.", list(of[why]), chart.Clean(s.ID, labelRunes), strings.TrimSuffix(chart.Clean(why, 200), ".")))
+		}
+	}
+	return out
+}
+
 // limits is what the run does not say.
 func (b *build) limits() []string {
 	if b.isAttack() {
@@ -339,6 +355,7 @@ func (b *build) limits() []string {
 		out = append(out, fmt.Sprintf("Latency elsewhere than at %s requests a second, which all arms bear.", whole(r.Plan.RateRPS)))
 	}
 	out = append(out, b.delayLimits()...)
+	out = append(out, b.absentLimits()...)
 	for _, g := range b.groups {
 		var held []string
 		for _, a := range g.Arms {

@@ -52,9 +52,11 @@ func TestStaleReadsAreCounted(t *testing.T) {
 	for _, reads := range []int{0, 1, 3} {
 		t.Run(fmt.Sprint(reads), func(t *testing.T) {
 			w := lateReader(t, reads)
-			renamed, err := w.many(func(n int) (time.Duration, int, error) { return w.rename(t.Context(), fmt.Sprintf("name %d", n)) })
+			renamed, err := w.many(t.Context(), func(n int) (time.Duration, int, error) {
+				return w.rename(t.Context(), fmt.Sprintf("name %d", n), w.url)
+			})
 			require.NoError(t, err)
-			added, err := w.many(func(n int) (time.Duration, int, error) { return w.review(t.Context(), n) })
+			added, err := w.many(t.Context(), func(n int) (time.Duration, int, error) { return w.review(t.Context(), n) })
 			require.NoError(t, err)
 			for _, got := range []record.Staleness{renamed, added} {
 				assert.Equal(t, staleWrites, got.Writes)
@@ -79,7 +81,7 @@ func TestAWriteThatIsRefusedIsAnError(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, c.answer) }))
 			defer server.Close()
 			w := &writer{client: server.Client(), url: server.URL}
-			_, _, err := w.rename(t.Context(), "name")
+			_, _, err := w.rename(t.Context(), "name", w.url)
 			require.ErrorContains(t, err, c.says)
 		})
 	}

@@ -37,6 +37,8 @@ type Subject struct {
 	IdleMemory engine.Memory
 	// Warm is how it was warmed up, or nil.
 	Warm *record.Warm
+	// Another starts one more contender as this one was started, for whoever calls to stop; nil: there can be none.
+	Another func(context.Context) (engine.Contender, error)
 }
 
 // meters are the parts whose account is read at a trial's start and end.
