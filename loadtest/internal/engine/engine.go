@@ -158,10 +158,11 @@ type Usage struct {
 	Threads Threads
 }
 
-// Sub returns what was used between two readings.
+// Sub returns what was used between two readings. The account of children that have ended is cut to hundredths of a second, so
+// where one ended in between there may seem to be a little less than before: that is nothing, and not less.
 func (u Usage) Sub(earlier Usage) Usage {
 	return Usage{
-		CPU:       u.CPU - earlier.CPU,
+		CPU:       max(0, u.CPU-earlier.CPU),
 		Throttled: both(u.Throttled, earlier.Throttled, func(a, b time.Duration) time.Duration { return a - b }),
 		Pressure:  both(u.Pressure, earlier.Pressure, func(a, b time.Duration) time.Duration { return a - b }),
 		Threads:   u.Threads.Sub(earlier.Threads),

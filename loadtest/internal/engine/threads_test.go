@@ -41,3 +41,10 @@ func TestThreadsThatAreNotKnown(t *testing.T) {
 	used := Usage{Threads: known}.Sub(Usage{})
 	assert.Nil(t, used.Threads)
 }
+
+// What the kernel cuts off when a process has ended is not taken for time that was given back.
+func TestNothingIsUsedLessThanNothing(t *testing.T) {
+	ended, lived := Usage{CPU: 13 * time.Millisecond}, Usage{CPU: 19 * time.Millisecond}
+	assert.Zero(t, ended.Sub(lived).CPU)
+	assert.Equal(t, 6*time.Millisecond, lived.Sub(ended).CPU)
+}
