@@ -229,7 +229,7 @@ func (c *comparison) anew() (err error) {
 
 // run measures into a folder, and says what came of it.
 func (c *comparison) run(ctx context.Context, folder record.Folder, began time.Time, s streams) int {
-	session := &session{lab: c.lab, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}, interrupts: interruptsOf(ctx), try: c.try, staleness: c.staleness}
+	session := &session{lab: c.lab, folder: folder, progress: newProgress(s.Err), nonconformant: map[string]bool{}, interrupts: interruptsOf(ctx), try: c.try, staleness: c.staleness, pilots: map[string]piloted{}, ceilings: map[string]*float64{}}
 	if err := chart.Ready(); err != nil {
 		session.progress.say("there will be records, but no report: %v", err)
 	}
@@ -451,9 +451,6 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 		if len(x.expected) > len(largest.expected) {
 			largest = x.question
 		}
-	}
-	if s.pilots == nil {
-		s.pilots, s.ceilings = map[string]piloted{}, map[string]*float64{}
 	}
 	ceiling, known := s.ceilings[largest.name]
 	if !known {

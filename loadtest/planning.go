@@ -247,16 +247,25 @@ func (st *study) lengthen(rps float64) {
 	if !st.profile.evidence || st.headline() {
 		return
 	}
-	for _, q := range summary.Percentiles() {
-		if st.Metric != metricOf(q.Name) {
-			continue
-		}
-		need := float64(requestsToPlan(stats.RequestsToCarry(q.Quantile))) / (st.share() * rps)
-		if takes := time.Duration(math.Ceil(10*need)) * (time.Second / 10); takes <= longestRate {
-			st.leastRate = takes
-			st.profile.rate = max(st.profile.rate, takes)
-		}
+	q, ok := st.decidingPercentile()
+	if !ok {
+		return
 	}
+	need := float64(requestsToPlan(stats.RequestsToCarry(q.Quantile))) / (st.share() * rps)
+	if takes := time.Duration(math.Ceil(10*need)) * (time.Second / 10); takes <= longestRate {
+		st.leastRate = takes
+		st.profile.rate = max(st.profile.rate, takes)
+	}
+}
+
+// decidingPercentile is the one that decides, if one does.
+func (st *study) decidingPercentile() (summary.Percentile, bool) {
+	percentiles := summary.Percentiles()
+	i := slices.IndexFunc(percentiles, func(q summary.Percentile) bool { return st.Metric == metricOf(q.Name) })
+	if i < 0 {
+		return summary.Percentile{}, false
+	}
+	return percentiles[i], true
 }
 
 // refusal is how a refusal of the scenario begins.

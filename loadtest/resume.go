@@ -83,25 +83,25 @@ func (st *study) recall(plan record.Plan) error {
 	if was, now := plan.WarmMostNS, int64(p.warm.Most); was != now {
 		return fmt.Errorf("the longest warm-up took %v and takes %v in profile %s", time.Duration(was), time.Duration(now), p.name)
 	}
+	// Shorter than the profile's they may be, where the scenario's time was short, and longer for the percentile that decides.
+	shortestRate, shortestThroughput, longest := max(shortestRate, time.Duration(st.Duration)), shortestThroughput, p.rate
+	if st.headline() || st.budget == 0 {
+		shortestRate, shortestThroughput = p.rate, p.throughput
+	}
+	if _, tail := st.decidingPercentile(); tail {
+		longest = max(longest, longestRate)
+	}
 	for _, d := range []struct {
-		name     string
-		was      int64
-		now      *time.Duration
-		shortest time.Duration
+		name              string
+		was               int64
+		now               *time.Duration
+		shortest, longest time.Duration
 	}{
-		{"a trial at the common rate", plan.RateDurationNS, &p.rate, max(shortestRate, time.Duration(st.Duration))},
-		{"a throughput trial", plan.ThroughputDurationNS, &p.throughput, shortestThroughput},
+		{"a trial at the common rate", plan.RateDurationNS, &p.rate, shortestRate, longest},
+		{"a throughput trial", plan.ThroughputDurationNS, &p.throughput, shortestThroughput, p.throughput},
 	} {
-		// Shorter than the profile's it may be, where the scenario's time was short, and longer for the percentile that decides.
-		shortest, longest := min(d.shortest, *d.now), *d.now
-		if st.headline() || st.budget == 0 {
-			shortest = *d.now
-		}
-		if !st.headline() && d.now == &p.rate && slices.ContainsFunc(summary.Percentiles(), func(q summary.Percentile) bool { return st.Metric == metricOf(q.Name) }) {
-			longest = max(longest, longestRate)
-		}
 		was := time.Duration(d.was)
-		if was > longest || was < shortest {
+		if was > d.longest || was < min(d.shortest, *d.now) {
 			return fmt.Errorf("%s took %v and takes %v in profile %s", d.name, was, *d.now, p.name)
 		}
 		*d.now = was

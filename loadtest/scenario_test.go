@@ -99,8 +99,12 @@ func TestBlocksFitIntoTheScenariosTime(t *testing.T) {
 // All scenarios, each with the fewest blocks that can decide its family, go into the 90 minutes of a night, where a process
 // takes as long around its trials as it was seen to.
 func TestANightHasRoomForEveryScenario(t *testing.T) {
+	l, err := openLab()
+	require.NoError(t, err)
+	studies := studiesOf(t, compareOptions{profile: "nightly"})
+	require.Len(t, studies, len(l.scenarios))
 	total := time.Duration(0)
-	for _, st := range studiesOf(t, compareOptions{profile: "nightly"}) {
+	for _, st := range studies {
 		total += st.takes
 		t.Logf("%-20s %d blocks, %v", st.ID, st.profile.blocks, st.takes.Round(time.Second))
 	}

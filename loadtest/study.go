@@ -391,9 +391,9 @@ func (st *study) takes(around time.Duration) time.Duration {
 		if st.decides(ask) {
 			trials = all
 		}
-		sum += time.Duration(trials) * p.duration(ask.load)
+		sum += time.Duration(trials) * st.askTakes(ask)
 		if ask.load == record.LoadRate {
-			sum += time.Duration(trials)*st.afterTakes() + time.Duration(min(first, trials))*trial.ProfileTime(st.profileSeconds())
+			sum += time.Duration(min(first, trials)) * trial.ProfileTime(st.profileSeconds())
 		}
 	}
 	if st.Staleness {
@@ -402,9 +402,13 @@ func (st *study) takes(around time.Duration) time.Duration {
 	return sum
 }
 
-// afterTakes is how long it takes to ask what each trial at the common rate is followed by.
-func (st *study) afterTakes() time.Duration {
-	sum := trial.BenchTime(st.benchAsked())
+// askTakes is how long the trial of an ask takes, and what each at the common rate is followed by.
+func (st *study) askTakes(a ask) time.Duration {
+	sum := st.profile.duration(a.load)
+	if a.load != record.LoadRate {
+		return sum
+	}
+	sum += trial.BenchTime(st.benchAsked())
 	if st.Phases {
 		sum += trial.PhaseTime(time.Duration(st.Delays["database"] + st.Delays["upstream"]))
 	}
@@ -413,12 +417,12 @@ func (st *study) afterTakes() time.Duration {
 
 // trialsTake is how long the trials of one process take, and what is asked after them.
 func (st *study) trialsTake() time.Duration {
-	sum := st.afterTakes() + trial.ProfileTime(st.profileSeconds())
+	sum := trial.ProfileTime(st.profileSeconds())
 	if st.Staleness {
 		sum += trial.StalenessTime
 	}
 	for _, ask := range st.asks() {
-		sum += st.profile.duration(ask.load)
+		sum += st.askTakes(ask)
 	}
 	return sum
 }

@@ -295,54 +295,64 @@ func (b *build) decides(g summary.Group, s *record.Scenario) section {
 
 // shares are what a server's memory is for each of its processes and of its CPUs, as far as the trials tell.
 func (b *build) shares(g summary.Group) []column {
-	over := func(of func(a summary.Arm, t record.Trial) int) func(summary.Arm) summary.Quantity {
-		return func(a summary.Arm) summary.Quantity {
-			return summary.Of(a.Rate, func(t record.Trial) (float64, bool) {
-				n := of(a, t)
-				if n == 0 || t.MemoryPSSPeakBytes == nil {
-					return 0, false
-				}
-				return float64(*t.MemoryPSSPeakBytes) / 1e6 / float64(n), true
-			})
-		}
-	}
-	processes := func(_ summary.Arm, t record.Trial) int { return t.Processes }
-	cpus := func(a summary.Arm, _ record.Trial) int { return b.cpusOf(a) }
-	columns := []column{{"MB per CPU", over(cpus), one}}
-	if slices.ContainsFunc(g.Arms, func(a summary.Arm) bool { return len(over(processes)(a).Values) > 0 }) {
-		columns = append(columns, column{"MB per process", over(processes), one}, column{"processes", func(a summary.Arm) summary.Quantity {
+	perProcess := memoryOver(func(_ summary.Arm, t record.Trial) int { return t.Processes })
+	columns := []column{{"MB per CPU", b.memoryPerCPU(), one}}
+	if slices.ContainsFunc(g.Arms, func(a summary.Arm) bool { return len(perProcess(a).Values) > 0 }) {
+		columns = append(columns, column{"MB per process", perProcess, one}, column{"processes", func(a summary.Arm) summary.Quantity {
 			return summary.Of(a.Rate, func(t record.Trial) (float64, bool) { return float64(t.Processes), t.Processes > 0 })
 		}, whole})
 	}
 	return columns
 }
 
+// memoryOver is an arm's memory, MB, for each of so many; without a figure where there are none.
+func memoryOver(of func(a summary.Arm, t record.Trial) int) func(summary.Arm) summary.Quantity {
+	return func(a summary.Arm) summary.Quantity {
+		return summary.Of(a.Rate, func(t record.Trial) (float64, bool) {
+			n := of(a, t)
+			if n == 0 || t.MemoryPSSPeakBytes == nil {
+				return 0, false
+			}
+			return float64(*t.MemoryPSSPeakBytes) / 1e6 / float64(n), true
+		})
+	}
+}
+
+// memoryPerCPU is an arm's memory, MB, for each CPU that it may use.
+func (b *build) memoryPerCPU() func(summary.Arm) summary.Quantity {
+	return memoryOver(func(a summary.Arm, _ record.Trial) int { return b.cpusOf(a) })
+}
+
 // cpusOf is on how many CPUs an arm ran: those of its setting, or those that the machine has for contenders; 0 where the
 // record does not tell.
 func (b *build) cpusOf(a summary.Arm) int {
-	for setting := range strings.SplitSeq(a.Name, "+") {
-		if n, ok := strings.CutPrefix(setting, "CPUS="); ok {
-			if cpus, err := strconv.Atoi(n); err == nil && cpus > 0 {
-				return cpus
-			}
-		}
+	if _, n := settingOf(a.Name, contender.CPUs); n > 0 {
+		return n
 	}
 	return len(b.run.Environment.Placement["contender"])
 }
 
-// masterMiB takes an arm's name apart: the arm without its setting of how much master data it has, and how much, MiB.
-func masterMiB(name string) (arm string, mib int, ok bool) {
+// settingOf takes a setting that is a number above 0 out of an arm's name: the name without it, and the number; 0: it has none.
+func settingOf(name, setting string) (without string, n int) {
 	var others []string
-	for setting := range strings.SplitSeq(name, "+") {
-		if n, is := strings.CutPrefix(setting, contender.MasterMB+"="); is {
-			if v, err := strconv.Atoi(n); err == nil && v > 0 {
-				mib, ok = v, true
+	for part := range strings.SplitSeq(name, "+") {
+		if text, is := strings.CutPrefix(part, setting+"="); is {
+			if v, err := strconv.Atoi(text); err == nil && v > 0 {
+				n = v
 				continue
 			}
 		}
-		others = append(others, setting)
+		others = append(others, part)
 	}
-	return strings.Join(others, "+"), mib, ok
+	return strings.Join(others, "+"), n
+}
+
+// mark adds a quantity to a line: its median, and its trials as dots.
+func mark(l *chart.Line, x float64, q summary.Quantity, tip ...string) {
+	l.Points = append(l.Points, chart.Point{X: x, Y: q.Median, Marked: true, Tip: tip})
+	for _, v := range q.Values {
+		l.Dots = append(l.Dots, chart.Dot2{X: x, Y: v})
+	}
 }
 
 // memoryByMaster is memory against how much master data there is; nil where no arm is there with several amounts, or memory
@@ -351,20 +361,24 @@ func (b *build) memoryByMaster(g summary.Group, s *record.Scenario) *section {
 	if s.Metric != "memory_pss_peak_bytes" {
 		return nil
 	}
-	q := quantityOf(s.Metric, s.Operation)
+	pss, perCPU := quantityOf(s.Metric, s.Operation), b.memoryPerCPU()
 	panels := []chart.CurvePanel{{Title: "all processes of a server", Axis: "PSS, MB", Plain: true}, {Title: "for each CPU that it may use", Axis: "PSS, MB", Plain: true}}
 	t := table{Caption: "Memory by master data", Heads: []string{"arm", "master data MiB", "PSS MB", "least–most", "MB per CPU", "trials"}}
-	var steps []float64
+	var steps []int
 	at := map[string]int{} // the line of an arm without its amount
-	for _, a := range g.Arms {
-		name, mib, ok := masterMiB(a.Name)
-		of, cpus := q.of(a), b.cpusOf(a)
-		if !ok || len(of.Values) == 0 || cpus == 0 {
+	amount := func(a summary.Arm) int {
+		_, mib := settingOf(a.Name, contender.MasterMB)
+		return mib
+	}
+	for _, a := range slices.SortedStableFunc(slices.Values(g.Arms), func(x, y summary.Arm) int { return cmp.Compare(amount(x), amount(y)) }) {
+		name, mib := settingOf(a.Name, contender.MasterMB)
+		all, each := pss.of(a), perCPU(a)
+		if mib == 0 || len(each.Values) == 0 {
 			continue
 		}
 		i, known := at[name]
 		if !known {
-			i = len(panels[0].Lines)
+			i = len(at)
 			at[name] = i
 			l := b.line(g, a)
 			l.Name = strings.Replace(l.Name, label(a), chart.Clean(name, labelRunes), 1)
@@ -372,37 +386,28 @@ func (b *build) memoryByMaster(g summary.Group, s *record.Scenario) *section {
 				panels[p].Lines = append(panels[p].Lines, l)
 			}
 		}
-		x := float64(mib)
-		if !slices.Contains(steps, x) {
-			steps = append(steps, x)
+		if !slices.Contains(steps, mib) {
+			steps = append(steps, mib)
 		}
-		for p, share := range []float64{1, float64(cpus)} {
+		for p, q := range []summary.Quantity{all, each} {
 			l := &panels[p].Lines[i]
-			l.Points = append(l.Points, chart.Point{X: x, Y: of.Median / share, Marked: true, Tip: []string{fmt.Sprintf("%d MiB", mib), l.Name + "  " + whole(of.Median/share) + " MB"}})
-			for _, v := range of.Values {
-				l.Dots = append(l.Dots, chart.Dot2{X: x, Y: v / share})
-			}
+			mark(l, float64(mib), q, fmt.Sprintf("%d MiB", mib), l.Name+"  "+pss.format(q.Median)+" MB")
 		}
-		t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(mib), whole(of.Median), whole(of.Least()) + "–" + whole(of.Most()), one(of.Median / float64(cpus)), fmt.Sprint(len(of.Values))})
+		t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(mib), pss.format(all.Median), pss.format(all.Least()) + "–" + pss.format(all.Most()), one(each.Median), fmt.Sprint(len(all.Values))})
 	}
 	if len(steps) < 2 {
 		return nil
 	}
-	for p := range panels {
-		for _, l := range panels[p].Lines {
-			slices.SortFunc(l.Points, func(x, y chart.Point) int { return cmp.Compare(x.X, y.X) })
-		}
-	}
 	var finding []string
 	for _, l := range panels[0].Lines {
 		first, last := l.Points[0], l.Points[len(l.Points)-1]
-		finding = append(finding, fmt.Sprintf("%s %s MB with %.0f MiB of master data, %s with %.0f", l.Name, whole(first.Y), first.X, whole(last.Y), last.X))
+		finding = append(finding, fmt.Sprintf("%s %s MB with %.0f MiB of master data, %s with %.0f", l.Name, pss.format(first.Y), first.X, pss.format(last.Y), last.X))
 	}
 	f := chart.Curves{
-		ID: b.id(g, "master"), Title: "Memory by master data, " + operation(g), Subtitle: "Proportional set size: a page that several processes share counts once in all. Lower is better. Median of the blocks; small marks: single trials. " + b.count(g, q.of),
+		ID: b.id(g, "master"), Title: "Memory by master data, " + operation(g), Subtitle: "Proportional set size: a page that several processes share counts once in all. Lower is better. Median of the blocks; small marks: single trials. " + b.count(g, pss.of),
 		Finding: sentences(finding), Rate: true, Axis: "master data, MiB", Height: 300, Panels: panels,
 	}.Figure()
-	return &section{f.ID, chart.Clean(s.ID+": memory by master data", 80), "A line that is steeper has more copies of the data.", &f, t}
+	return &section{f.ID, chart.Clean(s.ID+": memory by master data", 80), "A line that is steeper holds more for each MiB: a copy in each process, or the room that a garbage collector leaves itself.", &f, t}
 }
 
 // closedLoops are throughput and tail against the number of connections.
@@ -432,10 +437,7 @@ func (b *build) closedLoops(g summary.Group, s *record.Scenario) section {
 				if len(q.Values) == 0 {
 					continue
 				}
-				l.Points = append(l.Points, chart.Point{X: float64(n), Y: q.Median, Marked: true, Tip: []string{at(n), label(a) + "  " + quantityWords(q, p.format, p.unit)}})
-				for _, v := range q.Values {
-					l.Dots = append(l.Dots, chart.Dot2{X: float64(n), Y: v})
-				}
+				mark(&l, float64(n), q, at(n), label(a)+"  "+quantityWords(q, p.format, p.unit))
 			}
 			p.panel.Lines = append(p.panel.Lines, l)
 		}
@@ -455,7 +457,7 @@ func (b *build) closedLoops(g summary.Group, s *record.Scenario) section {
 			t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(n), whole(rps.Median), whole(rps.Least()) + "–" + whole(rps.Most()), milli(a.ClosedLatency(percentiles[0], n).Median), milli(a.ClosedLatency(percentiles[2], n).Median), whole(a.ClosedCPU(n).Median), fmt.Sprint(len(rps.Values))})
 		}
 	}
-	out := section{ID: f.ID, Title: chart.Clean(s.ID+": throughput and tail by connections", 80), Lead: "A line that goes on rising has room left; one that is flat while its tail grows has not, and more clients only wait longer. The intervals are in the tips, their number in the table.", Table: t}
+	out := section{ID: f.ID, Title: chart.Clean(s.ID+": throughput and tail by connections", 80), Lead: "A line that goes on rising has room left; one that is flat while its tail grows has not, and more clients only wait longer. The intervals are in the tips, the number of trials in the table.", Table: t}
 	if len(f.Panels) > 0 {
 		figure := f.Figure()
 		out.Figure = &figure

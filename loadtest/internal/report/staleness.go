@@ -14,18 +14,6 @@ func (b *build) staleness(g summary.Group, s *record.Scenario) section {
 	var columns []column
 	elsewhere := ""
 	for _, of := range []struct{ write, words string }{{record.WriteRow, "row"}, {record.WriteMaster, "master data"}, {record.WriteMasterElsewhere, "master data in another server"}} {
-		if !slices.ContainsFunc(g.Arms, func(a summary.Arm) bool {
-			return slices.ContainsFunc(a.Rate, func(t record.Trial) bool {
-				_, told := t.StalenessOf(of.write)
-				return told
-			})
-		}) {
-			continue
-		}
-		if of.write == record.WriteMasterElsewhere {
-			elsewhere = "; of master data another server, started beside it, is asked too"
-		}
-
 		from := func(value func(x record.Staleness) float64) func(summary.Arm) summary.Quantity {
 			return func(a summary.Arm) summary.Quantity {
 				return summary.Of(a.Rate, func(t record.Trial) (float64, bool) {
@@ -34,8 +22,15 @@ func (b *build) staleness(g summary.Group, s *record.Scenario) section {
 				})
 			}
 		}
+		readable := from(func(x record.Staleness) float64 { return float64(x.ReadableNSP50) / 1e6 })
+		if !slices.ContainsFunc(g.Arms, func(a summary.Arm) bool { return len(readable(a).Values) > 0 }) {
+			continue
+		}
+		if of.write == record.WriteMasterElsewhere {
+			elsewhere = "; of master data another server, started beside it, is asked too"
+		}
 		columns = append(columns,
-			column{of.words + " readable after ms", from(func(x record.Staleness) float64 { return float64(x.ReadableNSP50) / 1e6 }), milli},
+			column{of.words + " readable after ms", readable, milli},
 			column{"at most ms", from(func(x record.Staleness) float64 { return float64(x.ReadableNSMax) / 1e6 }), milli},
 			column{"stale reads of " + of.words + " for each write", from(func(x record.Staleness) float64 { return float64(x.StaleReads) / float64(x.Writes) }), two},
 		)

@@ -47,17 +47,12 @@ func Profile(ctx context.Context, s Subject, spec Spec) (*record.Profile, error)
 	var folded []byte
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		result, _, err := attack(ctx, s, job)
-		if err == nil && result.FailedBy.Total() > 0 {
-			err = fmt.Errorf("%d of %d requests failed: %s", result.FailedBy.Total(), result.Sent, result.FirstFailure)
-		}
+		_, err := flawless(ctx, s, job)
 		return err
 	})
 	group.Go(func() (err error) {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(profileAround):
+		if err := wait(ctx, time.Now().Add(profileAround)); err != nil {
+			return err
 		}
 		folded, err = askProfile(ctx, s.Contender.GraphQLURL(), spec.ProfileSeconds)
 		return err

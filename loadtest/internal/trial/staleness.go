@@ -65,14 +65,15 @@ func Staleness(ctx context.Context, s Subject, spec Spec) (out []record.Stalenes
 	var load *agent.Result
 	if spec.RPS > 0 {
 		w.pace = stalePace
+		job := spec.job(s)
+		job.Duration = staleLoad
 		beside.Go(func() (err error) {
-			load, err = besideWrites(ctx, s, spec)
+			if load, err = flawless(ctx, s, job); err != nil {
+				err = fmt.Errorf("of the load beside it: %w", err)
+			}
 			return err
 		})
-		select {
-		case <-time.After(staleLead):
-		case <-ctx.Done():
-		}
+		_ = wait(ctx, time.Now().Add(staleLead)) // who is interrupted is told so by the first write
 	}
 	out, err = w.all(ctx, s.Database)
 	// Whatever became of the writes: the generator must have ended before anything else is measured.
@@ -93,20 +94,6 @@ func Staleness(ctx context.Context, s Subject, spec Spec) (out []record.Stalenes
 		}
 	}
 	return out, nil
-}
-
-// besideWrites drives the load of a trial for a while. A wrong answer beside writes is an error.
-func besideWrites(ctx context.Context, s Subject, spec Spec) (*agent.Result, error) {
-	job := spec.job(s)
-	job.Duration = staleLoad
-	result, _, err := attack(ctx, s, job)
-	if err != nil {
-		return nil, err
-	}
-	if failed := result.FailedBy.Total(); failed > 0 {
-		return nil, fmt.Errorf("of the load beside it %d of %d requests failed: %s", failed, result.Sent, result.FirstFailure)
-	}
-	return result, nil
 }
 
 // writer writes and reads through one contender.
@@ -212,10 +199,8 @@ func (w *writer) many(ctx context.Context, one func(n int) (took time.Duration, 
 			return out, err
 		}
 		all, at, out.StaleReads = append(all, int64(took)), append(at, time.Now()), out.StaleReads+stale
-		select {
-		case <-time.After(time.Until(next)):
-		case <-ctx.Done():
-			return out, ctx.Err()
+		if err := wait(ctx, next); err != nil {
+			return out, err
 		}
 	}
 	w.readable = append(w.readable, at)

@@ -102,12 +102,21 @@ type Spec struct {
 func WarmUp(ctx context.Context, s Subject, spec Spec, d time.Duration) (*agent.Result, error) {
 	job := spec.job(s)
 	job.Closed, job.Duration = true, d
-	result, _, err := attack(ctx, s, job)
+	result, err := flawless(ctx, s, job)
 	if err != nil {
 		return nil, fmt.Errorf("warm up %s: %w", s.Arm.Name, err)
 	}
+	return result, nil
+}
+
+// flawless is an attack of which no request may fail.
+func flawless(ctx context.Context, s Subject, job agent.Job) (*agent.Result, error) {
+	result, _, err := attack(ctx, s, job)
+	if err != nil {
+		return nil, err
+	}
 	if failed := result.FailedBy.Total(); failed > 0 {
-		return nil, fmt.Errorf("warm up %s: %d of %d requests failed: %s", s.Arm.Name, failed, result.Sent, result.FirstFailure)
+		return nil, fmt.Errorf("%d of %d requests failed: %s", failed, result.Sent, result.FirstFailure)
 	}
 	return result, nil
 }
