@@ -157,6 +157,38 @@ func TestSecondsAreThoseOfTheIntendedSend(t *testing.T) {
 	assert.Greater(t, time.Duration(r.ServiceSeconds[0].Max()), time.Second)
 }
 
+func TestOneProcessTakesOneJobAfterTheOther(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, `{"data":1}`) }))
+	defer s.Close()
+	one, err := json.Marshal(job(s.URL))
+	require.NoError(t, err)
+	short := job(s.URL)
+	short.Duration /= 2
+	other, err := json.Marshal(short)
+	require.NoError(t, err)
+	var out, errs bytes.Buffer
+	require.Zero(t, MainOfEach(t.Context(), io.MultiReader(bytes.NewReader(one), strings.NewReader("\n"), bytes.NewReader(other)), &out, &errs, nil), errs.String())
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	require.Len(t, lines, 2, "a result is one line")
+	var sent []uint64
+	for _, line := range lines {
+		var r Result
+		require.NoError(t, json.Unmarshal([]byte(line), &r))
+		assert.Positive(t, r.Sent)
+		assert.Equal(t, r.Sent, r.OK, r.FirstFailure)
+		assert.Positive(t, r.MemoryPeakBytes)
+		sent = append(sent, r.Sent)
+	}
+	assert.Less(t, sent[1], sent[0])
+
+	out.Reset()
+	assert.Equal(t, 2, MainOfEach(t.Context(), strings.NewReader(string(one)+`{"url":"ftp://x"}`+string(other)), &out, &errs, nil))
+	assert.Contains(t, errs.String(), "ftp")
+	assert.Equal(t, 1, strings.Count(out.String(), "\n"), "the job after one that failed is not done")
+	assert.Equal(t, 2, MainOfEach(t.Context(), strings.NewReader(`{"url":`), &out, &errs, nil), "half a job")
+	assert.Zero(t, MainOfEach(t.Context(), strings.NewReader(""), &out, &errs, nil))
+}
+
 func TestBadJobsAreNamed(t *testing.T) {
 	for name, c := range map[string]struct{ in, says string }{
 		"no JSON":        {"x", "job"},

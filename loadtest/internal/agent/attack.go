@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -335,6 +337,13 @@ func ownCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// forget gives back what a job left in memory, and begins its peak anew.
+func forget() {
+	debug.FreeOSMemory()
+	// Where this cannot be written the peak is the highest of all jobs, and still true of the process.
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+}
+
 // ownMemoryPeak is VmHWM. The peak of getrusage will not do: it includes that of the program which started this one.
 func ownMemoryPeak() int64 {
 	text, err := os.ReadFile("/proc/self/status")
@@ -362,6 +371,24 @@ const (
 // Main is the agent's program: a job on stdin, its result on stdout, exit status 0, 2 or 130.
 func Main(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
 	return MainAs(ctx, SenderLab, stdin, stdout, stderr, compare)
+}
+
+// MainOfEach is Main for one job after the other on stdin, each result on a line of its own, and each as if the process were
+// new: nothing of the one before is in its memory. It ends with stdin, status 0, or at the first job that fails, with its status.
+func MainOfEach(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, compare Compare) int {
+	for jobs := json.NewDecoder(stdin); ; forget() {
+		var job json.RawMessage
+		switch err := jobs.Decode(&job); {
+		case errors.Is(err, io.EOF):
+			return 0
+		case err != nil:
+			fmt.Fprintf(stderr, "job: %v\n", err)
+			return 2
+		}
+		if code := Main(ctx, bytes.NewReader(job), stdout, stderr, compare); code != 0 {
+			return code
+		}
+	}
 }
 
 // MainAs is Main with another sender.

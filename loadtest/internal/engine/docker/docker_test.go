@@ -272,11 +272,20 @@ func TestContender(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, "container:"+c.id, string(found.Container.HostConfig.NetworkMode))
 		assertConfined(t, e, c.agent, e.placement.Agent)
+
+		generator := c.jobs
+		require.NotNil(t, generator)
+		again, err := e.Agent(ctx, c, job)
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(again.Stdout, &said))
+		assert.Positive(t, said.OK)
+		assert.Same(t, generator, c.jobs, "the same load generator")
 	})
 	t.Run("a bad job is an error with the agent's words", func(t *testing.T) {
 		_, err := e.Agent(ctx, c, []byte(`{"url":"ftp://x"}`))
 		require.ErrorContains(t, err, "exit status 2")
 		require.ErrorContains(t, err, "ftp://x")
+		assert.Nil(t, c.jobs, "the next job has another load generator")
 	})
 	t.Run("an attack that nobody waits for ends", func(t *testing.T) {
 		job, err := json.Marshal(map[string]any{
@@ -289,6 +298,7 @@ func TestContender(t *testing.T) {
 		_, err = e.Agent(short, c, job)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Nil(t, c.agent, "its container is gone")
+		assert.Nil(t, c.jobs)
 	})
 	t.Run("a helper of this program is reached where Loopback says", func(t *testing.T) {
 		listen, dial := e.Loopback()

@@ -1,10 +1,13 @@
 package docker
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/url"
@@ -103,9 +106,12 @@ type contenderService struct {
 	arm        contender.Arm
 	readyAfter time.Duration
 
-	// agent is the container in this one's network in which load generators run.
+	// agent is the container in this one's network in which load generators run, and jobs the one that runs there.
 	agentMu sync.Mutex
 	agent   *unit
+	// talking is held by whoever has the load generator there, jobs, at work.
+	talking sync.Mutex
+	jobs    *conversation
 }
 
 func (c *contenderService) Arm() contender.Arm        { return c.arm }
@@ -287,7 +293,35 @@ func (c *contenderService) stopAgent(ctx context.Context) {
 			c.e.log(err.Error())
 		}
 		c.agent = nil
+		// Its stream has ended, and with it whatever was being asked.
+		c.talking.Lock()
+		defer c.talking.Unlock()
+		if c.jobs != nil {
+			c.jobs.close()
+			c.jobs = nil
+		}
 	}
+}
+
+// talk gives the load generator in the agent's container a job and reads its result. The first job starts it; for a job beside
+// another one there is another.
+func (c *contenderService) talk(ctx context.Context, u *unit, job []byte) (engine.AgentResult, error) {
+	if !c.talking.TryLock() {
+		return u.exec(ctx, []string{"agent"}, job)
+	}
+	defer c.talking.Unlock()
+	if c.jobs == nil {
+		var err error
+		if c.jobs, err = u.converse(ctx, []string{"agent"}); err != nil {
+			return engine.AgentResult{}, err
+		}
+	}
+	result, err := c.jobs.ask(ctx, job)
+	if err != nil {
+		c.jobs.close()
+		c.jobs = nil
+	}
+	return result, err
 }
 
 // Agent runs the load generator beside the contender.
@@ -304,7 +338,7 @@ func (e *Engine) Agent(ctx context.Context, against engine.Contender, stdin []by
 	if err != nil {
 		return engine.AgentResult{}, fmt.Errorf("agent: %w", err)
 	}
-	result, err := u.exec(ctx, []string{"agent"}, stdin)
+	result, err := c.talk(ctx, u, stdin)
 	if err != nil {
 		if ctx.Err() != nil {
 			// An attack that nobody waits for must not go on.
@@ -317,7 +351,7 @@ func (e *Engine) Agent(ctx context.Context, against engine.Contender, stdin []by
 		return result, fmt.Errorf("agent: %w", err)
 	}
 	used := after.Sub(before)
-	// Its threads have ended, and control groups keep no account of context switches.
+	// The container's account; control groups keep none of context switches.
 	result.CPU, result.Throttled, result.Pressure = used.CPU, used.Throttled, used.Pressure
 	if memory, err := u.Memory(ctx); err == nil {
 		result.MemoryCgroupPeakBytes = memory.CgroupPeakBytes
@@ -364,6 +398,85 @@ func (u *unit) exec(ctx context.Context, command []string, stdin []byte) (engine
 	result.Stdout, result.Stderr = stdout.Bytes(), stderr.Bytes()
 	return result, nil
 }
+
+// conversation is a program in a container that answers each line of its input with a line.
+type conversation struct {
+	u        *unit
+	id       string
+	attached client.HijackedResponse
+	answers  *bufio.Reader
+	// mu guards what it said beside its answers.
+	mu     sync.Mutex
+	stderr bytes.Buffer
+}
+
+// converse starts a program in the container.
+func (u *unit) converse(ctx context.Context, command []string) (*conversation, error) {
+	made, err := u.c.api.ExecCreate(ctx, u.id, client.ExecCreateOptions{Cmd: command, AttachStdin: true, AttachStdout: true, AttachStderr: true})
+	if err != nil {
+		return nil, explain(err)
+	}
+	attached, err := u.c.api.ExecAttach(ctx, made.ID, client.ExecAttachOptions{})
+	if err != nil {
+		return nil, explain(err)
+	}
+	answers, says := io.Pipe()
+	c := &conversation{u: u, id: made.ID, attached: attached.HijackedResponse, answers: bufio.NewReader(answers)}
+	go func() {
+		_, err := stdcopy.StdCopy(says, lockedWriter{&c.mu, &c.stderr}, attached.Reader)
+		_ = says.CloseWithError(cmp.Or(err, io.EOF))
+	}()
+	return c, nil
+}
+
+// lockedWriter writes under a lock.
+type lockedWriter struct {
+	mu *sync.Mutex
+	to io.Writer
+}
+
+func (w lockedWriter) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.to.Write(b)
+}
+
+// ask gives the program a line and waits for its answer.
+func (c *conversation) ask(ctx context.Context, line []byte) (engine.AgentResult, error) {
+	var result engine.AgentResult
+	stop := context.AfterFunc(ctx, c.close)
+	defer stop()
+	if _, err := c.attached.Conn.Write(append(bytes.TrimSpace(line), '\n')); err != nil {
+		return result, fmt.Errorf("hand over the job: %w", err)
+	}
+	answer, err := c.answers.ReadBytes('\n')
+	if ctx.Err() != nil {
+		return result, ctx.Err()
+	}
+	said := c.said()
+	if err != nil {
+		ended, inspectErr := c.u.c.api.ExecInspect(ctx, c.id, client.ExecInspectOptions{})
+		if inspectErr != nil {
+			return result, fmt.Errorf("read what it printed: %w", explain(err))
+		}
+		lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+		return result, fmt.Errorf("ended with exit status %d%s", ended.ExitCode, host.QuoteLog(lines[max(0, len(lines)-20):]))
+	}
+	result.Stdout, result.Stderr = answer, said
+	return result, nil
+}
+
+// said is what the program said beside its answers since it was asked for that.
+func (c *conversation) said() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	said := bytes.Clone(c.stderr.Bytes())
+	c.stderr.Reset()
+	return said
+}
+
+// close ends the program's input, and with it the program.
+func (c *conversation) close() { c.attached.Close() }
 
 // redisService is a Redis of the run.
 type redisService struct {
