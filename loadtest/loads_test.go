@@ -37,7 +37,7 @@ func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 	assert.Equal(t, []int{1, 8}, r.Scenarios[0].Connections)
 	assert.Contains(t, page, "connections: throughput and tail by connections")
 	assert.Contains(t, page, "answers a second: higher is better")
-	assert.Regexp(t, `(go|node) [0-9.,]+ answers a second( \([^)]*\))? with 1 connection, [0-9.,]+ answers a second( \([^)]*\))? with 8 connections`, page)
+	assert.Regexp(t, `(go|node) [0-9.,]+ answers a second( \([^)]*\))? with 1 connection, [0-9.,]+ answers a second( \([^)]*\))? with 8 connections( \([^)]*\))?, which is [0-9.]+ times as many`, page)
 	processes := 0
 	for _, block := range r.Scenarios[0].Plan.Order {
 		processes += len(block)

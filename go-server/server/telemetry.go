@@ -3,10 +3,12 @@ package server
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"regexp"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,7 +89,7 @@ func (m *Metrics) watch(store *Store, master *Master, documents *documentCache) 
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "lab_master_text_bytes", Help: "Master data in bulk that is kept in memory.",
 		}, func() float64 { return float64(master.textBytes()) }),
-		poolCollector{store}, lookupCollector{documents}, runtimeCollector{})
+		poolCollector{store}, lookupCollector{documents}, &runtimeCollector{})
 }
 
 func (m *Metrics) handler() http.Handler {
@@ -145,10 +147,15 @@ func (c lookupCollector) Collect(to chan<- prometheus.Metric) {
 
 // runtimeCollector reads from Go's runtime what the contract has a name for, none of which stops the world. The rest is
 // under client_golang's own names.
-type runtimeCollector struct{}
+type runtimeCollector struct {
+	mu sync.Mutex
+	// pauses are the counts of the runtime's histogram of pauses at the last reading.
+	pauses []uint64
+}
 
 var (
 	gcPause         = prometheus.NewDesc("lab_gc_pause_seconds", "Time in which the garbage collector had stopped all goroutines: the sum, and in how many collections.", nil, nil)
+	gcLongestPause  = prometheus.NewDesc("lab_gc_longest_pause_seconds", "The longest time since the last reading in which the garbage collector had stopped all goroutines, to the end of the runtime's bucket.", nil, nil)
 	gcCPU           = prometheus.NewDesc("lab_gc_cpu_seconds_total", "CPU time of the garbage collector, brought up to date by each collection.", nil, nil)
 	schedulingDelay = prometheus.NewDesc("lab_scheduling_delay_seconds", "Time that a goroutine could run and had no thread, of every eighth.", nil, nil)
 	heapUsed        = prometheus.NewDesc("lab_heap_used_bytes", "Heap in use, with what is not collected yet.", nil, nil)
@@ -156,27 +163,48 @@ var (
 )
 
 // Describe is of prometheus.Collector.
-func (runtimeCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{gcPause, gcCPU, schedulingDelay, heapUsed, heapCommitted} {
+func (*runtimeCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{gcPause, gcLongestPause, gcCPU, schedulingDelay, heapUsed, heapCommitted} {
 		to <- d
 	}
 }
 
 // Collect is of prometheus.Collector.
-func (runtimeCollector) Collect(to chan<- prometheus.Metric) {
+func (c *runtimeCollector) Collect(to chan<- prometheus.Metric) {
 	var gc debug.GCStats
 	debug.ReadGCStats(&gc)
 	to <- prometheus.MustNewConstSummary(gcPause, uint64(gc.NumGC), gc.PauseTotal.Seconds(), nil)
 	samples := []metrics.Sample{
 		{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/sched/latencies:seconds"}, {Name: "/memory/classes/heap/objects:bytes"},
-		{Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/sched/pauses/total/gc:seconds"},
 	}
 	metrics.Read(samples)
+	if longest := c.longestPause(samples[5].Value.Float64Histogram()); longest > 0 {
+		to <- prometheus.MustNewConstMetric(gcLongestPause, prometheus.GaugeValue, longest)
+	}
 	to <- prometheus.MustNewConstMetric(gcCPU, prometheus.CounterValue, samples[0].Value.Float64())
 	to <- schedulingDelays(samples[1].Value.Float64Histogram())
 	used := samples[2].Value.Uint64()
 	to <- prometheus.MustNewConstMetric(heapUsed, prometheus.GaugeValue, float64(used))
 	to <- prometheus.MustNewConstMetric(heapCommitted, prometheus.GaugeValue, float64(used+samples[3].Value.Uint64()+samples[4].Value.Uint64()))
+}
+
+// longestPause is the upper end of the highest bucket that something was added to since the last reading; 0: nothing was.
+func (c *runtimeCollector) longestPause(h *metrics.Float64Histogram) float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.pauses
+	c.pauses = slices.Clone(h.Counts)
+	for i := len(h.Counts) - 1; i >= 0; i-- {
+		if i < len(before) && h.Counts[i] == before[i] || h.Counts[i] == 0 {
+			continue
+		}
+		if upper := h.Buckets[i+1]; !math.IsInf(upper, 1) {
+			return upper
+		}
+		return h.Buckets[i]
+	}
+	return 0
 }
 
 // The bounds of lab_scheduling_delay_seconds are those of the runtime between these, four in each doubling; client_golang's

@@ -33,16 +33,35 @@ func written(t *testing.T, c prometheus.Collector) map[string]*dto.Metric {
 }
 
 func TestRuntimeMetrics(t *testing.T) {
-	before := written(t, runtimeCollector{})
+	collector := &runtimeCollector{}
+	before := written(t, collector)
 	runtime.GC()
 	runtime.GC()
-	after := written(t, runtimeCollector{})
+	after := written(t, collector)
 	assert.GreaterOrEqual(t, after["lab_gc_pause_seconds"].GetSummary().GetSampleCount(), before["lab_gc_pause_seconds"].GetSummary().GetSampleCount()+2)
 	assert.Greater(t, after["lab_gc_pause_seconds"].GetSummary().GetSampleSum(), before["lab_gc_pause_seconds"].GetSummary().GetSampleSum())
 	assert.Greater(t, after["lab_gc_cpu_seconds_total"].GetCounter().GetValue(), before["lab_gc_cpu_seconds_total"].GetCounter().GetValue())
+	longest := after["lab_gc_longest_pause_seconds"].GetGauge().GetValue()
+	assert.Positive(t, longest)
+	paused := after["lab_gc_pause_seconds"].GetSummary().GetSampleSum() - before["lab_gc_pause_seconds"].GetSummary().GetSampleSum()
+	assert.LessOrEqual(t, longest, 1.25*paused+leastDelay, "no pause is longer than all of them")
 	used, committed := after["lab_heap_used_bytes"].GetGauge().GetValue(), after["lab_heap_committed_bytes"].GetGauge().GetValue()
 	assert.Positive(t, used)
 	assert.GreaterOrEqual(t, committed, used)
+}
+
+// Hand-made: what the last reading had counts no more, and what is beyond the last bound is as long as that bound at least.
+func TestLongestPauseIsSinceTheLastReading(t *testing.T) {
+	c := &runtimeCollector{}
+	read := func(counts ...uint64) float64 {
+		return c.longestPause(&metrics.Float64Histogram{Buckets: []float64{0, 1e-5, 1e-4, 1e-3, math.Inf(1)}, Counts: counts})
+	}
+	assert.Zero(t, read(0, 0, 0, 0))
+	assert.InDelta(t, 1e-3, read(3, 0, 1, 0), 0)
+	assert.Zero(t, read(3, 0, 1, 0))
+	assert.InDelta(t, 1e-4, read(4, 1, 1, 0), 0)
+	assert.InDelta(t, 1e-3, read(4, 1, 1, 1), 0)
+	assert.InDelta(t, 1e-5, read(5, 1, 1, 1), 0)
 }
 
 // What the runtime has in finer buckets, in ones below and in ones above stays counted.

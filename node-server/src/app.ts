@@ -110,7 +110,7 @@ export async function newApp(
   let server: Server;
   let handler: GraphqlHandler;
   if (config.tier === 'floor') {
-    telemetry.watch(store.pools, master, null, () => ranking.busy());
+    telemetry.watch(store.pools, master, null, () => ranking.threads());
     const execute = newFloor(config.contractDir, { store, master, masterInMemory });
     handler = new GraphqlHandler({ ...common, execute });
     server = floorServer(handler, pages);
@@ -128,7 +128,7 @@ export async function newApp(
     };
     const schema = newSchema(config.contractDir);
     const documents = new DocumentCache(schema, config.limits);
-    telemetry.watch(store.pools, master, documents, () => ranking.busy());
+    telemetry.watch(store.pools, master, documents, () => ranking.threads());
     const compiled = config.tier === 'compiled';
     const fastify = newFastify();
     await fastify.register(mercurius, {

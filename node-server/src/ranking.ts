@@ -2,7 +2,7 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import type { RequestError } from './errors.ts';
 import { describe, type Logger } from './logging.ts';
 import type { Abortable, ItemVector, Work } from './store.ts';
-import { type WorkerBusy, workerBusy } from './telemetry.ts';
+import { Collections, type WorkerReading, workerReading } from './telemetry.ts';
 
 /** Features of an item, each from -127 to 127. */
 export const features = 32;
@@ -112,8 +112,8 @@ export interface Ranking {
     areaId: string | null,
     work: Work,
   ): RankedItem[] | Promise<RankedItem[]>;
-  /** How long each of its threads was busy, and of how long. */
-  busy(): WorkerBusy[];
+  /** What each of its threads tells of itself. */
+  threads(): WorkerReading[];
   close(): Promise<void>;
 }
 
@@ -122,7 +122,7 @@ export const loopRanking: Ranking = {
   rank: (vectors, weights, first, areaId, work) =>
     rankItems(vectors, weights, first, areaId, () => work.checkDeadline()),
   open: () => {},
-  busy: () => [],
+  threads: () => [],
   close: async () => {},
 };
 
@@ -199,6 +199,7 @@ class ThreadJob implements Abortable {
 interface Thread {
   readonly worker: Worker;
   readonly name: string;
+  readonly collections: Collections;
   readonly jobs: ThreadJob[];
   vectors: Scorable | null;
 }
@@ -237,8 +238,10 @@ export class ThreadRanking implements Ranking {
     });
   }
 
-  busy(): WorkerBusy[] {
-    return [...this.#threads].map(({ worker, name }) => workerBusy(name, worker.performance.eventLoopUtilization()));
+  threads(): WorkerReading[] {
+    return [...this.#threads].map(({ worker, name, collections }) =>
+      workerReading(name, worker.performance.eventLoopUtilization(), collections),
+    );
   }
 
   async close(): Promise<void> {
@@ -270,8 +273,10 @@ export class ThreadRanking implements Ranking {
   }
 
   #start(): void {
-    const worker = new Worker(new URL(import.meta.url), { workerData: threadMark });
-    const thread: Thread = { worker, name: `ranking-${this.#started++}`, jobs: [], vectors: null };
+    const collections = new Collections();
+    const data: ThreadData = { ranking: collections.memory };
+    const worker = new Worker(new URL(import.meta.url), { workerData: data });
+    const thread: Thread = { worker, name: `ranking-${this.#started++}`, collections, jobs: [], vectors: null };
     this.#threads.add(thread);
     worker.on('message', (answer: JobAnswer) => {
       thread.jobs.shift()?.answered(answer);
@@ -291,10 +296,14 @@ export class ThreadRanking implements Ranking {
   }
 }
 
-const threadMark = 'ranking';
+/** What makes a thread one that ranks: the memory in which it counts its collections. */
+interface ThreadData {
+  readonly ranking: SharedArrayBuffer;
+}
 
 /** A thread's whole life. */
-function serveRanking(port: NonNullable<typeof parentPort>): void {
+function serveRanking(port: NonNullable<typeof parentPort>, { ranking }: ThreadData): void {
+  new Collections(ranking).watch();
   let vectors: Scorable = packVectors([]);
   port.on('message', (message: Message) => {
     if ('vectors' in message) {
@@ -315,4 +324,6 @@ function serveRanking(port: NonNullable<typeof parentPort>): void {
   });
 }
 
-if (!isMainThread && workerData === threadMark && parentPort !== null) serveRanking(parentPort);
+if (!isMainThread && workerData?.ranking instanceof SharedArrayBuffer && parentPort !== null) {
+  serveRanking(parentPort, workerData);
+}

@@ -139,29 +139,84 @@ export interface PoolGauge {
   counts(): { inUse: number; idle: number };
 }
 
-/** Who has done a part of the work, for how long it was busy since it began, and how long ago that was by its own clock. */
-export interface WorkerBusy {
+/** Who does a part of the work: for how long it was busy since it began, how long ago that was by its own clock, its heap. */
+export interface WorkerReading {
   readonly worker: string;
   readonly busySeconds: number;
   readonly elapsedSeconds: number;
+  readonly collections: Collections;
 }
 
 /** What an event loop tells of its time, in one reading: a process may have to wait for another's answer to a scrape. */
-export function workerBusy(worker: string, { active, idle }: EventLoopUtilization): WorkerBusy {
-  return { worker, busySeconds: active / 1e3, elapsedSeconds: (active + idle) / 1e3 };
+export function workerReading(
+  worker: string,
+  { active, idle }: EventLoopUtilization,
+  collections: Collections,
+): WorkerReading {
+  return { worker, busySeconds: active / 1e3, elapsedSeconds: (active + idle) / 1e3, collections };
 }
 
-const gcKinds: ReadonlyMap<number, string> = new Map([
+const gcKinds: readonly (readonly [kind: number, name: string])[] = [
   [constants.NODE_PERFORMANCE_GC_MINOR, 'minor'],
   [constants.NODE_PERFORMANCE_GC_MAJOR, 'major'],
   [constants.NODE_PERFORMANCE_GC_INCREMENTAL, 'incremental'],
   [constants.NODE_PERFORMANCE_GC_WEAKCB, 'weakcb'],
-]);
+];
 
 /** What an entry of the type gc carries. */
 interface GcEntry {
   readonly duration: number;
   readonly detail: { readonly kind: number };
+}
+
+/**
+ * The collections of one heap. A thread counts its own in memory that the process's event loop reads: it need not be asked,
+ * which would have to wait for its work.
+ */
+export class Collections {
+  /** To be given to the thread whose heap it is. */
+  readonly memory: SharedArrayBuffer;
+  // Of each kind nanoseconds and how many; then the longest since it was last asked for, nanoseconds.
+  readonly #cells: BigInt64Array;
+
+  constructor(memory = new SharedArrayBuffer((2 * gcKinds.length + 1) * BigInt64Array.BYTES_PER_ELEMENT)) {
+    this.memory = memory;
+    this.#cells = new BigInt64Array(memory);
+  }
+
+  /** Counts those of the thread that calls it, from now on. */
+  watch(): void {
+    // All of them: several are often told of together.
+    new PerformanceObserver((list) => {
+      for (const { detail, duration } of list.getEntries() as unknown as GcEntry[]) this.add(detail.kind, duration);
+    }).observe({ entryTypes: ['gc'] });
+  }
+
+  add(kind: number, durationMs: number): void {
+    const index = gcKinds.findIndex(([known]) => known === kind);
+    if (index < 0) return;
+    const nanoseconds = BigInt(Math.round(durationMs * 1e6));
+    Atomics.add(this.#cells, 2 * index, nanoseconds);
+    Atomics.add(this.#cells, 2 * index + 1, 1n);
+    // Between the two a reader may take the one before, and is then told of this one next time.
+    const last = this.#cells.length - 1;
+    if (nanoseconds > Atomics.load(this.#cells, last)) Atomics.store(this.#cells, last, nanoseconds);
+  }
+
+  /** By kind: seconds in which nothing else ran on that heap's thread, and how often. */
+  byKind(): { kind: string; seconds: number; count: number }[] {
+    return gcKinds.map(([, kind], index) => ({
+      kind,
+      seconds: Number(Atomics.load(this.#cells, 2 * index)) / 1e9,
+      count: Number(Atomics.load(this.#cells, 2 * index + 1)),
+    }));
+  }
+
+  /** The longest since it was last asked for; null where there was none. */
+  takeLongestSeconds(): number | null {
+    const nanoseconds = Number(Atomics.exchange(this.#cells, this.#cells.length - 1, 0n));
+    return nanoseconds === 0 ? null : nanoseconds / 1e9;
+  }
 }
 
 // A timer of the loop itself, so a finer one would cost more than it tells.
@@ -171,19 +226,12 @@ const neverMs = 1e9;
 
 /** Garbage collection and event loop of this process, as the runtime tells them. */
 class RuntimeWatch {
-  /** By kind: seconds in which nothing else ran, and how often. */
-  readonly collections = new Map([...gcKinds.values()].map((kind) => [kind, { seconds: 0, count: 0 }]));
+  readonly collections = new Collections();
   readonly #delay = monitorEventLoopDelay({ resolution: delayResolutionMs });
-  readonly #observer: PerformanceObserver;
 
   constructor() {
     this.#delay.enable();
-    // All of them: several are often told of together.
-    this.#observer = new PerformanceObserver((list) => {
-      for (const { detail, duration } of list.getEntries() as unknown as GcEntry[])
-        this.#collected(detail.kind, duration);
-    });
-    this.#observer.observe({ entryTypes: ['gc'] });
+    this.collections.watch();
   }
 
   /** The p99 of how much later than asked a timer of the loop ran, since it was last asked for; null where none ran. */
@@ -192,13 +240,6 @@ class RuntimeWatch {
     const seconds = Math.max(0, this.#delay.percentile(99) / 1e9 - delayResolutionMs / 1e3);
     this.#delay.reset();
     return count === 0 ? null : seconds;
-  }
-
-  #collected(kind: number, durationMs: number): void {
-    const collected = this.collections.get(gcKinds.get(kind) ?? '');
-    if (collected === undefined) return;
-    collected.seconds += durationMs / 1e3;
-    collected.count++;
   }
 }
 
@@ -221,7 +262,7 @@ export class Telemetry {
   #pools: readonly PoolGauge[] = [];
   #documents: DocumentCounts | null = null;
   #master: { readonly textBytes: number } | null = null;
-  #threads: () => readonly WorkerBusy[] = () => [];
+  #threads: () => readonly WorkerReading[] = () => [];
 
   constructor() {
     const registers = [this.#registry];
@@ -345,7 +386,7 @@ export class Telemetry {
     pools: readonly PoolGauge[],
     master: { readonly textBytes: number },
     documents: DocumentCounts | null,
-    threads: () => readonly WorkerBusy[],
+    threads: () => readonly WorkerReading[],
   ): void {
     this.#master = master;
     this.#pools = pools;
@@ -367,7 +408,7 @@ export class Telemetry {
     const registers = [this.#registry];
     const watch = new RuntimeWatch();
     const threads = () => this.#threads();
-    let workers: readonly WorkerBusy[] = [];
+    let workers: readonly WorkerReading[] = [];
     new Counter({
       name: 'lab_worker_busy_seconds_total',
       help: 'Time that an event loop, or a worker thread, was not waiting for events.',
@@ -375,7 +416,7 @@ export class Telemetry {
       registers,
       collect() {
         this.reset();
-        workers = [workerBusy(loopName, performance.eventLoopUtilization()), ...threads()];
+        workers = [workerReading(loopName, performance.eventLoopUtilization(), watch.collections), ...threads()];
         for (const { worker, busySeconds } of workers) this.inc({ worker }, busySeconds);
       },
     });
@@ -404,14 +445,30 @@ export class Telemetry {
     });
     this.#metric(
       'lab_gc_pause_seconds',
-      'Time in which the garbage collector ran and nothing else, by kind.',
+      'Time in which the garbage collector ran and nothing else, by worker and kind.',
       'summary',
       () =>
-        [...watch.collections].flatMap(([kind, { seconds, count }]) => [
-          { metricName: 'lab_gc_pause_seconds_sum', labels: { kind }, value: seconds },
-          { metricName: 'lab_gc_pause_seconds_count', labels: { kind }, value: count },
-        ]),
+        workers.flatMap(({ worker, collections }) =>
+          collections.byKind().flatMap(({ kind, seconds, count }) => [
+            { metricName: 'lab_gc_pause_seconds_sum', labels: { worker, kind }, value: seconds },
+            { metricName: 'lab_gc_pause_seconds_count', labels: { worker, kind }, value: count },
+          ]),
+        ),
     );
+    new Gauge({
+      name: 'lab_gc_longest_pause_seconds',
+      help: 'The longest time since the last reading in which the garbage collector ran and nothing else.',
+      labelNames: ['worker'],
+      registers,
+      aggregator: 'max',
+      collect() {
+        this.reset();
+        for (const { worker, collections } of workers) {
+          const seconds = collections.takeLongestSeconds();
+          if (seconds !== null) this.set({ worker }, seconds);
+        }
+      },
+    });
     let heap: NodeJS.MemoryUsage | null = null;
     new Gauge({
       name: 'lab_heap_used_bytes',

@@ -125,6 +125,24 @@ suite('ranking by threads', () => {
     });
   });
 
+  test('a thread tells how its time went and what its heap cost', async () => {
+    await withThreads(1, async (ranking) => {
+      const minor = () =>
+        ranking
+          .threads()[0]
+          ?.collections.byKind()
+          .find(({ kind }) => kind === 'minor')?.count ?? 0;
+      // What a thread answers with is garbage afterwards.
+      for (let asked = 0; asked < 20_000 && minor() === 0; asked++) await rank(ranking);
+      assert.ok(minor() > 0, 'a collection of the thread is counted');
+      const [thread] = ranking.threads();
+      assert.equal(thread?.worker, 'ranking-0');
+      assert.ok((thread?.busySeconds ?? 0) > 0);
+      assert.ok((thread?.busySeconds ?? 0) <= (thread?.elapsedSeconds ?? 0));
+      assert.ok((thread?.collections.takeLongestSeconds() ?? 0) > 0);
+    });
+  });
+
   test('a thread looks at the deadline itself', async () => {
     await withThreads(1, async (ranking) => {
       const work = new Work(60_000, () => {});

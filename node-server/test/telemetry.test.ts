@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { constants } from 'node:perf_hooks';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { sumMetrics, Telemetry } from '../src/telemetry.ts';
+import { Collections, sumMetrics, Telemetry } from '../src/telemetry.ts';
 
 function value(text: string, sample: string): number {
   const line = text.split('\n').find((candidate) => candidate.startsWith(`${sample} `));
@@ -55,8 +56,9 @@ suite('runtime metrics', () => {
     );
   });
 
-  test('every collection is counted, by kind', async () => {
-    const count = async (): Promise<number> => value(await read(), 'lab_gc_pause_seconds_count{kind="minor"}');
+  test('every collection is counted, by kind, and the longest told', async () => {
+    const minor = '{worker="0",kind="minor"}';
+    const count = async (): Promise<number> => value(await read(), `lab_gc_pause_seconds_count${minor}`);
     const before = await count();
     let kept: unknown[] = [];
     for (let i = 0; i < 3_000_000; i++) {
@@ -64,15 +66,29 @@ suite('runtime metrics', () => {
       if (kept.length > 1000) kept = [];
     }
     await sleep(50);
-    assert.ok((await count()) > before);
-    assert.ok(value(await read(), 'lab_gc_pause_seconds_sum{kind="minor"}') > 0);
+    const text = await read();
+    assert.ok(value(text, `lab_gc_pause_seconds_count${minor}`) > before);
+    assert.ok(value(text, `lab_gc_pause_seconds_sum${minor}`) > 0);
+    assert.ok(value(text, 'lab_gc_longest_pause_seconds{worker="0"}') > 0);
   });
 
   test('threads are workers beside the event loop', async () => {
+    const collections = new Collections();
+    // Of a thread, which has the same memory and another view of it.
+    const counting = new Collections(collections.memory);
+    counting.add(constants.NODE_PERFORMANCE_GC_MAJOR, 5);
+    counting.add(constants.NODE_PERFORMANCE_GC_MAJOR, 20);
+    counting.add(constants.NODE_PERFORMANCE_GC_MINOR, 1);
+    counting.add(-1, 100);
     telemetry.watch([], { textBytes: 1024 }, { size: 2, hits: 5, misses: 3 }, () => [
-      { worker: 'ranking-0', busySeconds: 1.5, elapsedSeconds: 2 },
+      { worker: 'ranking-0', busySeconds: 1.5, elapsedSeconds: 2, collections },
     ]);
     const text = await read();
+    assert.equal(value(text, 'lab_gc_pause_seconds_sum{worker="ranking-0",kind="major"}'), 0.025);
+    assert.equal(value(text, 'lab_gc_pause_seconds_count{worker="ranking-0",kind="major"}'), 2);
+    assert.equal(value(text, 'lab_gc_pause_seconds_sum{worker="ranking-0",kind="minor"}'), 0.001);
+    assert.equal(value(text, 'lab_gc_longest_pause_seconds{worker="ranking-0"}'), 0.02);
+    assert.ok(!(await read()).includes('lab_gc_longest_pause_seconds{worker="ranking-0"}'), 'none since');
     assert.equal(value(text, 'lab_worker_busy_seconds_total{worker="ranking-0"}'), 1.5);
     assert.equal(value(text, 'lab_worker_elapsed_seconds_total{worker="ranking-0"}'), 2);
     assert.equal(value(text, 'lab_document_lookups_total{result="hit"}'), 5);
@@ -84,7 +100,7 @@ suite('runtime metrics', () => {
     const { body } = await sumMetrics([values, values]);
     assert.equal(value(body, 'lab_document_lookups_total{result="hit"}'), 10);
     for (const name of [
-      'lab_gc_pause_seconds_count{kind="minor"}',
+      'lab_gc_pause_seconds_count{worker="0",kind="minor"}',
       'lab_heap_used_bytes',
       'lab_heap_committed_bytes',
     ]) {
@@ -93,7 +109,7 @@ suite('runtime metrics', () => {
         .find(
           (sample) =>
             name.startsWith(sample.name) &&
-            (!name.includes('{') || ('kind' in sample.labels && sample.labels.kind === 'minor')),
+            (!name.includes('{') || name.endsWith(JSON.stringify(sample.labels).replace(/"(\w+)":/g, '$1='))),
         );
       assert.equal(value(body, name), 2 * (one?.value ?? Number.NaN), name);
     }

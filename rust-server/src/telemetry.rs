@@ -246,8 +246,8 @@ impl Metrics {
         for (index, (_, elapsed)) in times.iter().enumerate() {
             let _ = writeln!(out, "lab_worker_elapsed_seconds_total{{worker=\"{index}\"}} {}", elapsed.as_secs_f64());
         }
-        for (name, count) in WORKER_COUNTS {
-            let _ = writeln!(out, "# TYPE {name} counter");
+        for (name, kind, count) in WORKER_FIGURES {
+            let _ = writeln!(out, "# TYPE {name} {kind}");
             for (index, (metrics, worker)) in workers.iter().enumerate() {
                 let _ = writeln!(out, "{name}{{worker=\"{index}\"}} {}", count(metrics, *worker));
             }
@@ -276,17 +276,18 @@ impl Metrics {
     }
 }
 
-type WorkerCount = (&'static str, fn(&RuntimeMetrics, usize) -> u64);
+type WorkerFigure = (&'static str, &'static str, fn(&RuntimeMetrics, usize) -> u64);
 
-/// What tokio counts of each worker.
+/// What tokio tells of each worker.
 #[cfg(not(tokio_unstable))]
-const WORKER_COUNTS: &[WorkerCount] = &[("tokio_worker_parks_total", RuntimeMetrics::worker_park_count)];
-/// What tokio counts of each worker where it is built to count more.
+const WORKER_FIGURES: &[WorkerFigure] = &[("tokio_worker_parks_total", "counter", RuntimeMetrics::worker_park_count)];
+/// What tokio tells of each worker where it is built to tell more.
 #[cfg(tokio_unstable)]
-const WORKER_COUNTS: &[WorkerCount] = &[
-    ("tokio_worker_parks_total", RuntimeMetrics::worker_park_count),
-    ("tokio_worker_steals_total", RuntimeMetrics::worker_steal_count),
-    ("tokio_worker_polls_total", RuntimeMetrics::worker_poll_count),
+const WORKER_FIGURES: &[WorkerFigure] = &[
+    ("tokio_worker_parks_total", "counter", RuntimeMetrics::worker_park_count),
+    ("tokio_worker_steals_total", "counter", RuntimeMetrics::worker_steal_count),
+    ("tokio_worker_polls_total", "counter", RuntimeMetrics::worker_poll_count),
+    ("tokio_worker_local_queue_depth", "gauge", |metrics, worker| metrics.worker_local_queue_depth(worker) as u64),
 ];
 
 /// What the allocator tells of its memory; what it does not is `None`.

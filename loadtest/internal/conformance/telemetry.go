@@ -189,6 +189,12 @@ func metrics(ctx context.Context, s *subject, t *tally) error {
 				t.find(Finding{Operation: "/metrics", Path: clock, Expected: "that it is there, as " + key + " is", Got: "nothing"})
 			}
 		}
+		// Who tells of collections worker by worker tells of all of them.
+		if collecting := after.Values("lab_gc_pause_seconds_sum", "worker"); len(collecting) > 0 {
+			if workers := after.Values("lab_worker_busy_seconds_total", "worker"); !slices.Equal(collecting, workers) {
+				t.find(Finding{Operation: "/metrics", Path: "lab_gc_pause_seconds_sum", Expected: fmt.Sprintf("of the workers %q", workers), Got: fmt.Sprintf("of %q", collecting)})
+			}
+		}
 		// A MiB in each process that has a copy of its own, as it was asked to.
 		if got := after.Sum("lab_master_text_bytes"); got < 1<<20 || math.Mod(got, 1<<20) != 0 {
 			t.find(Finding{Operation: "/metrics with " + contender.MasterMB + "=" + provenMasterMiB, Path: "lab_master_text_bytes", Expected: "1048576 for each copy", Got: describeSample(after, "lab_master_text_bytes")})

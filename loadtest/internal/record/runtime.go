@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,8 @@ type RuntimeSeries struct {
 	EndsNS  []int64 `json:"ends_ns"`
 	// Series have a value for each interval by a name that carries its unit; null where the interval does not tell.
 	Series map[string][]*float64 `json:"series"`
+	// Workers are the figures of each worker, by its name in the arm's /metrics, where there are several that it tells of.
+	Workers map[string]map[string][]*float64 `json:"workers,omitempty"`
 	// Absent says why a figure is not there.
 	Absent map[string]string `json:"absent"`
 }
@@ -40,10 +43,23 @@ func (r *RuntimeSeries) Check() error {
 		}
 		last = at
 	}
-	for name, values := range r.Series {
-		if len(values) != len(r.EndsNS) {
-			return fmt.Errorf("trial %s: runtime series: %s has %d values for %d intervals", r.Trial, name, len(values), len(r.EndsNS))
+	long := func(of string, series map[string][]*float64) error {
+		for _, name := range slices.Sorted(maps.Keys(series)) {
+			if values := series[name]; len(values) != len(r.EndsNS) {
+				return fmt.Errorf("trial %s: runtime series: %s%s has %d values for %d intervals", r.Trial, of, name, len(values), len(r.EndsNS))
+			}
 		}
+		return nil
+	}
+	if err := long("", r.Series); err != nil {
+		return err
+	}
+	for _, worker := range slices.Sorted(maps.Keys(r.Workers)) {
+		if err := long("worker "+worker+": ", r.Workers[worker]); err != nil {
+			return err
+		}
+	}
+	for name := range r.Series {
 		if _, absent := r.Absent[name]; absent {
 			return fmt.Errorf("trial %s: runtime series: %s is there and absent", r.Trial, name)
 		}

@@ -1,13 +1,16 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/stats"
 	"lab/loadtest/internal/summary"
 )
 
@@ -62,8 +65,13 @@ type runtimePanel struct {
 
 // value is what an arm has in an interval, or false.
 func (p runtimePanel) value(r runtimeOf, interval int) (float64, bool) {
+	return p.valueIn(r.series.Series, interval)
+}
+
+// valueIn is value of the whole or of one worker.
+func (p runtimePanel) valueIn(series map[string][]*float64, interval int) (float64, bool) {
 	for _, name := range p.series {
-		if values, ok := r.series.Series[name]; ok {
+		if values, ok := series[name]; ok {
 			if values[interval] == nil {
 				return 0, false
 			}
@@ -90,6 +98,7 @@ func (p runtimePanel) absent(r runtimeOf) string {
 var (
 	runtimePauses = []runtimePanel{
 		{"GC pause, ms in a second", "GC pause ms/s", "ms/s", []string{"gc_pause_seconds_per_second"}, 1e3, three},
+		{"longest GC pause of the second, ms", "longest pause ms", "ms", []string{"gc_longest_pause_seconds"}, 1e3, three},
 		{"delay before running, p99, ms", "delay p99 ms", "ms", []string{"scheduling_delay_p99_seconds", "event_loop_delay_p99_seconds"}, 1e3, three},
 	}
 	pausesBeside = []runtimePanel{
@@ -124,6 +133,14 @@ var (
 		{"stolen tasks a second", "steals /s", "/s", []string{stealsSeries}, 1, whole},
 		{"polls of tasks a second", "polls /s", "/s", []string{"worker_polls_per_second"}, 1, whole},
 		{"tasks in the global queue", "global queue", "tasks", []string{"global_queue_tasks"}, 1, whole},
+		{"tasks in the workers' own queues", "local queues", "tasks", []string{"local_queue_tasks"}, 1, whole},
+	}
+	runtimeWorkers = []runtimePanel{
+		{"busy share, %", "busy %", "%", []string{"worker_busy_share"}, 100, one},
+		{"delay of the event loop, p99, ms", "delay p99 ms", "ms", []string{"event_loop_delay_p99_seconds"}, 1e3, three},
+		{"GC pause, ms in a second", "GC pause ms/s", "ms/s", []string{"gc_pause_seconds_per_second"}, 1e3, three},
+		{"longest GC pause of the second, ms", "longest pause ms", "ms", []string{"gc_longest_pause_seconds"}, 1e3, three},
+		{"stolen tasks a second", "steals /s", "/s", []string{stealsSeries}, 1, whole},
 	}
 	stealsBeside = []runtimePanel{
 		{"", "worker parks /s", "/s", []string{"worker_parks_per_second"}, 1, whole},
@@ -142,15 +159,16 @@ const stealsSeries = "worker_steals_per_second"
 func (b *build) runtime(g summary.Group) []section {
 	charts := []*section{
 		b.runtimeCharts(g, "runtime-pauses", "Pauses and delays of the runtime", ofEach+"Lower is better. ", runtimePauses, pausesBeside,
-			oneTrial+"Pause: how long the garbage collector kept everything else from running, over all processes; minor, major and incremental are V8's kinds. Delay: in Go how long a goroutine that could run had no thread; in Node how much later than asked a timer of the event loop ran, of the worst process. The worst of a hundred counts (p99), in Go to the end of its bucket, which is at most a quarter wider."),
+			oneTrial+"Pause: how long the garbage collector kept everything else from running, over all processes; minor, major and incremental are V8's kinds. Longest: of one pause, in Go to the end of its bucket, in a cluster of all processes. Delay: in Go how long a goroutine that could run had no thread; in Node how much later than asked a timer of the event loop ran, of the worst process. The worst of a hundred counts (p99), in Go to the end of its bucket, which is at most a quarter wider."),
 		b.runtimeCharts(g, "runtime-load", "Busy workers and heap", ofEach, runtimeLoad, loadBeside,
 			oneTrial+"Busy: the share of their time, by their own clock, in which workers (event loops, threads of tokio) were not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not."),
 		b.runtimeWork(g),
 	}
 	if b.tells(g, runtimeSteals[0]) {
 		charts = append(charts, b.runtimeCharts(g, "runtime-steals", "Work that threads took from each other", ofEach, runtimeSteals, stealsBeside,
-			oneTrial+"Stolen: tasks that a worker of tokio took from another one's queue. A poll is one run of a task until it waits. Global queue: tasks that no worker had yet when the second ended."))
+			oneTrial+"Stolen: tasks that a worker of tokio took from another one's queue. A poll is one run of a task until it waits. Global queue: tasks that no worker had yet when the second ended; own queues: those that a worker had and did not run yet."))
 	}
+	charts = append(charts, b.eachWorker(g))
 	var out []section
 	for _, s := range charts {
 		if s != nil {
@@ -164,6 +182,76 @@ func (b *build) runtime(g summary.Group) []section {
 func (b *build) runtimeWork(g summary.Group) *section {
 	return b.runtimeCharts(g, "runtime-work", "Connections, waits and batches", ofEach, runtimeWork, workBeside,
 		oneTrial+"In use: connections to the database that a statement had when the second ended, of all pools. Wait: how long statements waited for a connection, all added up. Keys: how many keys one statement of the loader asked for, mean of the second's batches.")
+}
+
+// eachWorker is what the workers of the arms that have several told; nil where none did.
+func (b *build) eachWorker(g summary.Group) *section {
+	told := b.runtimes[groupKey(g)]
+	panels := slices.DeleteFunc(slices.Clone(runtimeWorkers), func(p runtimePanel) bool {
+		for _, r := range told {
+			for _, series := range r.series.Workers {
+				if _, ok := series[p.series[0]]; ok {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	if len(panels) == 0 {
+		return nil
+	}
+	t := table{Caption: "Each worker, in one trial", Heads: []string{"arm", "worker", "block"}}
+	curves := make([]chart.CurvePanel, len(panels))
+	for i, p := range panels {
+		t.Heads = append(t.Heads, p.head, "least–most")
+		curves[i] = chart.CurvePanel{Title: p.title, Axis: p.title, Plain: true}
+	}
+	t.Heads = append(t.Heads, "requests")
+	for _, a := range g.Arms {
+		r, ok := told[a.Name]
+		if !ok {
+			continue
+		}
+		places, begin, end := r.seconds()
+		workers := slices.SortedFunc(maps.Keys(r.series.Workers), func(x, y string) int { return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y)) })
+		for _, worker := range workers {
+			row := []string{marked(a), chart.Clean(worker, labelRunes), fmt.Sprint(r.trial.Block)}
+			for i, p := range panels {
+				line, values := b.line(g, a), []float64{}
+				for k, place := range places {
+					if v, ok := p.valueIn(r.series.Workers[worker], place); ok {
+						values = append(values, v)
+						line.Points = append(line.Points, chart.Point{X: (begin[k] + end[k]) / 2, Y: v, Marked: true, Tip: []string{
+							fmt.Sprintf("second %s–%s", one(begin[k]), one(end[k])), label(a) + ", worker " + chart.Clean(worker, labelRunes) + "  " + p.format(v) + " " + p.unit,
+						}})
+					}
+				}
+				if len(values) == 0 {
+					row = append(row, "–", "–")
+					continue
+				}
+				curves[i].Lines = append(curves[i].Lines, line)
+				row = append(row, p.format(stats.Median(values)), p.format(slices.Min(values))+"–"+p.format(slices.Max(values)))
+			}
+			t.Rows = append(t.Rows, append(row, count(r.trial.Sent)))
+		}
+	}
+	curves = slices.DeleteFunc(curves, func(p chart.CurvePanel) bool { return len(p.Lines) == 0 })
+	if len(curves) == 0 {
+		return nil
+	}
+	drawn := func(a summary.Arm) summary.Quantity {
+		r, ok := told[a.Name]
+		if !ok || len(r.series.Workers) == 0 {
+			return summary.Quantity{}
+		}
+		return summary.Of([]record.Trial{r.trial}, func(record.Trial) (float64, bool) { return 0, true })
+	}
+	f := chart.Curves{
+		ID: b.id(g, "runtime-workers"), Title: fmt.Sprintf("Each worker %s, %s", b.atRate(g), operation(g)), Subtitle: "A line for each worker of an arm that has several. " + b.count(g, drawn),
+		Finding: "Each worker in each second of one trial at the common rate; the numbers are in the table.", Axis: "time in the trial", Height: 200, Panels: curves,
+	}.Figure()
+	return &section{f.ID, "Each worker", oneTrial + "A worker is a process of a cluster, a thread of Node's that computes beside the event loop (0), or a thread of tokio. In the table: the median of its seconds. Go does not tell of its threads one by one.", &f, t}
 }
 
 // tells says whether an arm of the group has a figure.

@@ -54,6 +54,25 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 	assert.Equal(t, []string{"0.1–1.1", "–", "0.25", "12.5", requests("go")}, row(load, "go", 0)[2:])
 	assert.Equal(t, 1, strings.Count(load.Lead, "go has no “workers busy %”: it does not tell."), "once, not for each arm")
 
+	workers, nodeArms := sectionOf(t, b, "runtime-workers"), 0
+	for _, a := range madeArms {
+		if a.contender == "node" {
+			nodeArms++
+		}
+	}
+	assert.Equal(t, []string{"arm", "worker", "block", "busy %", "least–most", "longest pause ms", "least–most", "requests"}, workers.Table.Heads)
+	require.Len(t, workers.Table.Rows, 2*nodeArms, "each worker once, and of no arm that has one alone")
+	var ofNode [][]string
+	for _, r := range workers.Table.Rows {
+		if r[0] == "node" {
+			ofNode = append(ofNode, r)
+		}
+	}
+	require.Len(t, ofNode, 2)
+	assert.Equal(t, "9", ofNode[0][1], "in the order of their numbers")
+	assert.Equal(t, []string{"31.2", "12.5–50.0", "–", "–", requests("node")}, ofNode[0][3:])
+	assert.Equal(t, []string{"62.5", "25.0–100.0", "6.250", "2.500–10.000", requests("node")}, ofNode[1][3:])
+
 	for id, axes := range map[string][]string{
 		"runtime-pauses": {"GC pause, ms in a second", "delay before running, p99, ms"},
 		"runtime-work":   {"connections in use"},
@@ -73,7 +92,7 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 		ids = append(ids, s.ID)
 	}
 	at := slices.Index(ids, "latency-time")
-	assert.Equal(t, []string{"runtime-pauses", "runtime-load", "runtime-work", "runtime-steals"}, ids[at+1:at+5], "under the latency that they explain")
+	assert.Equal(t, []string{"runtime-pauses", "runtime-load", "runtime-work", "runtime-steals", "runtime-workers"}, ids[at+1:at+6], "under the latency that they explain")
 }
 
 // Arms that are one contender with other settings are told apart in each chart, and look the same in all of them.

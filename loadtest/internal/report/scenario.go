@@ -447,17 +447,22 @@ func (b *build) closedLoops(g summary.Group, s *record.Scenario) section {
 	}
 	var finding []string
 	for _, a := range told(g) {
-		finding = append(finding, fmt.Sprintf("%s %s with %s, %s with %s", a.Name, quantityWords(a.ClosedAnswers(fewest), whole, "answers a second"), at(fewest), quantityWords(a.ClosedAnswers(most), whole, "answers a second"), at(most)))
+		words := fmt.Sprintf("%s %s with %s, %s with %s", a.Name, quantityWords(a.ClosedAnswers(fewest), whole, "answers a second"), at(fewest), quantityWords(a.ClosedAnswers(most), whole, "answers a second"), at(most))
+		if growth := a.ClosedGrowth(fewest, most); len(growth.Values) > 0 {
+			words += ", which is " + quantityWords(growth, two, "times as many")
+		}
+		finding = append(finding, words)
 	}
 	f.Finding = sentences(finding)
-	t := table{Caption: "Closed loops by number of connections", Heads: []string{"arm", "connections", "answers a second", "least–most", "p50 ms", "p99 ms", "CPU µs/request", "trials"}}
+	t := table{Caption: "Closed loops by number of connections", Heads: []string{"arm", "connections", "answers a second", "least–most", "times those of " + at(fewest), "95 %", "p50 ms", "p99 ms", "CPU µs/request", "trials"}}
 	for _, a := range g.Arms {
 		for _, n := range s.Connections {
 			rps, percentiles := a.ClosedAnswers(n), summary.Percentiles()
-			t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(n), whole(rps.Median), whole(rps.Least()) + "–" + whole(rps.Most()), milli(a.ClosedLatency(percentiles[0], n).Median), milli(a.ClosedLatency(percentiles[2], n).Median), whole(a.ClosedCPU(n).Median), fmt.Sprint(len(rps.Values))})
+			growth := quantityCells(a.ClosedGrowth(fewest, n), two)
+			t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(n), whole(rps.Median), whole(rps.Least()) + "–" + whole(rps.Most()), growth[0], growth[1], milli(a.ClosedLatency(percentiles[0], n).Median), milli(a.ClosedLatency(percentiles[2], n).Median), whole(a.ClosedCPU(n).Median), fmt.Sprint(len(rps.Values))})
 		}
 	}
-	out := section{ID: f.ID, Title: chart.Clean(s.ID+": throughput and tail by connections", 80), Lead: "A line that goes on rising has room left; one that is flat while its tail grows has not, and more clients only wait longer. The intervals are in the tips, the number of trials in the table.", Table: t}
+	out := section{ID: f.ID, Title: chart.Clean(s.ID+": throughput and tail by connections", 80), Lead: "A line that goes on rising has room left; one that is flat while its tail grows has not, and more clients only wait longer. How many times the answers of one connection there are with more, in the same process, says what grows apart from how fast a server is. The intervals are in the tips, the number of trials in the table.", Table: t}
 	if len(f.Panels) > 0 {
 		figure := f.Figure()
 		out.Figure = &figure

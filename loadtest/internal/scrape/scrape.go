@@ -2,10 +2,12 @@
 package scrape
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -105,6 +107,40 @@ func (m Samples) Matching(name string, labels ...string) []string {
 		}
 	}
 	return keys
+}
+
+// Carrying are the samples that have a label with that value.
+func (m Samples) Carrying(label, value string) Samples {
+	out := Samples{}
+	for key, v := range m {
+		if text, ok := labelOf(key, label); ok && text == value {
+			out[key] = v
+		}
+	}
+	return out
+}
+
+// Values are those that a label has in the samples of a name, in order: short ones first, so that numbers count up.
+func (m Samples) Values(name, label string) []string {
+	var out []string
+	for _, key := range m.Matching(name) {
+		if value, ok := labelOf(key, label); ok && !slices.Contains(out, value) {
+			out = append(out, value)
+		}
+	}
+	slices.SortFunc(out, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	return out
+}
+
+// labelOf is a label's value in a key.
+func labelOf(key, label string) (value string, ok bool) {
+	for _, before := range []string{"{", ",", ", "} {
+		if _, rest, found := strings.Cut(key, before+label+`="`); found {
+			value, _, ok = strings.Cut(rest, `"`)
+			return value, ok
+		}
+	}
+	return "", false
 }
 
 // Sum adds up the samples of a name that carry all those labels.

@@ -35,6 +35,24 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestSamplesOfALabel(t *testing.T) {
+	m, err := Parse(`busy{worker="0"} 1
+busy{worker="10"} 2
+busy{worker="2"} 3
+pauses{kind="minor",worker="2"} 4
+pauses{kind="minor", worker="10"} 5
+pauses{coworker="2"} 6
+plain 7
+`)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"0", "2", "10"}, m.Values("busy", "worker"))
+	assert.Empty(t, m.Values("plain", "worker"))
+	assert.Empty(t, m.Values("busy", "kind"))
+	assert.Equal(t, Samples{`busy{worker="2"}`: 3, `pauses{kind="minor",worker="2"}`: 4}, m.Carrying("worker", "2"))
+	assert.InDelta(t, 5, m.Carrying("worker", "10").Sum("pauses"), 0)
+	assert.Empty(t, m.Carrying("worker", "1"))
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(page)
 	f.Fuzz(func(_ *testing.T, text string) { _, _ = Parse(text) })

@@ -111,6 +111,18 @@ func (a Arm) ClosedAnswers(connections int) Quantity {
 	return Of(a.closedAt(connections), func(t record.Trial) (float64, bool) { return t.AchievedRPS, true })
 }
 
+// ClosedGrowth is how many times the answers a second of fewer connections those of so many are, of each process that was
+// asked with both.
+func (a Arm) ClosedGrowth(fewer, connections int) Quantity {
+	first := map[int]float64{} // by block
+	for _, t := range a.closedAt(fewer) {
+		first[t.Block] = t.AchievedRPS
+	}
+	return Of(a.closedAt(connections), func(t record.Trial) (float64, bool) {
+		return t.AchievedRPS / first[t.Block], first[t.Block] > 0
+	})
+}
+
 // ClosedLatency is a percentile in milliseconds of the closed loops of so many connections, of those whose requests carry it.
 func (a Arm) ClosedLatency(p Percentile, connections int) Quantity {
 	return Of(a.closedAt(connections), func(t record.Trial) (float64, bool) {

@@ -95,19 +95,9 @@ func (r *runtimeSampler) series(id string, arm contender.Arm, began time.Time) *
 	for _, after := range r.readings[1:] {
 		out.EndsNS = append(out.EndsNS, int64(after.at.Sub(began)))
 	}
+	all := intervalsOf(r.readings)
 	for _, f := range runtimeFigures {
-		var values []*float64
-		told := false
-		for i, after := range r.readings[1:] {
-			before := r.readings[i]
-			v, ok := f.of(interval{before.samples, after.samples, after.at.Sub(before.at).Seconds()})
-			if !ok || math.IsNaN(v) || math.IsInf(v, 0) {
-				values = append(values, nil)
-				continue
-			}
-			told = true
-			values = append(values, &v)
-		}
+		values, told := f.in(all)
 		switch why := f.without[arm.Language]; {
 		case told:
 			out.Series[f.name] = values
@@ -117,6 +107,36 @@ func (r *runtimeSampler) series(id string, arm contender.Arm, began time.Time) *
 			out.Absent[f.name] = "its /metrics do not tell " + f.metric
 		}
 	}
+	out.Workers = ofWorkers(all)
+	return out
+}
+
+// ofWorkers are the figures of each worker by its name; nil where there is one, whose figures are those of the whole.
+func ofWorkers(all []interval) map[string]map[string][]*float64 {
+	var names []string
+	for _, i := range all {
+		for _, name := range i.after.Values(workerBusy, workerLabel) {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) < 2 {
+		return nil
+	}
+	out := map[string]map[string][]*float64{}
+	for _, name := range names {
+		var own []interval
+		for _, i := range all {
+			own = append(own, interval{i.before.Carrying(workerLabel, name), i.after.Carrying(workerLabel, name), i.seconds})
+		}
+		out[name] = map[string][]*float64{}
+		for _, f := range runtimeFigures {
+			if values, told := f.in(own); told && !slices.Contains(overWorkers, f.name) {
+				out[name][f.name] = values
+			}
+		}
+	}
 	return out
 }
 
@@ -124,6 +144,15 @@ func (r *runtimeSampler) series(id string, arm contender.Arm, began time.Time) *
 type interval struct {
 	before, after scrape.Samples
 	seconds       float64
+}
+
+func intervalsOf(readings []reading) []interval {
+	var out []interval
+	for i, after := range readings[1:] {
+		before := readings[i]
+		out = append(out, interval{before.samples, after.samples, after.at.Sub(before.at).Seconds()})
+	}
+	return out
 }
 
 // grew is by how much the samples of a name, all labels together, have grown; not where there are none at the end, or where
@@ -210,10 +239,28 @@ type runtimeFigure struct {
 	without      map[string]string
 }
 
+// in is the figure of each interval, nil where one does not tell, and whether any does.
+func (f runtimeFigure) in(all []interval) (values []*float64, told bool) {
+	for _, i := range all {
+		v, ok := f.of(i)
+		if !ok || math.IsNaN(v) || math.IsInf(v, 0) {
+			values = append(values, nil)
+			continue
+		}
+		told = true
+		values = append(values, &v)
+	}
+	return values, told
+}
+
 const (
 	workerBusy    = "lab_worker_busy_seconds_total"
 	workerElapsed = "lab_worker_elapsed_seconds_total"
+	workerLabel   = "worker"
 )
+
+// overWorkers are the figures that say something of several workers only.
+var overWorkers = []string{"busiest_worker_busy_share"}
 
 const (
 	noCollector = "there is no garbage collector"
@@ -228,6 +275,17 @@ func rateOf(name, metric string, without map[string]string, labels ...string) ru
 func gaugeOf(name, metric string, without map[string]string, labels ...string) runtimeFigure {
 	return runtimeFigure{name, metric, func(i interval) (float64, bool) {
 		return i.after.Sum(metric, labels...), i.after.Has(metric, labels...)
+	}, without}
+}
+
+// worstOf is the highest of all workers, in the reading at the interval's end, of what is since the reading before.
+func worstOf(name, metric string, without map[string]string) runtimeFigure {
+	return runtimeFigure{name, metric, func(i interval) (float64, bool) {
+		most, ok := 0.0, false
+		for _, key := range i.after.Matching(metric) {
+			most, ok = max(most, i.after[key]), true
+		}
+		return most, ok
 	}, without}
 }
 
@@ -262,16 +320,8 @@ var runtimeFigures = slices.Concat([]runtimeFigure{
 		func(i interval) (float64, bool) { return i.quantile("lab_scheduling_delay_seconds", 0.99) },
 		map[string]string{"node": "an event loop has no run queue that is measured: see event_loop_delay_p99_seconds", "rust": "tokio does not measure it"},
 	},
-	{
-		"event_loop_delay_p99_seconds", "lab_event_loop_delay_p99_seconds",
-		func(i interval) (float64, bool) { // the worst worker's: percentiles are never averaged
-			most, ok := 0.0, false
-			for _, key := range i.after.Matching("lab_event_loop_delay_p99_seconds") {
-				most, ok = max(most, i.after[key]), true
-			}
-			return most, ok
-		}, map[string]string{"go": noLoop, "rust": "there is no event loop, and tokio does not measure how long a task waits for a worker"},
-	},
+	worstOf("event_loop_delay_p99_seconds", "lab_event_loop_delay_p99_seconds", map[string]string{"go": noLoop, "rust": "there is no event loop, and tokio does not measure how long a task waits for a worker"}),
+	worstOf("gc_longest_pause_seconds", "lab_gc_longest_pause_seconds", map[string]string{"rust": noCollector}),
 	rateOf("gc_pause_seconds_per_second", "lab_gc_pause_seconds_sum", map[string]string{"rust": noCollector}),
 	rateOf("gc_pauses_per_second", "lab_gc_pause_seconds_count", map[string]string{"rust": noCollector}),
 	rateOf("gc_cpu_seconds_per_second", "lab_gc_cpu_seconds_total", map[string]string{"rust": noCollector, "node": "V8 does not tell what its collecting threads use"}),
@@ -282,6 +332,7 @@ var runtimeFigures = slices.Concat([]runtimeFigure{
 	gaugeOf("goroutines", "go_goroutines", map[string]string{"rust": "there are none", "node": "there are none"}),
 	gaugeOf("tasks", "tokio_alive_tasks", map[string]string{"go": "see goroutines", "node": "there are none"}),
 	gaugeOf("global_queue_tasks", "tokio_global_queue_depth", map[string]string{"go": onlyTokio, "node": onlyTokio}),
+	gaugeOf("local_queue_tasks", "tokio_worker_local_queue_depth", unstableTokio),
 	rateOf("worker_parks_per_second", "tokio_worker_parks_total", map[string]string{"go": onlyTokio, "node": onlyTokio}),
 	rateOf("worker_steals_per_second", "tokio_worker_steals_total", unstableTokio),
 	rateOf("worker_polls_per_second", "tokio_worker_polls_total", unstableTokio),

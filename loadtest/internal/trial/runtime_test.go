@@ -31,10 +31,10 @@ lab_scheduling_delay_seconds_bucket{le="0.001"} 1000
 lab_scheduling_delay_seconds_bucket{le="0.002"} 1000
 lab_scheduling_delay_seconds_bucket{le="+Inf"} 1000
 lab_event_loop_delay_p99_seconds{worker="0"} 0.5
-lab_gc_pause_seconds_sum{kind="minor"} 1
-lab_gc_pause_seconds_sum{kind="major"} 2
-lab_gc_pause_seconds_count{kind="minor"} 10
-lab_gc_pause_seconds_count{kind="major"} 20
+lab_gc_pause_seconds_sum{worker="1",kind="minor"} 1
+lab_gc_pause_seconds_sum{worker="1",kind="major"} 2
+lab_gc_pause_seconds_count{worker="1",kind="minor"} 10
+lab_gc_pause_seconds_count{worker="1",kind="major"} 20
 lab_heap_used_bytes 1000000
 lab_pool_connections{address="primary",state="in_use"} 1
 lab_pool_connections{address="replica",state="in_use"} 2
@@ -59,10 +59,12 @@ lab_scheduling_delay_seconds_bucket{le="0.002"} 1100
 lab_scheduling_delay_seconds_bucket{le="+Inf"} 1100
 lab_event_loop_delay_p99_seconds{worker="0"} 0.25
 lab_event_loop_delay_p99_seconds{worker="1"} 0.75
-lab_gc_pause_seconds_sum{kind="minor"} 1.5
-lab_gc_pause_seconds_sum{kind="major"} 2.1
-lab_gc_pause_seconds_count{kind="minor"} 16
-lab_gc_pause_seconds_count{kind="major"} 22
+lab_gc_pause_seconds_sum{worker="1",kind="minor"} 1.5
+lab_gc_pause_seconds_sum{worker="1",kind="major"} 2.1
+lab_gc_pause_seconds_count{worker="1",kind="minor"} 16
+lab_gc_pause_seconds_count{worker="1",kind="major"} 22
+lab_gc_longest_pause_seconds{worker="0"} 0.001
+lab_gc_longest_pause_seconds{worker="1"} 0.03
 lab_heap_used_bytes 2500000
 lab_pool_connections{address="primary",state="in_use"} 0
 lab_pool_connections{address="replica",state="in_use"} 16
@@ -106,7 +108,7 @@ func TestRuntimeSeries(t *testing.T) {
 	for name, want := range map[string][2]float64{
 		"requests_per_second": {100, -1}, "cpu_seconds_per_second": {1.5, 1}, "worker_busy_share": {0.65, -1}, "busiest_worker_busy_share": {0.8, -1},
 		"scheduling_delay_p99_seconds": {0.002, -1}, "event_loop_delay_p99_seconds": {0.75, -1},
-		"gc_pause_seconds_per_second": {0.3, -1}, "gc_pauses_per_second": {4, -1}, "gc_minor_pause_seconds_per_second": {0.25, -1}, "gc_major_pauses_per_second": {1, -1},
+		"gc_pause_seconds_per_second": {0.3, -1}, "gc_pauses_per_second": {4, -1}, "gc_minor_pause_seconds_per_second": {0.25, -1}, "gc_major_pauses_per_second": {1, -1}, "gc_longest_pause_seconds": {0.03, -1},
 		"heap_used_bytes": {2.5e6, 3e6}, "pool_in_use_connections": {16, -1}, "pool_wait_seconds_per_second": {0.25, -1},
 		"loader_batch_keys_mean": {30, -1}, "document_cache_hit_share": {0.975, -1}, "cache_hit_share": {0.75, -1}, "worker_steals_per_second": {2, -1},
 	} {
@@ -122,6 +124,25 @@ func TestRuntimeSeries(t *testing.T) {
 			}
 		}
 	}
+	first := func(worker, name string) float64 {
+		values := s.Workers[worker][name]
+		if !assert.Len(t, values, 2, "%s %s", worker, name) || !assert.NotNil(t, values[0], "%s %s", worker, name) {
+			return 0
+		}
+		assert.Nil(t, values[1], "%s %s", worker, name)
+		return *values[0]
+	}
+	assert.InDelta(t, 0.5, first("0", "worker_busy_share"), 1e-9)
+	assert.InDelta(t, 0.8, first("1", "worker_busy_share"), 1e-9)
+	assert.InDelta(t, 0.25, first("0", "event_loop_delay_p99_seconds"), 1e-9)
+	assert.InDelta(t, 0.75, first("1", "event_loop_delay_p99_seconds"), 1e-9)
+	assert.InDelta(t, 0.001, first("0", "gc_longest_pause_seconds"), 1e-9)
+	assert.InDelta(t, 0.25, first("1", "gc_minor_pause_seconds_per_second"), 1e-9)
+	assert.InDelta(t, 2, first("0", "worker_steals_per_second"), 1e-9)
+	assert.NotContains(t, s.Workers["0"], "gc_pauses_per_second", "of this one nothing is told")
+	assert.NotContains(t, s.Workers["0"], "heap_used_bytes", "it is of the whole process")
+	assert.NotContains(t, s.Workers["0"], "busiest_worker_busy_share")
+	assert.Len(t, s.Workers, 2)
 	assert.Equal(t, "its /metrics do not tell lab_heap_committed_bytes", s.Absent["heap_committed_bytes"])
 	assert.Equal(t, noCollector, s.Absent["gc_cpu_seconds_per_second"])
 	assert.Len(t, runtimeFigures, len(s.Series)+len(s.Absent), "each figure is there, or the reason is")
