@@ -2,18 +2,25 @@ package main
 
 import (
 	"encoding/json"
+	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/contract"
+	"lab/loadtest/internal/record"
 )
 
-// Another program in another language, which shares no code with this one, gives the same verdicts of what is published, and
-// names what is not so.
-func TestAnotherProgramGivesTheSameVerdicts(t *testing.T) {
+// recalculator runs scripts/verdicts/recalculate.mjs.
+func recalculator(t *testing.T, root string) func(folders ...string) (string, int) {
+	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -21,9 +28,7 @@ func TestAnotherProgramGivesTheSameVerdicts(t *testing.T) {
 		}
 		t.Skip(err)
 	}
-	root, err := findRoot()
-	require.NoError(t, err)
-	recalculate := func(folders ...string) (string, int) {
+	return func(folders ...string) (string, int) {
 		command := exec.CommandContext(t.Context(), node, append([]string{filepath.Join(root, "scripts", "verdicts", "recalculate.mjs")}, folders...)...)
 		out, err := command.CombinedOutput()
 		if command.ProcessState == nil {
@@ -31,6 +36,14 @@ func TestAnotherProgramGivesTheSameVerdicts(t *testing.T) {
 		}
 		return string(out), command.ProcessState.ExitCode()
 	}
+}
+
+// Another program in another language, which shares no code with this one, gives the same verdicts of what is published, and
+// names what is not so.
+func TestAnotherProgramGivesTheSameVerdicts(t *testing.T) {
+	root, err := findRoot()
+	require.NoError(t, err)
+	recalculate := recalculator(t, root)
 	files, err := filepath.Glob(filepath.Join(root, "results", "*", "run.json"))
 	require.NoError(t, err)
 	var folders []string
@@ -66,12 +79,27 @@ func TestAnotherProgramGivesTheSameVerdicts(t *testing.T) {
 		change func(r map[string]any)
 		says   string
 	}{
-		"another verdict":           {func(r map[string]any) { verdict(r, 0)["verdict"] = "contradicted" }, "the verdict is"},
-		"another ratio":             {func(r map[string]any) { verdict(r, 1)["ratio"] = 1.01 }, "ratio is 1.01"},
-		"a narrower interval":       {func(r map[string]any) { verdict(r, 1)["ratio_low"] = verdict(r, 1)["ratio"] }, "ratio_low is"},
-		"p without its correction":  {func(r map[string]any) { verdict(r, 0)["p_holm"] = verdict(r, 0)["p"] }, "p_holm is"},
-		"a lower noise floor":       {func(r map[string]any) { verdict(r, 0)["noise_floor"] = 1.0 }, "noise_floor is 1"},
-		"a verdict left out":        {func(r map[string]any) { r["verdicts"] = r["verdicts"].([]any)[1:] }, "the record has none"},
+		"another verdict":          {func(r map[string]any) { verdict(r, 0)["verdict"] = "contradicted" }, "the verdict is"},
+		"another ratio":            {func(r map[string]any) { verdict(r, 1)["ratio"] = 1.01 }, "ratio is 1.01"},
+		"a narrower interval":      {func(r map[string]any) { verdict(r, 1)["ratio_low"] = verdict(r, 1)["ratio"] }, "ratio_low is"},
+		"p without its correction": {func(r map[string]any) { verdict(r, 0)["p_holm"] = verdict(r, 0)["p"] }, "p_holm is"},
+		"a lower noise floor":      {func(r map[string]any) { verdict(r, 0)["noise_floor"] = 1.0 }, "noise_floor is 1"},
+		"a verdict left out":       {func(r map[string]any) { r["verdicts"] = r["verdicts"].([]any)[1:] }, "the record has none"},
+		"another verdict of a scenario": {func(r map[string]any) {
+			all := r["verdicts"].([]any)
+			last := all[len(all)-1].(map[string]any)
+			last["verdict"] = map[any]string{"holds": "contradicted"}[last["verdict"]]
+		}, "the verdict is"},
+		"another trial": {func(r map[string]any) {
+			for _, trial := range r["trials"].([]any) {
+				if cpu, told := trial.(map[string]any)["cpu_us_per_request"].(float64); told {
+					trial.(map[string]any)["cpu_us_per_request"] = cpu / 2
+					return
+				}
+			}
+		}, "the trials give"},
+		"one that stands twice":     {func(r map[string]any) { r["verdicts"] = append(r["verdicts"].([]any), verdict(r, 0)) }, "twice"},
+		"one of other arms":         {func(r map[string]any) { verdict(r, 0)["arms"] = []string{"go", "go"} }, "arms are"},
 		"one that nothing supports": {func(r map[string]any) { verdict(r, 0)["id"] = "library/x" }, "the trials give none"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,4 +115,116 @@ func TestAnotherProgramGivesTheSameVerdicts(t *testing.T) {
 	}
 	_, code = recalculate()
 	assert.Equal(t, 2, code)
+}
+
+// Of made-up runs too: with every rule and metric, arms that were not measured, void trials, ties, figures of nothing, wrong
+// answers and blocks that are too few.
+func TestAnotherProgramGivesTheSameVerdictsOfMadeRuns(t *testing.T) {
+	root, err := findRoot()
+	require.NoError(t, err)
+	recalculate := recalculator(t, root)
+	random := rand.New(rand.NewPCG(20261127, 1))
+	var folders []string
+	found := map[string]int{}
+	for range 40 {
+		r := madeRun(random)
+		r.Verdicts = claims.Of(r)
+		for _, v := range r.Verdicts {
+			found[v.Verdict]++
+		}
+		b, err := json.Marshal(r)
+		require.NoError(t, err)
+		folder := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "run.json"), b, 0o600))
+		folders = append(folders, folder)
+	}
+	for _, verdict := range []string{claims.Holds, claims.Contradicted, claims.TooClose, claims.Untested} {
+		assert.Greater(t, found[verdict], 20, verdict)
+	}
+	out, code := recalculate(folders...)
+	assert.Zero(t, code, out)
+}
+
+func madeRun(random *rand.Rand) record.Run {
+	r := record.Run{Profile: "quick"}
+	if random.IntN(8) == 0 {
+		r.Profile = record.ProfileRevisions
+	}
+	blocks := 3 + random.IntN(7)
+	effect := map[string]float64{}
+	effectOf := func(arm string) float64 {
+		if effect[arm] == 0 {
+			effect[arm] = []float64{1, 1.02, 1.3, 2}[random.IntN(4)]
+		}
+		return effect[arm]
+	}
+	noise := []float64{0.002, 0.02, 0.2}[random.IntN(3)]
+	value := func(arm string) float64 {
+		switch random.IntN(80) {
+		case 0:
+			return 0
+		case 1:
+			return 1
+		}
+		return math.Round(1000*effectOf(arm)*math.Exp(random.NormFloat64()*noise)) / 1000
+	}
+	trials := func(scenario, tier string, arms []string) {
+		for block := 1; block <= blocks; block++ {
+			duplicate := random.IntN(len(arms))
+			for i := range 2 * len(arms) {
+				arm := arms[i%len(arms)]
+				if i >= len(arms) && i-len(arms) != duplicate {
+					continue
+				}
+				v := value(arm)
+				x := record.Trial{
+					Scenario: scenario, Arm: arm, Tier: tier, Block: block, Duplicate: i >= len(arms), Operation: "q1", Load: record.LoadRate, Sent: 400 + random.Uint64N(400),
+					CPUUsPerRequest: &v, LatencyP50NS: int64(1e6 * v), LatencyP99NS: int64(2e6 * v), ColdStartNS: int64(1e9 * v), StatementsPerRequest: &v,
+					RecoveryNS: new(int64), Outcomes: &record.Outcomes{ResolutionNS: 1e5},
+				}
+				*x.RecoveryNS = int64(1e6 * v)
+				bytes := int64(1e8 * v)
+				x.MemoryPSSPeakBytes = &bytes
+				if random.IntN(40) == 0 {
+					why := "made so"
+					x.Void = &why
+				}
+				if random.IntN(300) == 0 {
+					x.FailedBy.WrongAnswer = 1
+				}
+				busy := x
+				busy.Load, busy.AchievedRPS = record.LoadThroughput, 1000/max(v, 0.001)
+				r.Trials = append(r.Trials, x, busy)
+			}
+		}
+	}
+	arms := []string{"go", "node", "rust"}
+	if r.Profile == record.ProfileRevisions {
+		trials("library", "mainstream", []string{"go@head", "go@base"})
+		return r
+	}
+	trials("library", "mainstream", arms)
+	trials("library", "compiled", []string{"node-compiled"})
+	r.Outweighs = &record.Outweighs{Metric: "cpu_us_per_request", Library: [2]string{"node", "node-compiled"}, Pairs: [][2]string{{"go", "node"}, {"go", "rust"}}, Margin: 1.05}
+	for _, rule := range []claims.Claim{claims.Differ, claims.Equal, claims.Less, claims.Within} {
+		metrics := []string{"cpu_us_per_request", "latency_p50_ns", "latency_p99_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", contract.MetricColdStart}
+		s := record.Scenario{ID: string(rule), Arms: arms, Rule: string(rule), Metric: metrics[random.IntN(len(metrics))], Alpha: claims.Alpha, Margin: []float64{1.05, 1.5}[random.IntN(2)]}
+		if rule == claims.Within {
+			s.Metric, s.BoundNS = contract.MetricRecovery, int64(1300*time.Microsecond)
+		} else if random.IntN(2) == 0 {
+			s.Pairs = [][2]string{{"node", "go"}, {"rust", "go"}}
+		}
+		if random.IntN(3) == 0 {
+			s.Absent = map[string]string{"rust": "there is no such thing here"}
+			trials(s.ID, "mainstream", arms[:2])
+		} else {
+			trials(s.ID, "mainstream", arms)
+		}
+		if rule == claims.Less && random.IntN(2) == 0 {
+			s.Baselines = map[string]string{"node": "go"}
+			s.Pairs = [][2]string{{"node", "rust"}}
+		}
+		r.Scenarios = append(r.Scenarios, s)
+	}
+	return r
 }

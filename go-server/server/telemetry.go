@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"runtime/debug"
 	"runtime/metrics"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -194,7 +193,7 @@ func (c *runtimeCollector) longestPause(h *metrics.Float64Histogram) float64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.pauses
-	c.pauses = slices.Clone(h.Counts)
+	c.pauses = h.Counts
 	for i := len(h.Counts) - 1; i >= 0; i-- {
 		if i < len(before) && h.Counts[i] == before[i] || h.Counts[i] == 0 {
 			continue

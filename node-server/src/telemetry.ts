@@ -196,11 +196,11 @@ export class Collections {
     const index = gcKinds.findIndex(([known]) => known === kind);
     if (index < 0) return;
     const nanoseconds = BigInt(Math.round(durationMs * 1e6));
-    Atomics.add(this.#cells, 2 * index, nanoseconds);
-    Atomics.add(this.#cells, 2 * index + 1, 1n);
     // Between the two a reader may take the one before, and is then told of this one next time.
     const last = this.#cells.length - 1;
     if (nanoseconds > Atomics.load(this.#cells, last)) Atomics.store(this.#cells, last, nanoseconds);
+    Atomics.add(this.#cells, 2 * index, nanoseconds);
+    Atomics.add(this.#cells, 2 * index + 1, 1n);
   }
 
   /** By kind: seconds in which nothing else ran on that heap's thread, and how often. */

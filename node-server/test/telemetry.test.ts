@@ -95,6 +95,16 @@ suite('runtime metrics', () => {
     assert.equal(value(text, 'lab_document_lookups_total{result="miss"}'), 3);
   });
 
+  test('of several processes each worker is told by itself', async () => {
+    const values = await telemetry.values();
+    const other = JSON.parse(JSON.stringify(values).replaceAll('"worker":"0"', '"worker":"1"')) as object[];
+    const { body } = await sumMetrics([values, other]);
+    const count = value(body, 'lab_gc_pause_seconds_count{worker="0",kind="minor"}');
+    assert.ok(count > 0);
+    assert.equal(value(body, 'lab_gc_pause_seconds_count{worker="1",kind="minor"}'), count);
+    assert.ok(value(body, 'lab_worker_busy_seconds_total{worker="1"}') > 0);
+  });
+
   test('of several processes pauses and heaps are added up', async () => {
     const values = await telemetry.values();
     const { body } = await sumMetrics([values, values]);

@@ -8,12 +8,11 @@
 // docs/METHODOLOGY.md.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 
 const alpha = 0.05;
 const libraryMargin = 1.05;
-// 2^20 patterns take a few hundredths of a second, and an interval asks for a hundred times as many.
-const mostBlocks = 20;
+// 2^20 patterns take a few hundredths of a second, and an interval asks a hundred times for as many.
+const mostPatterns = 20;
 const holds = 'holds';
 const contradicted = 'contradicted';
 const tooClose = 'too close to call';
@@ -29,7 +28,8 @@ function median(x) {
 }
 
 /** Of two sides: the share of all sign patterns of d − shift whose sum is as far from 0 as the one seen. */
-export function signFlip(d, shift = 0) {
+function signFlip(d, shift = 0) {
+  if (d.length > mostPatterns) throw new Error(`of ${d.length} pairs not every pattern can be gone through`);
   const x = d.map((v) => v - shift);
   const seen = Math.abs(sum(x)) - 1e-12 * sum(x.map(Math.abs));
   let pattern = sum(x);
@@ -47,7 +47,7 @@ export function signFlip(d, shift = 0) {
 }
 
 /** The values that the test would not reject, or null where it cannot reject any. */
-export function interval(d) {
+function interval(d) {
   if (2 / 2 ** d.length > alpha) return null;
   const centre = mean(d);
   const end = (outside) => {
@@ -64,7 +64,7 @@ export function interval(d) {
 }
 
 /** The sign test of "the median is 0", of two sides, with what is 0 on the rarer side. */
-export function signTest(d) {
+function signTest(d) {
   const above = d.filter((v) => v > 0).length;
   const below = d.filter((v) => v < 0).length;
   const rarer = d.length - Math.max(above, below);
@@ -133,11 +133,11 @@ function figure(metric, scenario) {
     case 'statements_per_request':
       return atRate((t) => positive(t.statements_per_request));
     case 'database_primary_cpu_us_per_request':
-      return atRate((t) => positive((t.parts.database_primary?.cpu_seconds * 1e6) / t.sent));
+      return atRate((t) => (t.sent > 0 ? positive((t.parts?.database_primary?.cpu_seconds * 1e6) / t.sent) : null));
     case 'bench_hand_over_wall_ns_p50':
-      return atRate((t) => positive(t.benched?.[0].ways[0].wall_ns_p50));
+      return atRate((t) => positive(t.benched?.[0]?.ways?.[0]?.wall_ns_p50));
     case 'bench_loader_cpu_ns_per_key':
-      return atRate((t) => positive(t.benched?.[0].cpu_ns_per_key));
+      return atRate((t) => positive(t.benched?.[0]?.cpu_ns_per_key));
     case 'memory_pss_peak_bytes':
       return atRate((t) => t.memory_pss_peak_bytes);
     case 'recovery_ns':
@@ -210,19 +210,20 @@ function judge({ id, metric, rule, margin, pairs, baselines, bound_ns: bound, ab
   const { blocks, of, identical } = numbers(trials, value, baselines);
   const within = rule === 'within';
   const candidates = pairs.map(([a, b]) => {
-    const c = { id: `${id}/${metric}/${a}-vs-${b}`, d: [], verdict: untested };
+    const c = { id: `${id}/${metric}/${a}-vs-${b}`, arms: [a, b], margin, d: [], verdict: untested };
+    if (within) c.wrong = sum(trials.filter((t) => t.arm === a).map((t) => t.failed_by?.wrong_answer ?? 0));
     if (absent[a] || absent[b]) return c;
     for (const block of blocks) {
       const [x, y] = [of(a, block), within ? bound : of(b, block)];
       if (x !== null && y !== null) c.d.push(Math.log(x / y));
     }
     // A pair of numbers that has no logarithm leaves nothing to test.
-    if (c.d.length === 0 || !c.d.every(Number.isFinite)) return c;
+    if (!c.d.every(Number.isFinite)) c.d = [];
+    if (c.d.length === 0) return c;
     if (within) {
       const ratio = median(c.d);
-      const wrong = sum(trials.filter((t) => t.arm === a).map((t) => t.failed_by.wrong_answer ?? 0));
       const decide = (p) => (p >= alpha ? tooClose : ratio > 0 ? contradicted : holds);
-      return { ...c, p: signTest(c.d), ratio, ends: medianInterval(c.d), decide, wrong };
+      return { ...c, p: signTest(c.d), ratio, ends: medianInterval(c.d), decide };
     }
     const ratio = mean(c.d);
     const ends = interval(c.d);
@@ -238,10 +239,10 @@ function judge({ id, metric, rule, margin, pairs, baselines, bound_ns: bound, ab
 }
 
 /** "The choice of library changes more than the choice of language": |L| > |G| where L − G and L + G have one sign. */
-function outweigh({ library, pairs }, trials, has) {
+function outweigh({ library, pairs, margin }, trials, has) {
   const { blocks, of, identical } = numbers(trials, figure('cpu_us_per_request'));
   const candidates = pairs.filter((pair) => [...library, ...pair].every(has)).map((pair) => {
-    const c = { id: `library/outweighs/${pair[0]}-vs-${pair[1]}`, d: [], verdict: untested };
+    const c = { id: `library/outweighs/${pair[0]}-vs-${pair[1]}`, arms: pair, margin, d: [], verdict: untested };
     const [l, g] = [[], []];
     for (const block of blocks) {
       const x = [...library, ...pair].map((arm) => positive(of(arm, block)));
@@ -262,7 +263,7 @@ const everyTwo = (arms) => arms.flatMap((a, i) => arms.slice(i + 1).map((b) => [
 const named = (trials, keep) => [...new Set(trials.filter(keep).map((t) => t.arm))];
 
 /** All verdicts of a run by its trials. */
-export function verdictsOf(run) {
+function verdictsOf(run) {
   const library = run.trials.filter((t) => t.scenario === 'library');
   const measured = (trials) => {
     const arms = new Set(named(trials, (t) => ['rate', 'throughput', 'closed'].includes(t.load)));
@@ -280,8 +281,10 @@ export function verdictsOf(run) {
   for (const s of run.scenarios ?? []) {
     const own = run.trials.filter((t) => t.scenario === s.id);
     const has = measured(own);
-    const known = (arm) => (s.rule === 'within' && arm === 'bound') || Boolean(s.absent?.[arm]) || has(arm);
-    const judged = s.pairs.filter((pair) => pair.every(known));
+    const within = s.rule === 'within';
+    const known = (arm) => (within && arm === 'bound') || Boolean(s.absent?.[arm]) || has(arm);
+    const all = s.pairs ?? (within ? s.arms.map((arm) => [arm, 'bound']) : everyTwo(s.arms));
+    const judged = all.filter((pair) => pair.every(known));
     found.push(...judge({ ...s, pairs: judged }, own, figure(s.metric, s)));
   }
   return found;
@@ -294,9 +297,9 @@ const near = (x, y) =>
     : Math.abs(x - y) <= 1e-6 * Math.max(1, Math.abs(y));
 
 /** What a record says otherwise, one line each. */
-export function differences(run) {
+function differences(run) {
   const said = new Map(run.verdicts.map((v) => [v.id, v]));
-  const out = [];
+  const out = run.verdicts.length > said.size ? ['a verdict stands twice'] : [];
   for (const c of verdictsOf(run)) {
     const v = said.get(c.id);
     said.delete(c.id);
@@ -313,9 +316,11 @@ export function differences(run) {
       ['p_holm', v.p_holm, c.pHolm],
       ['noise_floor', v.noise_floor, exp(c.floor)],
       ['blocks', v.blocks, c.d.length],
+      ['margin', v.margin, c.margin],
     ]) {
       if (!near(recorded, mine)) out.push(`${c.id}: ${name} is ${recorded}, the trials give ${mine}`);
     }
+    if (v.arms.join() !== c.arms.join()) out.push(`${c.id}: arms are ${v.arms}, the trials give ${c.arms}`);
     if (v.verdict !== c.verdict) out.push(`${c.id}: the verdict is “${v.verdict}”, the trials give “${c.verdict}”`);
   }
   for (const id of said.keys()) out.push(`${id}: the trials give none`);
@@ -329,30 +334,19 @@ function main(folders) {
   }
   let status = 0;
   for (const folder of folders) {
-    let run;
     try {
-      run = JSON.parse(readFileSync(join(folder, 'run.json'), 'utf8'));
+      const run = JSON.parse(readFileSync(join(folder, 'run.json'), 'utf8'));
+      if (!Array.isArray(run.verdicts) || run.verdicts.length === 0) throw new Error('the record has no verdicts');
+      const found = differences(run);
+      for (const line of found) console.log(`${folder}: ${line}`);
+      if (found.length === 0) console.log(`${folder}: ${run.verdicts.length} verdicts, all as the trials give them`);
+      else status = Math.max(status, 1);
     } catch (cause) {
       console.error(`${folder}: ${cause.message}`);
-      return 2;
+      status = 2;
     }
-    if (!Array.isArray(run.verdicts) || run.verdicts.length === 0) {
-      console.error(`${folder}: the record has no verdicts`);
-      return 2;
-    }
-    const most = new Map();
-    for (const v of run.verdicts) most.set(v.blocks, v.id);
-    const blocks = Math.max(...most.keys());
-    if (blocks > mostBlocks) {
-      console.error(`${folder}: ${most.get(blocks)} has ${blocks} blocks, and of more than ${mostBlocks} not every pattern can be gone through`);
-      return 2;
-    }
-    const found = differences(run);
-    for (const line of found) console.log(`${folder}: ${line}`);
-    if (found.length > 0) status = 1;
-    else console.log(`${folder}: ${run.verdicts.length} verdicts, all as the trials give them`);
   }
   return status;
 }
 
-if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) process.exitCode = main(process.argv.slice(2));
+process.exitCode = main(process.argv.slice(2));

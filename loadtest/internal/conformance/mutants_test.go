@@ -607,6 +607,10 @@ func TestServerMutants(t *testing.T) {
 			[]caught{{"metrics", "/metrics", `lab_worker_elapsed_seconds_total{worker="0"}`, "that it is there", "nothing"}},
 		},
 		{
+			"collections of one worker alone", &twistedEngine{around: behind(withText("\nlab_documents_cached ", "\nlab_worker_busy_seconds_total{worker=\"0\"} 1\nlab_worker_busy_seconds_total{worker=\"1\"} 1\nlab_worker_elapsed_seconds_total{worker=\"0\"} 2\nlab_worker_elapsed_seconds_total{worker=\"1\"} 2\nlab_gc_pause_seconds_sum{worker=\"0\"} 1\nlab_documents_cached "))},
+			[]caught{{"metrics", "/metrics", "lab_gc_pause_seconds_sum", `of the workers ["0" "1"]`, `of ["0"]`}},
+		},
+		{
 			"a profiler that nobody switched on", &twistedEngine{spec: func(_ context.Context, spec *engine.ContenderSpec) error {
 				delete(spec.Environment, trial.ProfilerSetting)
 				return nil

@@ -98,7 +98,7 @@ func (p runtimePanel) absent(r runtimeOf) string {
 var (
 	runtimePauses = []runtimePanel{
 		{"GC pause, ms in a second", "GC pause ms/s", "ms/s", []string{"gc_pause_seconds_per_second"}, 1e3, three},
-		{"longest GC pause of the second, ms", "longest pause ms", "ms", []string{"gc_longest_pause_seconds"}, 1e3, three},
+		{"longest GC pause, ms", "longest pause ms", "ms", []string{"gc_longest_pause_seconds"}, 1e3, three},
 		{"delay before running, p99, ms", "delay p99 ms", "ms", []string{"scheduling_delay_p99_seconds", "event_loop_delay_p99_seconds"}, 1e3, three},
 	}
 	pausesBeside = []runtimePanel{
@@ -136,11 +136,11 @@ var (
 		{"tasks in the workers' own queues", "local queues", "tasks", []string{"local_queue_tasks"}, 1, whole},
 	}
 	runtimeWorkers = []runtimePanel{
-		{"busy share, %", "busy %", "%", []string{"worker_busy_share"}, 100, one},
-		{"delay of the event loop, p99, ms", "delay p99 ms", "ms", []string{"event_loop_delay_p99_seconds"}, 1e3, three},
-		{"GC pause, ms in a second", "GC pause ms/s", "ms/s", []string{"gc_pause_seconds_per_second"}, 1e3, three},
-		{"longest GC pause of the second, ms", "longest pause ms", "ms", []string{"gc_longest_pause_seconds"}, 1e3, three},
-		{"stolen tasks a second", "steals /s", "/s", []string{stealsSeries}, 1, whole},
+		{"busy, %", "busy %", "%", []string{"worker_busy_share"}, 100, one},
+		{"delay p99, ms", "delay p99 ms", "ms", []string{"event_loop_delay_p99_seconds"}, 1e3, three},
+		{"GC pause, ms/s", "GC pause ms/s", "ms/s", []string{"gc_pause_seconds_per_second"}, 1e3, three},
+		{"longest pause, ms", "longest pause ms", "ms", []string{"gc_longest_pause_seconds"}, 1e3, three},
+		{"steals a second", "steals /s", "/s", []string{stealsSeries}, 1, whole},
 	}
 	stealsBeside = []runtimePanel{
 		{"", "worker parks /s", "/s", []string{"worker_parks_per_second"}, 1, whole},
@@ -159,7 +159,7 @@ const stealsSeries = "worker_steals_per_second"
 func (b *build) runtime(g summary.Group) []section {
 	charts := []*section{
 		b.runtimeCharts(g, "runtime-pauses", "Pauses and delays of the runtime", ofEach+"Lower is better. ", runtimePauses, pausesBeside,
-			oneTrial+"Pause: how long the garbage collector kept everything else from running, over all processes; minor, major and incremental are V8's kinds. Longest: of one pause, in Go to the end of its bucket, in a cluster of all processes. Delay: in Go how long a goroutine that could run had no thread; in Node how much later than asked a timer of the event loop ran, of the worst process. The worst of a hundred counts (p99), in Go to the end of its bucket, which is at most a quarter wider."),
+			oneTrial+"Pause: how long the garbage collector kept everything else of its process, or in Node of its thread, from running, all of them added up; minor, major and incremental are V8's kinds. Longest: the longest of them in the second, in Go to the end of its bucket, in a cluster of all processes. Delay: in Go how long a goroutine that could run had no thread; in Node how much later than asked a timer of the event loop ran, of the worst process. The worst of a hundred counts (p99), in Go to the end of its bucket, which is at most a quarter wider."),
 		b.runtimeCharts(g, "runtime-load", "Busy workers and heap", ofEach, runtimeLoad, loadBeside,
 			oneTrial+"Busy: the share of their time, by their own clock, in which workers (event loops, threads of tokio) were not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not."),
 		b.runtimeWork(g),
@@ -251,7 +251,7 @@ func (b *build) eachWorker(g summary.Group) *section {
 		ID: b.id(g, "runtime-workers"), Title: fmt.Sprintf("Each worker %s, %s", b.atRate(g), operation(g)), Subtitle: "A line for each worker of an arm that has several. " + b.count(g, drawn),
 		Finding: "Each worker in each second of one trial at the common rate; the numbers are in the table.", Axis: "time in the trial", Height: 200, Panels: curves,
 	}.Figure()
-	return &section{f.ID, "Each worker", oneTrial + "A worker is a process of a cluster, a thread of Node's that computes beside the event loop (0), or a thread of tokio. In the table: the median of its seconds. Go does not tell of its threads one by one.", &f, t}
+	return &section{f.ID, "Each worker", oneTrial + "A worker is a process of a cluster, a thread of Node's that computes beside the event loop (0), or a thread of tokio. Delay: how much later than asked a timer of its event loop ran. Longest: of the pauses of a second. In the table: the median of its seconds. Go does not tell of its threads one by one.", &f, t}
 }
 
 // tells says whether an arm of the group has a figure.

@@ -462,7 +462,7 @@ func (b *build) closedLoops(g summary.Group, s *record.Scenario) section {
 			t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(n), whole(rps.Median), whole(rps.Least()) + "–" + whole(rps.Most()), growth[0], growth[1], milli(a.ClosedLatency(percentiles[0], n).Median), milli(a.ClosedLatency(percentiles[2], n).Median), whole(a.ClosedCPU(n).Median), fmt.Sprint(len(rps.Values))})
 		}
 	}
-	out := section{ID: f.ID, Title: chart.Clean(s.ID+": throughput and tail by connections", 80), Lead: "A line that goes on rising has room left; one that is flat while its tail grows has not, and more clients only wait longer. How many times the answers of one connection there are with more, in the same process, says what grows apart from how fast a server is. The intervals are in the tips, the number of trials in the table.", Table: t}
+	out := section{ID: f.ID, Title: chart.Clean(s.ID+": throughput and tail by connections", 80), Lead: "A line that goes on rising has room left; one that is flat while its tail grows has not, and more clients only wait longer. How many times the answers of " + at(fewest) + " there are with more, in the same process, says what grows apart from how fast a server is. The intervals are in the tips, the number of trials in the table.", Table: t}
 	if len(f.Panels) > 0 {
 		figure := f.Figure()
 		out.Figure = &figure

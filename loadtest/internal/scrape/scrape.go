@@ -113,7 +113,7 @@ func (m Samples) Matching(name string, labels ...string) []string {
 func (m Samples) Carrying(label, value string) Samples {
 	out := Samples{}
 	for key, v := range m {
-		if text, ok := labelOf(key, label); ok && text == value {
+		if text, ok := Label(key, label); ok && text == value {
 			out[key] = v
 		}
 	}
@@ -124,7 +124,7 @@ func (m Samples) Carrying(label, value string) Samples {
 func (m Samples) Values(name, label string) []string {
 	var out []string
 	for _, key := range m.Matching(name) {
-		if value, ok := labelOf(key, label); ok && !slices.Contains(out, value) {
+		if value, ok := Label(key, label); ok && !slices.Contains(out, value) {
 			out = append(out, value)
 		}
 	}
@@ -132,8 +132,8 @@ func (m Samples) Values(name, label string) []string {
 	return out
 }
 
-// labelOf is a label's value in a key.
-func labelOf(key, label string) (value string, ok bool) {
+// Label is a label's value in a key.
+func Label(key, label string) (value string, ok bool) {
 	for _, before := range []string{"{", ",", ", "} {
 		if _, rest, found := strings.Cut(key, before+label+`="`); found {
 			value, _, ok = strings.Cut(rest, `"`)

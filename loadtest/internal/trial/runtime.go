@@ -156,13 +156,19 @@ func intervalsOf(readings []reading) []interval {
 }
 
 // grew is by how much the samples of a name, all labels together, have grown; not where there are none at the end, or where
-// the contender has begun anew. What is missing at the beginning had not happened yet.
-func (i interval) grew(name string, labels ...string) (float64, bool) {
-	if !i.after.Has(name, labels...) {
-		return 0, false
+// the contender has begun anew. What is missing at the beginning had not happened yet; of what is missing at the end, a
+// worker that has gone, nothing is known.
+func (i interval) grew(name string, labels ...string) (d float64, ok bool) {
+	keys := i.after.Matching(name, labels...)
+	slices.Sort(keys) // a map has no order, and a sum in another one is another number
+	for _, key := range keys {
+		grown := i.after[key] - i.before[key]
+		if grown < 0 {
+			return 0, false
+		}
+		d += grown
 	}
-	d := i.after.Sum(name, labels...) - i.before.Sum(name, labels...)
-	return d, d >= 0
+	return d, len(keys) > 0
 }
 
 func (i interval) rate(name string, labels ...string) (float64, bool) {
@@ -199,8 +205,7 @@ func (i interval) quantile(name string, q float64) (float64, bool) {
 	type bucket struct{ le, count float64 }
 	counts := map[float64]float64{}
 	for _, key := range i.after.Matching(name + "_bucket") {
-		_, rest, _ := strings.Cut(key, `le="`)
-		text, _, _ := strings.Cut(rest, `"`)
+		text, _ := scrape.Label(key, "le")
 		le, err := strconv.ParseFloat(text, 64)
 		if err != nil {
 			return 0, false
@@ -289,6 +294,20 @@ func worstOf(name, metric string, without map[string]string) runtimeFigure {
 	}, without}
 }
 
+// longestPause is 0 where nothing was collected: it is not told then.
+func longestPause() runtimeFigure {
+	f := worstOf("gc_longest_pause_seconds", "lab_gc_longest_pause_seconds", map[string]string{"rust": noCollector})
+	worst := f.of
+	f.of = func(i interval) (float64, bool) {
+		if v, ok := worst(i); ok {
+			return v, true
+		}
+		pauses, ok := i.grew("lab_gc_pause_seconds_count")
+		return 0, ok && pauses == 0
+	}
+	return f
+}
+
 // runtimeFigures are all series there are (docs/METHODOLOGY.md says what each is). A worker is what the arm's concurrency
 // model says.
 var runtimeFigures = slices.Concat([]runtimeFigure{
@@ -321,7 +340,7 @@ var runtimeFigures = slices.Concat([]runtimeFigure{
 		map[string]string{"node": "an event loop has no run queue that is measured: see event_loop_delay_p99_seconds", "rust": "tokio does not measure it"},
 	},
 	worstOf("event_loop_delay_p99_seconds", "lab_event_loop_delay_p99_seconds", map[string]string{"go": noLoop, "rust": "there is no event loop, and tokio does not measure how long a task waits for a worker"}),
-	worstOf("gc_longest_pause_seconds", "lab_gc_longest_pause_seconds", map[string]string{"rust": noCollector}),
+	longestPause(),
 	rateOf("gc_pause_seconds_per_second", "lab_gc_pause_seconds_sum", map[string]string{"rust": noCollector}),
 	rateOf("gc_pauses_per_second", "lab_gc_pause_seconds_count", map[string]string{"rust": noCollector}),
 	rateOf("gc_cpu_seconds_per_second", "lab_gc_cpu_seconds_total", map[string]string{"rust": noCollector, "node": "V8 does not tell what its collecting threads use"}),
