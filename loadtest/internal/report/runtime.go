@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +9,7 @@ import (
 
 	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/scrape"
 	"lab/loadtest/internal/stats"
 	"lab/loadtest/internal/summary"
 )
@@ -79,6 +79,19 @@ func (p runtimePanel) valueIn(series map[string][]*float64, interval int) (float
 		}
 	}
 	return 0, false
+}
+
+// points are the figure over the seconds of a trial's load, of the whole or of one worker; who stands in the tips.
+func (p runtimePanel) points(r runtimeOf, series map[string][]*float64, who string) (out []chart.Point) {
+	places, begin, end := r.seconds()
+	for k, place := range places {
+		if v, ok := p.valueIn(series, place); ok {
+			out = append(out, chart.Point{X: (begin[k] + end[k]) / 2, Y: v, Marked: true, Tip: []string{
+				fmt.Sprintf("second %s–%s", one(begin[k]), one(end[k])), who + "  " + p.format(v) + " " + p.unit,
+			}})
+		}
+	}
+	return out
 }
 
 // absent is why an arm has none of the panel's series; empty where it has one.
@@ -212,25 +225,20 @@ func (b *build) eachWorker(g summary.Group) *section {
 		if !ok {
 			continue
 		}
-		places, begin, end := r.seconds()
-		workers := slices.SortedFunc(maps.Keys(r.series.Workers), func(x, y string) int { return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y)) })
-		for _, worker := range workers {
+		for _, worker := range slices.SortedFunc(maps.Keys(r.series.Workers), scrape.Counting) {
 			row := []string{marked(a), chart.Clean(worker, labelRunes), fmt.Sprint(r.trial.Block)}
 			for i, p := range panels {
-				line, values := b.line(g, a), []float64{}
-				for k, place := range places {
-					if v, ok := p.valueIn(r.series.Workers[worker], place); ok {
-						values = append(values, v)
-						line.Points = append(line.Points, chart.Point{X: (begin[k] + end[k]) / 2, Y: v, Marked: true, Tip: []string{
-							fmt.Sprintf("second %s–%s", one(begin[k]), one(end[k])), label(a) + ", worker " + chart.Clean(worker, labelRunes) + "  " + p.format(v) + " " + p.unit,
-						}})
-					}
-				}
-				if len(values) == 0 {
+				line := b.line(g, a)
+				line.Points = p.points(r, r.series.Workers[worker], label(a)+", worker "+chart.Clean(worker, labelRunes))
+				if len(line.Points) == 0 {
 					row = append(row, "–", "–")
 					continue
 				}
 				curves[i].Lines = append(curves[i].Lines, line)
+				var values []float64
+				for _, at := range line.Points {
+					values = append(values, at.Y)
+				}
 				row = append(row, p.format(stats.Median(values)), p.format(slices.Min(values))+"–"+p.format(slices.Max(values)))
 			}
 			t.Rows = append(t.Rows, append(row, count(r.trial.Sent)))
@@ -293,13 +301,7 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 		places, begin, end := r.seconds()
 		for i, p := range panels {
 			line := b.line(g, a)
-			for k, place := range places {
-				if v, ok := p.value(r, place); ok {
-					line.Points = append(line.Points, chart.Point{X: (begin[k] + end[k]) / 2, Y: v, Marked: true, Tip: []string{
-						fmt.Sprintf("second %s–%s", one(begin[k]), one(end[k])), label(a) + "  " + p.format(v) + " " + p.unit,
-					}})
-				}
-			}
+			line.Points = p.points(r, r.series.Series, label(a))
 			if len(line.Points) > 0 {
 				curves[i].Lines = append(curves[i].Lines, line)
 			}

@@ -120,7 +120,7 @@ func (m Samples) Carrying(label, value string) Samples {
 	return out
 }
 
-// Values are those that a label has in the samples of a name, in order: short ones first, so that numbers count up.
+// Values are those that a label has in the samples of a name, in the order of Counting.
 func (m Samples) Values(name, label string) []string {
 	var out []string
 	for _, key := range m.Matching(name) {
@@ -128,9 +128,12 @@ func (m Samples) Values(name, label string) []string {
 			out = append(out, value)
 		}
 	}
-	slices.SortFunc(out, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	slices.SortFunc(out, Counting)
 	return out
 }
+
+// Counting orders short texts first, so that numbers count up.
+func Counting(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) }
 
 // Label is a label's value in a key.
 func Label(key, label string) (value string, ok bool) {

@@ -359,16 +359,25 @@ func (e *Engine) Agent(ctx context.Context, against engine.Contender, stdin []by
 	return result, nil
 }
 
-// exec runs a program in the container: its input and its output pass through the engine, before and after it works.
-func (u *unit) exec(ctx context.Context, command []string, stdin []byte) (engine.AgentResult, error) {
-	var result engine.AgentResult
+// attach starts a program in the container, with its three streams.
+func (u *unit) attach(ctx context.Context, command []string) (id string, streams client.HijackedResponse, err error) {
 	made, err := u.c.api.ExecCreate(ctx, u.id, client.ExecCreateOptions{Cmd: command, AttachStdin: true, AttachStdout: true, AttachStderr: true})
 	if err != nil {
-		return result, explain(err)
+		return "", streams, explain(err)
 	}
 	attached, err := u.c.api.ExecAttach(ctx, made.ID, client.ExecAttachOptions{})
 	if err != nil {
-		return result, explain(err)
+		return "", streams, explain(err)
+	}
+	return made.ID, attached.HijackedResponse, nil
+}
+
+// exec runs a program in the container: its input and its output pass through the engine, before and after it works.
+func (u *unit) exec(ctx context.Context, command []string, stdin []byte) (engine.AgentResult, error) {
+	var result engine.AgentResult
+	id, attached, err := u.attach(ctx, command)
+	if err != nil {
+		return result, err
 	}
 	defer attached.Close()
 	stop := context.AfterFunc(ctx, attached.Close)
@@ -387,7 +396,7 @@ func (u *unit) exec(ctx context.Context, command []string, stdin []byte) (engine
 	if copyErr != nil {
 		return result, fmt.Errorf("read what it printed: %w", explain(copyErr))
 	}
-	ended, err := u.c.api.ExecInspect(ctx, made.ID, client.ExecInspectOptions{})
+	ended, err := u.c.api.ExecInspect(ctx, id, client.ExecInspectOptions{})
 	if err != nil {
 		return result, explain(err)
 	}
@@ -412,16 +421,12 @@ type conversation struct {
 
 // converse starts a program in the container.
 func (u *unit) converse(ctx context.Context, command []string) (*conversation, error) {
-	made, err := u.c.api.ExecCreate(ctx, u.id, client.ExecCreateOptions{Cmd: command, AttachStdin: true, AttachStdout: true, AttachStderr: true})
+	id, attached, err := u.attach(ctx, command)
 	if err != nil {
-		return nil, explain(err)
-	}
-	attached, err := u.c.api.ExecAttach(ctx, made.ID, client.ExecAttachOptions{})
-	if err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	answers, says := io.Pipe()
-	c := &conversation{u: u, id: made.ID, attached: attached.HijackedResponse, answers: bufio.NewReader(answers)}
+	c := &conversation{u: u, id: id, attached: attached, answers: bufio.NewReader(answers)}
 	go func() {
 		_, err := stdcopy.StdCopy(says, lockedWriter{&c.mu, &c.stderr}, attached.Reader)
 		_ = says.CloseWithError(cmp.Or(err, io.EOF))
