@@ -60,7 +60,7 @@ const (
 	mostBenchKeys     = 100_000_000
 	mostBenchBatch    = 10_000
 	mostBenchDuration = time.Minute
-	startedGoroutines = 1000
+	startedGoroutines = 10_000
 )
 
 // Bench runs a benchmark command, such as hand-over --bytes 1000 --duration 1s, and prints one line of JSON. Its error says
@@ -166,6 +166,8 @@ func handOver(flags flagValues) (*HandOver, error) {
 	if err := flags.rest(); err != nil {
 		return nil, err
 	}
+	// Started first, so that no other memory is used again.
+	starts := []Start{startGoroutines()}
 	data := make([]byte, size)
 	base := fill(data) - binary.LittleEndian.Uint32(data)
 	requests, answers := make(chan []byte), make(chan uint32)
@@ -200,7 +202,7 @@ func handOver(flags flagValues) (*HandOver, error) {
 		return nil, err
 	}
 	way.TouchWallNSP50 = quantile(alone, 0.5)
-	return &HandOver{Bench: "hand-over", Bytes: size, Ways: []Way{way}, Starts: []Start{startGoroutines()}}, nil
+	return &HandOver{Bench: "hand-over", Bytes: size, Ways: []Way{way}, Starts: starts}, nil
 }
 
 // repeat measures an operation again and again for a time, and verifies each answer. It gives wall times in nanoseconds and

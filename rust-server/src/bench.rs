@@ -24,7 +24,7 @@ const MOST_BYTES: usize = 100_000_000;
 const MOST_KEYS: usize = 100_000_000;
 const MOST_BATCH: usize = 10_000;
 const MOST_DURATION: Duration = Duration::from_secs(60);
-const STARTED_TASKS: usize = 1000;
+const STARTED_TASKS: usize = 10_000;
 const STARTED_THREADS: usize = 64;
 
 /// Runs a benchmark command, such as `hand-over --bytes 1000 --duration 1s`, and gives the line to print: figures with
@@ -140,6 +140,8 @@ fn hand_over(mut flags: Flags) -> anyhow::Result<Value> {
     flags.end()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        // Started first, so that no other memory is used again.
+        let starts = [start_tasks().await?, start_threads()?];
         let mut data = filled(bytes);
         let base = checksum(&data[4..]);
         let mut touched = repeat(duration / 4, base, async |n| {
@@ -161,7 +163,6 @@ fn hand_over(mut flags: Flags) -> anyhow::Result<Value> {
         };
         let task = way("task-channel", to_a_task(duration, base, bytes).await?);
         let thread = way("thread-channel", to_a_thread(duration, base, bytes).await?);
-        let starts = [start_tasks().await?, start_threads()?];
         Ok(json!({ "bench": "hand-over", "bytes": bytes, "ways": [task, thread], "starts": starts }))
     })
 }

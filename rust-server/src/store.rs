@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::Context;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join_all};
 use std::{
     fmt,
     path::Path,
@@ -743,22 +743,30 @@ impl Store {
         }
     }
 
-    /// Opens every connection and prepares every statement on each, so that no request pays for it.
+    /// Opens every connection and prepares every statement on each, so that no request pays for it: all at once, since one
+    /// after the other they would be as many round trips.
     pub async fn warm(&self) -> Result<(), Failure> {
-        for (_, pool) in self.pools() {
-            let open = (0..pool.status().max_size).map(|_| async {
-                let object = pool.get().await.map_err(pool_failure)?;
-                for statement in Statement::ALL {
-                    let text = self.shared.statements.text(statement);
-                    let prepared = object.prepare_cached(text).await;
+        let pools = self.pools();
+        try_join_all(pools.iter().map(|(_, pool)| self.warm_pool(pool))).await?;
+        Ok(())
+    }
+
+    async fn warm_pool(&self, pool: &Pool) -> Result<(), Failure> {
+        let open = (0..pool.status().max_size).map(|_| async {
+            let object = pool.get().await.map_err(pool_failure)?;
+            let prepare = |statement: Statement| {
+                let object = &object;
+                async move {
+                    let prepared = object.prepare_cached(self.shared.statements.text(statement)).await;
                     prepared
-                        .map_err(|error| Failure::unavailable(format!("{}: {}", statement.name(), describe(&error))))?;
+                        .map_err(|error| Failure::unavailable(format!("{}: {}", statement.name(), describe(&error))))
                 }
-                Ok(object)
-            });
-            // Held together until the last is open: otherwise one connection would serve every turn.
-            futures_util::future::try_join_all(open).await?;
-        }
+            };
+            try_join_all(Statement::ALL.into_iter().map(prepare)).await?;
+            Ok(object)
+        });
+        // Held together until the last is open: otherwise one connection would serve every turn.
+        try_join_all(open).await?;
         Ok(())
     }
 

@@ -51,7 +51,7 @@ func (b *build) budget(g summary.Group, s *record.Scenario) section {
 	}
 	f := chart.Rows{
 		ID: b.id(g, "budget"), Title: "Where the time of a request goes, " + operation(g),
-		Subtitle: "Medians of requests sent one after the other. Database: a statement was in flight. Service: a call of it was, and no statement. Application: the rest of the server's time. " + b.count(g, total),
+		Subtitle: "Medians of requests sent one after the other. Database: a statement was in flight. Service: a call of it was, and no statement, so that what passed while both were asked at once is the database's. Application: the rest of the server's time. " + b.count(g, total),
 		Finding:  "The application's own time: " + list(finding) + ".",
 		Panels:   []chart.Panel{panel, {Axis: "the application's own, ms", Format: "number"}},
 	}
@@ -78,7 +78,7 @@ func (b *build) budget(g summary.Group, s *record.Scenario) section {
 	}
 	figure := f.Figure()
 	lead := "The bar is made of the parts' medians; the whisker is the total's interval, which has the network in it. The servers tell all parts but the network (Server-Timing). " + networkWords +
-		" Beside it, the application's own time, with a mark for each trial. In the table, “under load” is the median response time of the trials themselves, from the intended send."
+		" The service is asked while the database is, so its part is what it takes longer; one after the other, as the article adds them up, a request would take the database's part more. Beside it, the application's own time, with a mark for each trial. In the table, “under load” is the median response time of the trials themselves, from the intended send."
 	return section{b.id(g, "budget"), chart.Clean(s.ID+": where the time goes", 80), lead, &figure, quantityTable("Phases of a request, medians", g, columns)}
 }
 

@@ -44,7 +44,7 @@ func Excerpt(s record.Saved, folder string) (string, error) {
 		what = append(what, summary.What(r, g))
 	}
 	paragraph(&m, strings.Join(slices.Compact(what), " ")+" In brackets: 95 % interval of the median over the blocks, or least–most where the blocks are too few. Latency counts from the intended send. "+
-		fmt.Sprintf("%s, server on %s of %d; PostgreSQL %s; %s.", r.Environment.CPUModel, summary.Plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), r.Environment.PostgreSQL, r.Began.UTC().Format("2006-01-02")))
+		strings.TrimSpace(fmt.Sprintf("%s, server on %s of %d; PostgreSQL %s; %s. %s", r.Environment.CPUModel, summary.Plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), r.Environment.PostgreSQL, r.Began.UTC().Format("2006-01-02"), sentences(r.Warnings))))
 	fmt.Fprintf(&m, "Made by `%s`; [every trial and all charts](%sREADME.md); `make report RUN=%s` makes its page from the records.\n", strings.ReplaceAll(command(r.Command), "`", "'"), folder, strings.TrimSuffix(folder, "/"))
 	return m.String(), nil
 }

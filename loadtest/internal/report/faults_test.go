@@ -47,7 +47,7 @@ func TestFaultsAreTold(t *testing.T) {
 		for _, words := range []string{
 			"“broken connections are thrown away”: contradicted.",
 			"go stays within 1s: its longest time to recover from a fault is 0.05",
-			"against the claim: the longest time to recover from a fault of node is 2.50 times the bound",
+			"Against the claim: the longest time to recover from a fault of node is 2.50 times the bound",
 			"with the database restarted at 500ms",
 			"blocks is below the bound of 1s, and no answer is wrong.",
 			"pool-recovery: faults and recovery",

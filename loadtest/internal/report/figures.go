@@ -602,7 +602,7 @@ func (b *build) latencyTime(g summary.Group) *section {
 	f := chart.Curves{
 		ID: b.id(g, "latency-time"), Title: fmt.Sprintf("Latency over time %s, %s", b.atRate(g), operation(g)),
 		Subtitle: "By the second of the intended send, the trials of an arm together; small marks: single trials. Lower is faster. " + b.logged(g),
-		Finding:  fmt.Sprintf("Latency in each of %s of a trial at the common rate, by arm; the numbers are in the table.", summary.Plural(longest, "second")), Axis: "time in the trial", Height: 300, Panels: panels,
+		Finding:  fmt.Sprintf("Latency in each of %s of a trial, by arm; the numbers are in the table.", summary.Plural(longest, "second")), Axis: "time in the trial", Height: 300, Panels: panels,
 	}.Figure()
 	return &section{b.id(g, "latency-time"), "Latency over time", "A line that falls shows an arm that was not yet warm; one that rises, a queue that grows. Full line: mainstream; long dashes: compiled; dots: floor. The last second may be a part of one. A single trial's p99 is left out where its second has fewer than 459 requests.", &f, t}
 }
@@ -654,7 +654,7 @@ func (b *build) memory(g summary.Group) *section {
 	for i, a := range g.Arms {
 		t.Rows[i] = append(t.Rows[i], quantityCells(a.ColdStart(), whole)...)
 	}
-	return &section{b.id(g, "memory"), "Memory and start", readRows + " One number a block, the larger of its trials, which share a process. Sampled once a second, so a short peak may be missed.", &f, t}
+	return &section{b.id(g, "memory"), "Memory and start", readRows + " One number a block, the larger of its trials, which share a process. Sampled once a second, so a short peak may be missed. The peak is that of a trial's samples: after its start a server may hold more for a while than under load, which is “idle”.", &f, t}
 }
 
 // parts says where the CPU time of a request went, where the engine tells.

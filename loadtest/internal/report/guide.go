@@ -12,20 +12,26 @@ import (
 )
 
 // leaf is one end of the article's decision tree: a question whose yes leads there, what the article advises then, and the
-// claims that the advice leans on.
+// claims that have to do with it, by their ids in contract/scenarios.
 type leaf struct {
 	question, advice string
-	claims           []string // ids of contract/scenarios
+	// decides are the claims without which the advice does not follow; beside are what else one would want to know there.
+	decides, beside []string
+	// but is what the claims that decide leave open.
+	but string
 }
 
 // leaves are those of the article, in its order.
 var leaves = []leaf{
 	{"Is the work CRUD that mostly waits for databases and services?", "take the language that the team writes; batch with DataLoader and read from a replica",
-		[]string{"io-bound", "latency-budget", "n-plus-one", "dataloader-equal", "library", "replica", "pool-recovery", "parts-away"}},
+		[]string{"io-bound", "latency-budget", "n-plus-one", "replica"}, []string{"dataloader-equal", "library", "pool-recovery", "parts-away"},
+		"Equal in time is not equal in CPU: what a request costs, by language and by library, stands with the claim “library”, and a replica takes work off the primary and can answer with what was true a moment ago."},
 	{"Is there high traffic over state that requests share, or much CPU work in each?", "take Go or Rust, whose threads share memory; Node needs processes with copies, or workers",
-		[]string{"shared-state", "parallel-cpu", "head-of-line", "connections", "hand-over", "cluster-memory", "worker-killed", "memory-or-redis"}},
+		[]string{"shared-state", "parallel-cpu", "cluster-memory"}, []string{"head-of-line", "connections", "hand-over", "worker-killed", "memory-or-redis"},
+		"How far it carries to more cores than this machine has nobody measured here."},
 	{"Is there a latency target so tight that single pauses break it?", "take Rust, which has no garbage collector, with an allocator and a runtime that suit it",
-		[]string{"gc-tail", "allocator", "work-stealing", "concurrent-start"}},
+		[]string{"gc-tail"}, []string{"allocator", "work-stealing", "concurrent-start"},
+		"Of the claims beside it the allocator's is about CPU, and that of the start about the first moments of a server: neither is a latency."},
 }
 
 // theTeam is the question that the article asks first, and beyondMeasuring why no run of the lab answers it.
@@ -101,19 +107,28 @@ func (b *build) libraryWords(verdicts []record.Verdict) string {
 	return sentences(words)
 }
 
-// tally counts the verdicts of a leaf's claims, in words.
-func tally(of []borne) string {
-	n := map[string]int{}
+// follows says whether the advice follows from the claims that decide it.
+func follows(of []borne) string {
+	by := map[string][]string{}
 	for _, x := range of {
-		n[x.Verdict]++
+		by[x.Verdict] = append(by[x.Verdict], x.ID)
 	}
 	var words []string
-	for _, verdict := range []string{claims.Holds, claims.Contradicted, claims.TooClose, claims.Untested, notMeasured} {
-		if n[verdict] > 0 {
-			words = append(words, fmt.Sprintf("%s: %d", verdict, n[verdict]))
+	for _, verdict := range []string{claims.Contradicted, claims.TooClose, claims.Untested, notMeasured, claims.Holds} {
+		if ids := by[verdict]; len(ids) > 0 {
+			words = append(words, list(ids)+": "+verdict)
 		}
 	}
-	return fmt.Sprintf("of the %d claims behind it, %s", len(of), strings.Join(words, ", "))
+	said := strings.Join(words, "; ")
+	switch {
+	case len(by[claims.Holds]) == len(of):
+		return "This run bears it out: of what decides it, " + said + "."
+	case len(by[claims.Contradicted]) > 0:
+		return "This run speaks against it: of what decides it, " + said + "."
+	case len(by[notMeasured]) == len(of):
+		return "This run says nothing of it: " + said + "."
+	}
+	return "This run does not bear it out: of what decides it, " + said + "."
 }
 
 // guideLeaf is a leaf with what a run measured of the claims behind it.
@@ -134,15 +149,21 @@ func (b *build) guide() *guideData {
 		return nil
 	}
 	g := &guideData{
-		Lead:   "The article ends in four questions. The first is the team's; each of the others leads to an advice, which leans on claims, and beside each claim stands what this run measured on this machine.",
+		Lead:   "The article ends in four questions. The first is the team's; each of the others leads to an advice. Some claims decide whether it follows, and come first; the others are beside it. With each stands what this run measured on this machine.",
 		Leaves: []guideLeaf{{Question: theTeam, Advice: beyondMeasuring}},
 	}
 	for _, l := range leaves {
-		var of []borne
-		for _, id := range l.claims {
-			of = append(of, b.bears(id))
+		bears := func(ids []string) (of []borne) {
+			for _, id := range ids {
+				of = append(of, b.bears(id))
+			}
+			return of
 		}
-		g.Leaves = append(g.Leaves, guideLeaf{l.question, fmt.Sprintf("Then, says the article, %s. Here, %s.", l.advice, tally(of)), slices.DeleteFunc(of, func(x borne) bool { return x.Verdict == notMeasured })})
+		deciding := bears(l.decides)
+		g.Leaves = append(g.Leaves, guideLeaf{
+			l.question, fmt.Sprintf("Then, says the article, %s. %s %s", l.advice, follows(deciding), l.but),
+			slices.DeleteFunc(slices.Concat(deciding, bears(l.beside)), func(x borne) bool { return x.Verdict == notMeasured }),
+		})
 	}
 	return g
 }
@@ -176,7 +197,7 @@ func Guide(s record.Saved, folder string) (string, error) {
 	var m strings.Builder
 	g.markdown(&m, "###")
 	r := b.run
-	paragraph(&m, fmt.Sprintf("%s; PostgreSQL %s; %s.", b.machine(", "), r.Environment.PostgreSQL, r.Began.UTC().Format("2006-01-02")))
+	paragraph(&m, strings.TrimSpace(fmt.Sprintf("%s; PostgreSQL %s; %s. %s", b.machine(", "), r.Environment.PostgreSQL, r.Began.UTC().Format("2006-01-02"), sentences(r.Warnings))))
 	fmt.Fprintf(&m, "Made by `%s`; [every trial and all charts](%sREADME.md).\n", strings.ReplaceAll(command(r.Command), "`", "'"), folder)
 	return m.String(), nil
 }

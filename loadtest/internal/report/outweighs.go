@@ -23,8 +23,11 @@ func (b *build) outweighs(g summary.Group) *section {
 	var rows []chart.Row
 	for _, v := range verdicts {
 		shadeIdentical(&panel, v)
-		rows = append(rows, b.verdictBar(v, ratioCell(v)))
-		t.Rows = append(t.Rows, verdictRow(v))
+		bar, row := b.verdictBar(v, ratioCell(v)), verdictRow(v)
+		// The same two arms have a ratio of their own above, which this is not.
+		bar.Label, row[0] = "library ÷ ("+bar.Label+")", "library ÷ ("+row[0]+")"
+		rows = append(rows, bar)
+		t.Rows = append(t.Rows, row)
 	}
 	f := chart.Rows{
 		ID: b.id(g, "outweighs"), Title: "Change of " + metric + " by library over that by language",
@@ -44,11 +47,11 @@ func (b *build) outweighsWords(verdicts []record.Verdict) string {
 	for _, v := range verdicts {
 		switch v.Verdict {
 		case claims.Untested:
-			words = append(words, fmt.Sprintf("for %s and %s it cannot be tested here: %s", v.Arms[0], v.Arms[1], v.Reason))
+			words = append(words, fmt.Sprintf("For %s and %s it cannot be tested here: %s", v.Arms[0], v.Arms[1], v.Reason))
 		case claims.TooClose:
-			words = append(words, fmt.Sprintf("for %s and %s it is too close to call: %s", v.Arms[0], v.Arms[1], v.Reason))
+			words = append(words, fmt.Sprintf("For %s and %s it is too close to call: %s", v.Arms[0], v.Arms[1], v.Reason))
 		case claims.Contradicted:
-			words = append(words, "against the claim: "+v.Reason)
+			words = append(words, "Against the claim: "+v.Reason)
 		default:
 			words = append(words, v.Reason)
 		}

@@ -219,7 +219,7 @@ func (b *build) eachWorker(g summary.Group) *section {
 		t.Heads = append(t.Heads, p.head, "least–most")
 		curves[i] = chart.CurvePanel{Title: p.title, Axis: p.title, Plain: true}
 	}
-	t.Heads = append(t.Heads, "requests")
+	t.Heads = append(t.Heads, "requests of the trial")
 	for _, a := range g.Arms {
 		r, ok := told[a.Name]
 		if !ok {
@@ -257,7 +257,7 @@ func (b *build) eachWorker(g summary.Group) *section {
 	}
 	f := chart.Curves{
 		ID: b.id(g, "runtime-workers"), Title: fmt.Sprintf("Each worker %s, %s", b.atRate(g), operation(g)), Subtitle: "A line for each worker of an arm that has several. " + b.count(g, drawn),
-		Finding: "Each worker in each second of one trial at the common rate; the numbers are in the table.", Axis: "time in the trial", Height: 200, Panels: curves,
+		Finding: "Each worker in each second of one trial; the numbers are in the table.", Axis: "time in the trial", Height: 200, Panels: curves,
 	}.Figure()
 	return &section{f.ID, "Each worker", oneTrial + "A worker is a process of a cluster, a thread of Node's that computes beside the event loop (0), or a thread of tokio. Delay: how much later than asked a timer of its event loop ran. Longest: of the pauses of a second. In the table: the median of its seconds. Go does not tell of its threads one by one.", &f, t}
 }
@@ -287,7 +287,7 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 	for _, p := range columns {
 		t.Heads = append(t.Heads, p.head)
 	}
-	t.Heads = append(t.Heads, "requests")
+	t.Heads = append(t.Heads, "requests of the trial")
 	curves := make([]chart.CurvePanel, len(panels))
 	for i, p := range panels {
 		curves[i] = chart.CurvePanel{Title: p.title, Axis: p.title, Plain: true}
@@ -307,7 +307,7 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 			}
 		}
 		for _, p := range columns {
-			absent.add(chart.Clean(a.Contender, labelRunes), p.head, p.absent(r))
+			absent.add(chart.Clean(label(a), labelRunes), chart.Clean(a.Contender, labelRunes), p.head, p.absent(r))
 		}
 		for k, place := range places {
 			row := []string{marked(a), fmt.Sprint(r.trial.Block), one(begin[k]) + "–" + one(end[k])}
@@ -334,7 +334,7 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 	}
 	f := chart.Curves{
 		ID: b.id(g, id), Title: fmt.Sprintf("%s %s, %s", title, b.atRate(g), operation(g)), Subtitle: subtitle + b.count(g, drawn),
-		Finding: title + " in each second of one trial at the common rate, by arm; the numbers are in the table.", Axis: "time in the trial", Height: 200, Panels: curves,
+		Finding: title + " in each second of one trial, by arm; the numbers are in the table.", Axis: "time in the trial", Height: 200, Panels: curves,
 	}.Figure()
 	if words := absent.words(); len(words) > 0 {
 		lead += " " + sentences(words)
@@ -342,33 +342,58 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 	return &section{b.id(g, id), title, lead, &f, t}
 }
 
-// absences are the reasons why contenders have no figure; the figures of one reason are told together.
-type absences []absence
-
-type absence struct {
-	contender, why string
-	heads          []string
+// absences are the reasons why arms have no figure, and all arms that were asked.
+type absences struct {
+	all  map[string][]string // contender → its arms
+	told []absence
 }
 
-// add keeps a reason, once for all arms of a contender; an empty one is none.
-func (l *absences) add(contender, head, why string) {
-	if why == "" {
-		return
+type absence struct{ arm, contender, head, why string }
+
+// add keeps a reason; an empty one is none, and the arm has the figure.
+func (l *absences) add(arm, contender, head, why string) {
+	if l.all == nil {
+		l.all = map[string][]string{}
 	}
-	i := slices.IndexFunc(*l, func(a absence) bool { return a.contender == contender && a.why == why })
-	if i < 0 {
-		i = len(*l)
-		*l = append(*l, absence{contender: contender, why: why})
+	if !slices.Contains(l.all[contender], arm) {
+		l.all[contender] = append(l.all[contender], arm)
 	}
-	if heads := &(*l)[i].heads; !slices.Contains(*heads, head) {
-		*heads = append(*heads, head)
+	if why != "" {
+		l.told = append(l.told, absence{arm, contender, head, why})
 	}
 }
 
-func (l absences) words() []string {
+// words tell the figures that have one reason together, and of a contender where it is that of all its arms.
+func (l *absences) words() []string {
+	type lack struct{ contender, head, why string }
+	arms := map[lack][]string{}
+	var lacks []lack
+	for _, a := range l.told {
+		k := lack{a.contender, a.head, a.why}
+		if arms[k] == nil {
+			lacks = append(lacks, k)
+		}
+		arms[k] = append(arms[k], a.arm)
+	}
+	type group struct{ who, why string }
+	heads := map[group][]string{}
+	var groups []group
+	for _, k := range lacks {
+		g := group{k.contender + " has", k.why}
+		if len(arms[k]) < len(l.all[k.contender]) {
+			g.who = list(arms[k]) + " has"
+			if len(arms[k]) > 1 {
+				g.who = list(arms[k]) + " have"
+			}
+		}
+		if heads[g] == nil {
+			groups = append(groups, g)
+		}
+		heads[g] = append(heads[g], k.head)
+	}
 	var out []string
-	for _, a := range l {
-		out = append(out, fmt.Sprintf("%s has no “%s”: %s", a.contender, strings.Join(a.heads, "”, “"), a.why))
+	for _, g := range groups {
+		out = append(out, fmt.Sprintf("%s no “%s”: %s", g.who, strings.Join(heads[g], "”, “"), g.why))
 	}
 	return out
 }

@@ -34,7 +34,7 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 	}
 	requests := func(arm string) string { return count(b.runtimes["library q2"][arm].trial.Sent) }
 	pauses := sectionOf(t, b, "runtime-pauses")
-	assert.Equal(t, []string{"arm", "block", "seconds", "GC pause ms/s", "delay p99 ms", "minor ms/s", "requests"}, pauses.Table.Heads)
+	assert.Equal(t, []string{"arm", "block", "seconds", "GC pause ms/s", "delay p99 ms", "minor ms/s", "requests of the trial"}, pauses.Table.Heads)
 	assert.Equal(t, []string{"0.1–1.1", "1.500", "0.250", "–", requests("go")}, row(pauses, "go", 0)[2:])
 	assert.Equal(t, []string{"1.1–2.1", "3.000", "0.500", "–", requests("go")}, row(pauses, "go", 1)[2:])
 	assert.Equal(t, []string{"0.1–1.1", "17.500", "4.000", "10.000", requests("node")}, row(pauses, "node", 0)[2:])
@@ -44,12 +44,12 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(pauses.Lead, "go has no"))
 	assert.Contains(t, pauses.Lead, "go has no “minor ms/s”: it has one kind.")
 	work := sectionOf(t, b, "runtime-work")
-	assert.Equal(t, []string{"arm", "block", "seconds", "connections in use", "requests"}, work.Table.Heads, "what no arm tells is no column")
+	assert.Equal(t, []string{"arm", "block", "seconds", "connections in use", "requests of the trial"}, work.Table.Heads, "what no arm tells is no column")
 	assert.Equal(t, []string{"2.1–3.1", "6.0", requests("go")}, row(work, "go", 2)[2:])
 	steals := sectionOf(t, b, "runtime-steals")
 	assert.Equal(t, []string{"1.1–2.1", "140", requests("rust")}, row(steals, "rust", 1)[2:])
 	load := sectionOf(t, b, "runtime-load")
-	assert.Equal(t, []string{"arm", "block", "seconds", "workers busy %", "CPU s/s", "heap MB", "requests"}, load.Table.Heads)
+	assert.Equal(t, []string{"arm", "block", "seconds", "workers busy %", "CPU s/s", "heap MB", "requests of the trial"}, load.Table.Heads)
 	assert.Equal(t, []string{"2.1–3.1", "37.5", "0.75", "37.5", requests("node")}, row(load, "node", 2)[2:])
 	assert.Equal(t, []string{"0.1–1.1", "–", "0.25", "12.5", requests("go")}, row(load, "go", 0)[2:])
 	assert.Equal(t, 1, strings.Count(load.Lead, "go has no “workers busy %”: it does not tell."), "once, not for each arm")
@@ -60,7 +60,7 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 			nodeArms++
 		}
 	}
-	assert.Equal(t, []string{"arm", "worker", "block", "busy %", "least–most", "longest pause ms", "least–most", "requests"}, workers.Table.Heads)
+	assert.Equal(t, []string{"arm", "worker", "block", "busy %", "least–most", "longest pause ms", "least–most", "requests of the trial"}, workers.Table.Heads)
 	require.Len(t, workers.Table.Rows, 2*nodeArms, "each worker once, and of no arm that has one alone")
 	var ofNode [][]string
 	for _, r := range workers.Table.Rows {

@@ -253,6 +253,8 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 	article := ""
 	if s.Article != "" {
 		article = fmt.Sprintf("The article: “%s”. ", strings.TrimSuffix(s.Article, "."))
+	} else if s.About != "" { // recorded since articles are
+		article = "This claim is the project's own, not the article's. "
 	}
 	lead := article + fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s %s What would change it: %s.",
 		strings.TrimSuffix(s.Claim, "."), overall, b.doneWords(g, s), summary.RuleWords(*s), strings.TrimSuffix(s.ChangedBy, "."))
@@ -489,7 +491,7 @@ func claimedWords(v record.Verdict, s *record.Scenario) string {
 		return fmt.Sprintf("%s and %s are not equal: %s", v.Arms[0], v.Arms[1], ratio())
 	}
 	if v.Verdict == claims.Contradicted {
-		return "against the claim: " + ratio()
+		return "Against the claim: " + ratio()
 	}
 	return ratio()
 }
@@ -501,7 +503,7 @@ func withinWords(v record.Verdict, s *record.Scenario) string {
 	case claims.Holds:
 		return fmt.Sprintf("%s stays within %v: its %s is %s times that", arm, bound, claims.MetricWords(s.Metric), ratioText(v))
 	case claims.Contradicted:
-		return fmt.Sprintf("against the claim: %s", v.Reason)
+		return fmt.Sprintf("Against the claim: %s", v.Reason)
 	case claims.Untested:
 		return fmt.Sprintf("whether %s stays within %v cannot be tested here: %s", arm, bound, v.Reason)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"lab/loadtest/internal/chart"
+	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/summary"
 )
@@ -329,6 +330,34 @@ func (b *build) absentLimits() []string {
 	return out
 }
 
+// ownLimits are the bottlenecks that are the server's own: its event loop is a part of it.
+var ownLimits = []string{"contender", "event loop"}
+
+// heldBack is a bottleneck that is not the server's as what held an arm back.
+func heldBack(name string) string {
+	switch name {
+	case "none":
+		return "nothing that was seen which held them back,"
+	case "pool":
+		return "their pool of connections that held them back"
+	case "machine noise":
+		return "something else on the machine that held them back"
+	}
+	return "the " + chart.Clean(name, labelRunes) + " that held them back"
+}
+
+// otherwise says that some arms had other CPUs than the run's servers have; empty where none had.
+func (b *build) otherwise() string {
+	for _, s := range b.run.Scenarios {
+		for _, arm := range s.Arms {
+			if _, n := settingOf(arm, contender.CPUs); n > 0 {
+				return fmt.Sprintf(", or on as many as an arm's %s says", contender.CPUs)
+			}
+		}
+	}
+	return ""
+}
+
 // limits is what the run does not say.
 func (b *build) limits() []string {
 	if b.isAttack() {
@@ -343,7 +372,7 @@ func (b *build) limits() []string {
 			operations = append(operations, asked)
 		}
 	}
-	where := fmt.Sprintf("Other machines, data and queries: this is %s over the data set “%s” on one machine, with the server on %s of its %s.", list(operations), chart.Clean(e.DataSize, labelRunes), summary.Plural(len(e.Placement["contender"]), "CPU"), summary.Plural(len(e.CPUs), "CPU"))
+	where := fmt.Sprintf("Other machines, data and queries: this is %s over the data set “%s” on one machine, with the server on %s of its %s%s.", list(operations), chart.Clean(e.DataSize, labelRunes), summary.Plural(len(e.Placement["contender"]), "CPU"), summary.Plural(len(e.CPUs), "CPU"), b.otherwise())
 	out = append(out, where)
 	if e.CPUsShared {
 		out = append(out, "Server, database and generator shared CPUs here, so latency and throughput are of all three together.")
@@ -352,19 +381,23 @@ func (b *build) limits() []string {
 	if closed {
 		out = append(out, "Latency: a closed loop waits for its answers and hides queueing, so none is shown.")
 	} else if r.Plan.RateRPS > 0 && b.curve() == nil {
-		out = append(out, fmt.Sprintf("Latency elsewhere than at %s requests a second, which all arms bear.", whole(r.Plan.RateRPS)))
+		rate := whole(r.Plan.RateRPS) + " requests a second, which all arms bear"
+		if len(r.Scenarios) > 0 {
+			rate = "the rate at which it was measured: " + rate + "; of a claim's arms the rate that stands with the claim"
+		}
+		out = append(out, "Latency elsewhere than at "+rate+".")
 	}
 	out = append(out, b.delayLimits()...)
 	out = append(out, b.absentLimits()...)
 	for _, g := range b.groups {
-		var held []string
+		held := map[string][]string{}
 		for _, a := range g.Arms {
-			if name, _ := a.Bottleneck(); !closed && name != "" && name != "contender" {
-				held = append(held, a.Name)
+			if name, _ := a.Bottleneck(); !closed && name != "" && !slices.Contains(ownLimits, name) {
+				held[name] = append(held[name], a.Name)
 			}
 		}
-		if len(held) > 0 {
-			out = append(out, fmt.Sprintf("How much %s could do at most%s: in their throughput trials it was mostly not the server itself that was seen to hold them back.", list(held), summary.OfScenario(g.Scenario)))
+		for _, name := range sortedKeys(held) {
+			out = append(out, fmt.Sprintf("How much %s could do at most%s: in their throughput trials it was mostly %s and not the server itself.", list(held[name]), summary.OfScenario(g.Scenario), heldBack(name)))
 		}
 	}
 	out = append(out, b.ceilingLimits()...)
@@ -375,8 +408,12 @@ func (b *build) limits() []string {
 		}
 	}
 	if w := r.Plan.Power; w != nil && w.DetectableRatio != nil {
-		out = append(out, fmt.Sprintf("Differences of less than %s %%: by the noise of earlier runs, %s find that much in %.0f %% of comparisons, and less more seldom.",
-			one(100*(*w.DetectableRatio-1)), summary.Plural(r.Plan.Blocks, "block"), 100*w.Power))
+		words := fmt.Sprintf("Differences of less than %s %%: by the noise of earlier runs, %s find that much in %.0f %% of comparisons, and less more seldom.",
+			one(100*(*w.DetectableRatio-1)), summary.Plural(r.Plan.Blocks, "block"), 100*w.Power)
+		if len(r.Scenarios) > 0 {
+			words += " That is of CPU per request; beside each verdict on a claim stands what identical arms differed by in what decides it, which in a tail can be a multiple."
+		}
+		out = append(out, words)
 	}
 	if cold := b.notWarm(); cold != "" {
 		out = append(out, cold)

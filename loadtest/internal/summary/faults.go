@@ -143,4 +143,4 @@ func faultText(b *strings.Builder, g Group) {
 }
 
 // FaultLegend says how the table of faults is read.
-const FaultLegend = "Failed, of requests: those that were over, answered or failed, from the fault's cause until the next one's. First success, recovered: from the fault's end (its cause, where it takes no time or a server is to bear it) to the first right answer after it, and to that or the last request that failed, whichever was later (of what a server is to bear, at least the longest time without a right answer); median of the trials (least–most)."
+const FaultLegend = "Failed, of requests: those that were over, answered or failed, from the fault's cause until the next one's. First success, recovered: from the fault's end (its cause, where it takes no time or a server is to bear it) to the first right answer after it, and to that or the last request that failed, whichever was later (of what a server is to bear, at least the longest time without a right answer, which at a low rate is mostly the time between two requests); median of the trials (least–most)."
