@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,7 +65,7 @@ var profiles = []profile{
 	{"standard", "to be published", true, "standard", conformance.Full, 14, 6, 48, 0,
 		2 * time.Second, 2 * time.Second, trial.Warmth{Window: 500 * time.Millisecond, Most: 6 * time.Second}, 10 * time.Second, 4 * time.Second,
 		capacityTimes{true, time.Second, 6 * time.Second, 40 * time.Minute, 15 * time.Minute}, 0, false},
-	{"nightly", "every scenario, in at most 90 minutes", true, "standard", conformance.Full, 8, 3, 40, 9 * time.Minute,
+	{"nightly", "every scenario, in at most 90 minutes once the arms are proven", true, "standard", conformance.Full, 8, 3, 40, 9 * time.Minute,
 		time.Second, 700 * time.Millisecond, trial.Warmth{Window: 400 * time.Millisecond, Most: 2 * time.Second}, 1500 * time.Millisecond, 1200 * time.Millisecond,
 		capacityTimes{false, 500 * time.Millisecond, 3 * time.Second, 12 * time.Minute, 5 * time.Minute}, 3 * time.Minute, true},
 }
@@ -494,7 +495,7 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 	if err := c.withinBudget(st, time.Since(began), around); err != nil {
 		return nil, err
 	}
-	plan.RateRPS = roundDown(rateShare * weakest.CapacityRPS)
+	plan.RateRPS = roundDown(cmp.Or(st.Share, rateShare) * weakest.CapacityRPS)
 	if st.OwnShare > 0 {
 		plan.RateRPS = ownRate(st.OwnShare, weakest.CapacityRPS) // the least of all, by which percentiles are planned
 	}
@@ -517,7 +518,7 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 	plan.Order = todo.order()
 	rate := fmt.Sprintf("%.0f requests a second for all", plan.RateRPS)
 	if st.OwnShare > 0 {
-		rate = fmt.Sprintf("%.0f %% of what each arm bears, at least %.0f requests a second", 100*st.OwnShare, plan.RateRPS)
+		rate = fmt.Sprintf("%.0f %% of what arms bear, at least %.0f requests a second", 100*st.OwnShare, plan.RateRPS)
 	}
 	s.progress.say("seed %d, %d blocks, %s, %s over the wire", s.run.Seed, p.blocks, rate, strings.ToUpper(q.name))
 	return todo, s.foretell(c, st)

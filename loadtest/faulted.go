@@ -39,7 +39,7 @@ func (st *study) hits(c *contract.Contract) error {
 		for _, arm := range st.arms {
 			why := ""
 			switch {
-			case f.Kind == contract.FaultRedisGone && !arm.UsesRedis():
+			case slices.Contains(contract.FaultTraitsOf[f.Kind].Ways, contract.WayRedis) && !arm.UsesRedis():
 				why = "has nothing in Redis (MASTER=redis)"
 			case f.Kind == contract.FaultReplicaLost && !arm.ReadsReplica():
 				why = "reads no replica"

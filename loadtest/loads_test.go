@@ -14,6 +14,7 @@ import (
 
 	"lab/loadtest/internal/agent"
 	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/record"
 )
@@ -37,7 +38,7 @@ func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 	assert.Equal(t, []int{1, 8}, r.Scenarios[0].Connections)
 	assert.Contains(t, page, "connections: throughput and tail by connections")
 	assert.Contains(t, page, "answers a second: higher is better")
-	assert.Regexp(t, `(go|node) [0-9.,]+ answers a second( \([^)]*\))? with 1 connection, [0-9.,]+ answers a second( \([^)]*\))? with 8 connections( \([^)]*\))?, which is [0-9.]+ times as many`, page)
+	assert.Regexp(t, `(go|node) [0-9.,]+ answers a second( \([^)]*\))? with 1 connection, [0-9.,]+ answers a second( \([^)]*\))? with 8 connections( \([^)]*\))?, which is [0-9.]+ times as many( \([^)]*\))?, held back by [a-z ]+`, page)
 	processes := 0
 	for _, block := range r.Scenarios[0].Plan.Order {
 		processes += len(block)
@@ -63,31 +64,59 @@ func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 	assert.Regexp(t, `(?s)In closed loops of 1 and 8 connections:\n\narm +connections +answers /s +p50 ms +p99 ms +CPU µs/request\n(go|node) +1 +[1-9]`, s.out.String())
 }
 
-// Each arm is offered its share of what it bore itself.
-func TestEachArmHasItsOwnRate(t *testing.T) {
+// Each arm is offered its share of what it bore itself, those that are compared with each other the same.
+func TestArmsThatAreNotComparedHaveRatesOfTheirOwn(t *testing.T) {
 	inNoTime(t)
-	s := newStage(t, compareOptions{seed: 7, scenario: "gc-tail", contenders: "go+MASTER_MB=256,rust+MASTER_MB=256"})
-	s.engine.Bears = map[string]float64{"go+MASTER_MB=256": 1000, "rust+MASTER_MB=256": 3000}
+	const steals, perCore, alone = "rust-steal-counts+CPUS=2", "rust-per-core+CPUS=2", "go+CPUS=2"
+	s := newStage(t, compareOptions{seed: 7, scenario: "work-stealing", contenders: strings.Join([]string{steals, perCore, alone}, ",")})
+	s.engine.Bears = map[string]float64{steals: 3000, perCore: 2000, alone: 1000}
 	dir := filepath.Join(t.TempDir(), "run")
 	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
 	r := whole(t, dir)
 	require.Len(t, r.Scenarios, 1)
 	is := r.Scenarios[0]
-	assert.InDelta(t, 0.4, is.OwnShare, 0)
-	least := ""
+	assert.InDelta(t, 0.5, is.OwnShare, 0)
+	bore := map[string]float64{}
 	for _, pilot := range is.Plan.Pilot {
-		for _, x := range r.Trials {
-			if x.Arm == pilot.Arm {
-				assert.InDelta(t, roundDown(0.4*pilot.CapacityRPS), x.RateRPS, 0, x.ID)
-			}
-		}
-		if least == "" || pilot.CapacityRPS < 2000 {
-			least = pilot.Arm
-		}
+		bore[pilot.Arm] = pilot.CapacityRPS
 	}
-	assert.Equal(t, "go+MASTER_MB=256", least)
-	assert.Less(t, is.Plan.RateRPS, 1000.0, "percentiles are planned by the least rate")
-	assert.Contains(t, s.out.String(), "at 40 % of what each arm bore in its pilot (the least ")
+	require.Greater(t, bore[steals], bore[perCore])
+	require.Greater(t, bore[perCore], bore[alone])
+	for _, x := range r.Trials {
+		of := bore[x.Arm]
+		if x.Arm == steals {
+			of = bore[perCore]
+		}
+		assert.InDelta(t, roundDown(0.5*of), x.RateRPS, 0, x.ID)
+	}
+	assert.InDelta(t, roundDown(0.5*bore[alone]), is.Plan.RateRPS, 0, "percentiles are planned by the least rate")
+	assert.Contains(t, s.out.String(), "at 50 % of what arms bore in their pilots (the least ")
+}
+
+// Of one server the arms that are compared are asked alike, and all that are joined by such pairs; no others are.
+func TestWhoIsAskedAlike(t *testing.T) {
+	var st study
+	st.Pairs = [][]string{{"rust-a", "rust-b"}, {"rust-b", "rust-c"}, {"rust-a", "go"}, {"go", "node"}}
+	bore := map[string]float64{"go": 300, "node": 100, "rust-a": 600, "rust-b": 500, "rust-c": 400, "rust-d": 200}
+	for name := range bore {
+		server, _, _ := strings.Cut(name, "-")
+		st.arms = append(st.arms, contender.Arm{Name: name, Contender: server})
+	}
+	assert.Equal(t, map[string]float64{"go": 300, "node": 100, "rust-a": 400, "rust-b": 400, "rust-c": 400, "rust-d": 200}, st.weakest(bore))
+}
+
+// A scenario has all arms asked at a share of its own of what the weakest bore.
+func TestAllAreAskedAtAShareOfWhatTheWeakestBore(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, scenario: "allocator", contenders: "rust+CPUS=2,rust-system-malloc+CPUS=2"})
+	s.engine.Bears = map[string]float64{"rust+CPUS=2": 2000, "rust-system-malloc+CPUS=2": 1000}
+	dir := filepath.Join(t.TempDir(), "run")
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	is := whole(t, dir).Scenarios[0]
+	assert.InDelta(t, 0.7, is.Share, 0)
+	weakest := min(is.Plan.Pilot[0].CapacityRPS, is.Plan.Pilot[1].CapacityRPS)
+	assert.InDelta(t, roundDown(0.7*weakest), is.Plan.RateRPS, 0)
+	assert.Contains(t, is.Definition(), "0.7 of what the weakest bears")
 }
 
 // An arm that this machine cannot run has no trial, and its pairs say why; the others are measured.

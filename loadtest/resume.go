@@ -338,6 +338,7 @@ func unlike(t record.Trial, want trial.Spec, arm contender.Arm) string {
 		{"id", t.ID, want.ID}, {"scenario", t.Scenario, want.Scenario}, {"operation", t.Operation, want.Operation}, {"load", t.Load, want.Load}, {"arm", t.Arm, arm.Name},
 		{"contender", t.Contender, arm.Contender}, {"tier", t.Tier, string(arm.Tier)}, {"block", t.Block, want.Block}, {"position", t.Position, want.Position},
 		{"duplicate", t.Duplicate, want.Duplicate}, {"seed", t.Seed, want.Seed}, {"duration_ns", t.DurationNS, int64(want.Duration)},
+		{"rate_rps", t.RateRPS, want.RPS},
 	} {
 		if f.got != f.want {
 			return fmt.Sprintf("%s is %v, and %v is expected there", f.name, f.got, f.want)

@@ -142,7 +142,7 @@ func TestAPlanOfShorterTrialsIsGoneOnWith(t *testing.T) {
 // Where the pilot shows that a trial's requests would not carry the percentile that decides, trials are made longer, within
 // bounds; else as long as the file says.
 func TestTrialsAreLongEnoughForWhatDecides(t *testing.T) {
-	for rps, want := range map[float64]time.Duration{2000: 6 * time.Second, 830: 6700 * time.Millisecond, 100: 6 * time.Second} {
+	for rps, want := range map[float64]time.Duration{2000: 8 * time.Second, 600: 9300 * time.Millisecond, 100: 8 * time.Second} {
 		st := studiesOf(t, compareOptions{profile: "nightly", scenario: "gc-tail"})[0].study
 		st.lengthen(rps)
 		st.fit(0, time.Second)
@@ -254,6 +254,7 @@ func TestAFaultThatHitsNobodyIsRefused(t *testing.T) {
 	l, err := openLab()
 	require.NoError(t, err)
 	for kind, says := range map[contract.FaultKind]string{
+		contract.FaultRedisSlow:    "scenario s: fault redis_slow: go has nothing in Redis (MASTER=redis)",
 		contract.FaultRedisGone:    "scenario s: fault redis_gone: go has nothing in Redis (MASTER=redis)",
 		contract.FaultWorkerKilled: "scenario s: fault worker_killed: go has one process",
 		contract.FaultReplicaLost:  "scenario s: fault replica_lost: go+REPLICA=off reads no replica",
@@ -403,7 +404,7 @@ func TestSeveralScenariosGoOn(t *testing.T) {
 // A mix is sent as its file says, by its weights, and what decides is one operation's.
 func TestAMixIsSentToAll(t *testing.T) {
 	inNoTime(t)
-	s := newScenarioStage(t, compareOptions{seed: 7, scenario: "head-of-line"})
+	s := newStage(t, compareOptions{seed: 7, scenario: "head-of-line", contenders: "go+CPUS=2,node+CPUS=2,rust+CPUS=2"})
 	jobs, mixed := 0, 0
 	s.engine.BeforeAttack = func(_ context.Context, _ int, job agent.Job) error {
 		jobs++
@@ -494,7 +495,7 @@ func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
 	inNoTime(t)
 	profiles[0].evidence = true
 	profiles[0].rate = 40 * time.Millisecond
-	s := newScenarioStage(t, compareOptions{seed: 7, scenario: "head-of-line"})
+	s := newStage(t, compareOptions{seed: 7, scenario: "head-of-line", contenders: "go+CPUS=2,node+CPUS=2,rust+CPUS=2"})
 	require.NoError(t, s.anew())
 	s.studies[0].profile.rate = 40 * time.Millisecond // not the file's
 	s.studies[0].RateRPS = 10                         // at which no trial is long enough
@@ -509,7 +510,7 @@ func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
 	st.profile.blocks = 8
 	require.NoError(t, st.refuse(plannedPercentiles(st.share()*200, 6*time.Second)))
 	st.profile.blocks = 3
-	require.ErrorContains(t, st.refuse(plannedPercentiles(st.share()*200, 6*time.Second)), "needs at least 6 blocks, and 3 are planned")
+	require.ErrorContains(t, st.refuse(plannedPercentiles(st.share()*200, 6*time.Second)), "needs at least 7 blocks, and 3 are planned")
 	assert.InDelta(t, 0.9, st.share(), 1e-12)
 }
 
@@ -525,7 +526,7 @@ func TestGrowthNeedsItsBaselines(t *testing.T) {
 	} {
 		code, _, errs := runCommand(t, "compare", "--scenario", "cluster-memory", "--contender", contenders, "--out", filepath.Join(t.TempDir(), "run"))
 		assert.Equal(t, exitCannot, code)
-		assert.Contains(t, errs, "scenario cluster-memory compares go"+mib256)
+		assert.Contains(t, errs, "scenario cluster-memory compares node"+mib256)
 		assert.Contains(t, errs, says)
 	}
 
@@ -545,7 +546,7 @@ func TestMemoryByMasterDataIsDrawn(t *testing.T) {
 	inNoTime(t)
 	needsAssets(t)
 	var arms []string
-	for _, arm := range []string{"go", "rust", "node-cluster"} {
+	for _, arm := range []string{"go", "rust", "node", "node-cluster"} {
 		for _, mib := range []string{"1", "64", "256"} {
 			arms = append(arms, arm+"+CPUS=2+MASTER_MB="+mib)
 		}
@@ -555,7 +556,7 @@ func TestMemoryByMasterDataIsDrawn(t *testing.T) {
 	r, page := s.beginWithPage(t)
 	page = html.UnescapeString(page)
 	assert.Contains(t, page, "cluster-memory: memory by master data")
-	for _, arm := range []string{"go", "rust", "node-cluster"} {
+	for _, arm := range []string{"go", "rust", "node", "node-cluster"} {
 		assert.Regexp(t, regexp.QuoteMeta(arm+"+CPUS=2")+` [0-9.,]+ MB with 1 MiB of master data, [0-9.,]+ with 256`, page)
 	}
 	assert.NotEmpty(t, r.ScenarioNamed("cluster-memory").About)
@@ -821,10 +822,13 @@ func TestCapacitiesAreOfTheLibrary(t *testing.T) {
 func TestArmsOfNoPairTakePartInFewerBlocks(t *testing.T) {
 	l, err := openLab()
 	require.NoError(t, err)
-	beside := []string{
-		"cluster-memory go+CPUS=2+MASTER_MB=64", "cluster-memory rust+CPUS=2+MASTER_MB=64", "cluster-memory node-cluster+CPUS=2+MASTER_MB=64",
-		"memory-or-redis go+MASTER=none", "memory-or-redis node+MASTER=none", "memory-or-redis rust+MASTER=none",
+	var beside []string
+	for _, arm := range []string{"node", "node-cluster", "go", "rust"} {
+		beside = append(beside, "cluster-memory "+arm+"+CPUS=2+MASTER_MB=64")
 	}
+	beside = append(beside,
+		"memory-or-redis go+MASTER=none", "memory-or-redis node+MASTER=none", "memory-or-redis rust+MASTER=none",
+	)
 	for profile, want := range map[string][]string{"smoke": nil, "standard": nil, "quick": beside, "nightly": beside} {
 		c, err := newComparison(l, compareOptions{profile: profile, scenario: "memory-or-redis,cluster-memory,io-bound"})
 		require.NoError(t, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type schedule struct {
 	mixed    []weighted         // what is sent in place of the question alone, it among them
 	rate     float64            // requests a second, for all
 	capacity map[string]float64 // arm → requests a second, by the pilot
+	weakest  map[string]float64 // arm → what the weakest bore of those that are asked at its rate
 	blocks   [][]plan.Slot
 	// measured has the trials that are on disk.
 	measured map[string]bool
@@ -69,6 +71,7 @@ func (c *comparison) schedule(st *study, r record.Run, q question) (*schedule, e
 	for _, pilot := range fixed.Pilot {
 		todo.capacity[pilot.Arm] = pilot.CapacityRPS
 	}
+	todo.weakest = st.weakest(todo.capacity)
 	todo.blocks, err = plan.Blocks(planned, p.blocks, st.seed(r.Seed))
 	return todo, err
 }
@@ -112,9 +115,27 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec
 	case ask.load == record.LoadClosed:
 		spec.RPS, spec.MaxInFlight, spec.Closed = 0, uint64(ask.connections), true
 	case todo.study.OwnShare > 0:
-		spec.RPS = ownRate(todo.study.OwnShare, todo.capacity[arm.Name])
+		spec.RPS = ownRate(todo.study.OwnShare, todo.weakest[arm.Name])
 	}
 	return spec
+}
+
+// weakest says of each arm how many requests a second the weakest of those bore that are asked alike: of one server the arms
+// that are compared with each other, whose rates may not differ by what their pilots do.
+func (st *study) weakest(capacity map[string]float64) map[string]float64 {
+	of := map[string]string{}
+	for _, arm := range st.arms {
+		of[arm.Name] = arm.Contender
+	}
+	least := maps.Clone(capacity)
+	for range st.arms { // the longest way from one to another has fewer steps
+		for _, p := range st.Compared() {
+			if a, b := p[0], p[1]; of[a] == of[b] {
+				least[a], least[b] = min(least[a], least[b]), min(least[a], least[b])
+			}
+		}
+	}
+	return least
 }
 
 // ownRate is a share of what an arm bore, requests a second.

@@ -203,7 +203,7 @@ func (st *study) enter(r *record.Run, ceiling *float64) {
 		return
 	}
 	s := record.Scenario{
-		ID: st.ID, Article: st.Article, Claim: st.Claim, About: st.About, Operation: st.Operation, Mix: st.Mix, OwnConnections: st.OwnConnections, Loads: st.loads(), Connections: st.Connections, RateRPS: st.RateRPS, OwnShare: st.OwnShare, Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling, Absent: st.absent,
+		ID: st.ID, Article: st.Article, Claim: st.Claim, About: st.About, Operation: st.Operation, Mix: st.Mix, OwnConnections: st.OwnConnections, Loads: st.loads(), Connections: st.Connections, RateRPS: st.RateRPS, Share: st.Share, OwnShare: st.OwnShare, Metric: st.Metric, Rule: st.Rule, Alpha: st.Alpha, Margin: st.Margin, ChangedBy: st.ChangedBy, GeneratorCeilingRPS: ceiling, Absent: st.absent,
 	}
 	for _, arm := range st.arms {
 		s.Arms = append(s.Arms, arm.Name)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -234,15 +235,19 @@ func startGoroutines() Start {
 	s := Start{Unit: "goroutine", Count: startedGoroutines}
 	walls := make([]int64, 0, s.Count)
 	runs, end := make(chan struct{}), make(chan struct{})
-	defer close(end)
+	var started sync.WaitGroup
+	defer func() { // gone before anything else is measured
+		close(end)
+		started.Wait()
+	}()
 	before := pssBytes()
 	cpu := processCPU()
 	for range s.Count {
 		start := time.Now()
-		go func() {
+		started.Go(func() {
 			runs <- struct{}{}
 			<-end
-		}()
+		})
 		<-runs
 		walls = append(walls, int64(time.Since(start)))
 	}

@@ -140,8 +140,10 @@ fn hand_over(mut flags: Flags) -> anyhow::Result<Value> {
     flags.end()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Started first, so that no other memory is used again.
-        let starts = [start_tasks().await?, start_threads()?];
+        // Started first, and the tasks alive until the threads have ended, so that no other's memory is used again.
+        let (tasks, end_tasks) = start_tasks().await?;
+        let starts = [tasks, start_threads()?];
+        end_tasks.await?;
         let mut data = filled(bytes);
         let base = checksum(&data[4..]);
         let mut touched = repeat(duration / 4, base, async |n| {
@@ -231,22 +233,33 @@ fn started(unit: &str, mut walls_ns: Vec<u64>, cpu: Duration, before: Option<i64
     })
 }
 
-async fn start_tasks() -> anyhow::Result<Value> {
+/// Gives what it measured, and what ends the tasks.
+async fn start_tasks() -> anyhow::Result<(Value, impl Future<Output = anyhow::Result<()>>)> {
     let end = watch::Sender::new(false);
     let (before, cpu) = (pss_bytes(), process_cpu());
     let mut walls_ns = Vec::with_capacity(STARTED_TASKS);
+    let mut tasks = Vec::with_capacity(STARTED_TASKS);
     for _ in 0..STARTED_TASKS {
         let (runs, running) = oneshot::channel();
         let mut end = end.subscribe();
         let start = Instant::now();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let _ = runs.send(());
             let _ = end.changed().await;
         });
         running.await?;
         walls_ns.push(start.elapsed().as_nanos() as u64);
+        tasks.push(task);
     }
-    Ok(started("task", walls_ns, process_cpu() - cpu, before))
+    let result = started("task", walls_ns, process_cpu() - cpu, before);
+    let end_tasks = async move {
+        drop(end);
+        for task in tasks {
+            task.await?;
+        }
+        Ok(())
+    };
+    Ok((result, end_tasks))
 }
 
 fn start_threads() -> anyhow::Result<Value> {

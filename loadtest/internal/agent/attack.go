@@ -281,7 +281,7 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 		var failed Failed
 		why, compared := judge.look(hit, drawn, m.compares(hit.Seq), &failed)
 		r.FailedBy.add(failed)
-		became.count(intended+response, failed)
+		became.count(intended+response, drawn.operation, failed)
 		if why == "" {
 			r.OK++
 		} else if r.FirstFailure == "" {

@@ -16,13 +16,18 @@ func TestOutcomesByWhenRequestsWereOver(t *testing.T) {
 	assert.Nil(t, newOutcomes(Job{Duration: time.Second}))
 	const ms = time.Millisecond
 	o := newOutcomes(Job{Duration: 30 * ms, OutcomeStep: 10 * ms})
-	o.count(0, Failed{})
-	o.count(9*ms, Failed{Reset: 1})
-	o.count(10*ms, Failed{WrongAnswer: 1})
-	o.count(55*ms, Failed{})
+	o.count(0, 0, Failed{})
+	o.count(9*ms, 0, Failed{Reset: 1})
+	o.count(10*ms, 0, Failed{WrongAnswer: 1})
+	o.count(55*ms, 0, Failed{})
 	assert.Equal(t, []Outcome{
-		{1, Failed{Reset: 1}}, {0, Failed{WrongAnswer: 1}}, {}, {}, {}, {1, Failed{}},
+		{OK: 1, FailedBy: Failed{Reset: 1}}, {FailedBy: Failed{WrongAnswer: 1}}, {}, {}, {}, {OK: 1},
 	}, o.steps)
+	mixed := newOutcomes(Job{Duration: 20 * ms, OutcomeStep: 10 * ms, Operations: make([]Operation, 2)})
+	mixed.count(0, 1, Failed{})
+	mixed.count(0, 0, Failed{Reset: 1})
+	mixed.count(5*ms, 1, Failed{})
+	assert.Equal(t, []Outcome{{OK: 2, FailedBy: Failed{Reset: 1}, OKOf: []uint64{0, 2}}, {}}, mixed.steps)
 	job := Job{URL: "http://127.0.0.1:1/", Duration: time.Second, Timeout: time.Second, MaxInFlight: 1, Closed: true, OutcomeStep: time.Nanosecond}
 	require.ErrorContains(t, job.Check(), "outcome_step_ns 1: expected 0, or at most 100000 steps")
 }
@@ -47,7 +52,7 @@ func TestAnAttacksOutcomesAddUp(t *testing.T) {
 		all.OK += o.OK
 		all.FailedBy.add(o.FailedBy)
 	}
-	assert.Equal(t, Outcome{r.OK, r.FailedBy}, all)
+	assert.Equal(t, Outcome{OK: r.OK, FailedBy: r.FailedBy}, all)
 	assert.Positive(t, r.OK)
 	assert.Positive(t, r.FailedBy.Status)
 	assert.GreaterOrEqual(t, len(r.Outcomes), 150)

@@ -24,6 +24,8 @@ const (
 	FaultPacketsStalled FaultKind = "packets_stalled"
 	// FaultUpstreamSlow adds a delay to each answer of the quote service.
 	FaultUpstreamSlow FaultKind = "upstream_slow"
+	// FaultRedisSlow adds a delay to each answer of Redis.
+	FaultRedisSlow FaultKind = "redis_slow"
 	// FaultRedisGone closes all connections to Redis and refuses new ones.
 	FaultRedisGone FaultKind = "redis_gone"
 	// FaultWorkerKilled kills (kill -9) one of the contender's processes that is not its first.
@@ -54,6 +56,7 @@ var FaultTraitsOf = map[FaultKind]FaultTraits{
 	FaultConnectionsReset:  {Lasts: true, Ways: []string{WayDatabase}, Words: "connections to the database reset"},
 	FaultPacketsStalled:    {Lasts: true, Ways: []string{WayDatabase}, Words: "packets to and from the database stalled"},
 	FaultUpstreamSlow:      {Lasts: true, Borne: true, Delays: true, Ways: []string{WayUpstream}, Words: "the quote service slow"},
+	FaultRedisSlow:         {Lasts: true, Borne: true, Delays: true, Ways: []string{WayRedis}, Words: "Redis slow"},
 	FaultRedisGone:         {Lasts: true, Borne: true, Ways: []string{WayRedis}, Words: "Redis gone"},
 	FaultWorkerKilled:      {Instant: true, Words: "a worker process killed"},
 }

@@ -36,9 +36,12 @@ type Scenario struct {
 	Load []string `yaml:"load"`
 	// Connections are those of the closed loops, one trial each, rising.
 	Connections []int `yaml:"connections"`
-	// RateRPS is the common rate, requests a second; 0: half of what the weakest arm bore in the pilot.
+	// RateRPS is the common rate, requests a second; 0: a share of what arms bore in the pilot.
 	RateRPS float64 `yaml:"rate_rps"`
-	// OwnShare, where it is set, replaces the common rate: each arm is offered this share of what it bore in the pilot.
+	// Share is that of what the weakest arm bore in the pilot at which all are asked; 0: half of it.
+	Share float64 `yaml:"share"`
+	// OwnShare, where it is set, replaces the common rate: each arm is offered this share of what it bore itself in the pilot;
+	// of one server the arms that are compared with each other are offered the same, by the weakest of them.
 	OwnShare float64 `yaml:"own_share"`
 	// Duration is the least time of a trial at the common rate, for a percentile that needs more requests than a profile's
 	// trials have, or for Faults; 0: the profile's.
@@ -260,6 +263,8 @@ func parseScenario(text []byte) (Scenario, error) {
 		{"rate_rps", "a rate above 0, requests a second", s.RateRPS >= 0 && s.RateRPS < 1e6},
 		{"own_share", "a share between 0 and 1", s.OwnShare >= 0 && s.OwnShare < 1},
 		{"own_share", "none beside rate_rps", s.OwnShare == 0 || s.RateRPS == 0},
+		{"share", "a share between 0 and 1", s.Share >= 0 && s.Share < 1},
+		{"share", "none beside rate_rps or own_share", s.Share == 0 || s.RateRPS == 0 && s.OwnShare == 0},
 		{"connections", "numbers of connections, as the load has closed loops", (len(s.Connections) > 0) == slices.Contains(s.Load, loadClosed)},
 		{"metric", fmt.Sprintf("one of %q", ScenarioMetrics), slices.Contains(ScenarioMetrics, s.Metric)},
 		{"rule", fmt.Sprintf("one of %q", scenarioRules), slices.Contains(scenarioRules, s.Rule)},

@@ -94,6 +94,8 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		"no connection":          {"[1, 64]", "[0, 64]", []string{`key "connections[0]" is 0`, "1 to 4096"}},
 		"too many connections":   {"[1, 64]", "[1, 10000]", []string{`key "connections[1]" is 10000`}},
 		"two kinds of rate":      {"rate_rps: 70", "rate_rps: 70\nown_share: 0.6", []string{`key "own_share" is 0.6`, "none beside rate_rps"}},
+		"two shares":             {"rate_rps: 70", "share: 0.8\nown_share: 0.6", []string{`key "share" is 0.8`, "none beside rate_rps or own_share"}},
+		"a share of more":        {"rate_rps: 70", "share: 1.2", []string{`line 12: key "share" is 1.2`, "between 0 and 1"}},
 		"more than all":          {"rate_rps: 70", "own_share: 1.2", []string{`line 12: key "own_share" is 1.2`, "between 0 and 1"}},
 		"an arm twice":           {"[go, node]", "[go, go]", []string{`line 5: key "arms[1]" is go`}},
 		"one arm alone":          {"[go, node]", "[go]", []string{`line 5: key "arms"`, "at least two"}},

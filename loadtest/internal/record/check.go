@@ -102,6 +102,9 @@ func (s *Scenario) check() error {
 			return fmt.Errorf("absent has %q, which arms has not", arm)
 		}
 	}
+	if s.Share < 0 || s.Share >= 1 {
+		return fmt.Errorf("share is %g; a share between 0 and 1 is expected", s.Share)
+	}
 	if s.OwnShare < 0 || s.OwnShare >= 1 {
 		return fmt.Errorf("own_share is %g; a share between 0 and 1 is expected", s.OwnShare)
 	}

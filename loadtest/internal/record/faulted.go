@@ -43,9 +43,9 @@ type FaultOutcome struct {
 	FailedBy Failed `json:"failed_by"`
 	// FirstSuccessNS runs from EndedNS (of a kind that servers are to bear, such as redis_gone, from CausedNS) to the first
 	// answer after it that was right; null where none was. RecoveryNS runs to that or to the last request that failed, whichever
-	// was later; of a kind that is to be borne it is at least the longest time from CausedNS on without a right answer. Both
-	// are rounded up to Outcomes.ResolutionNS. Recovered is false where no answer was right after the last failure, or none at
-	// all: then RecoveryNS is the least that it can be.
+	// was later; of a kind that is to be borne it is at least the longest time from CausedNS on without a right answer (since
+	// Method 6 of the operation that decides, where several are mixed). Both are rounded up to Outcomes.ResolutionNS. Recovered
+	// is false where no answer was right after the last failure, or none at all: then RecoveryNS is the least that it can be.
 	FirstSuccessNS *int64 `json:"first_success_ns"`
 	RecoveryNS     int64  `json:"recovery_ns"`
 	Recovered      bool   `json:"recovered"`

@@ -31,8 +31,10 @@ const Format = 1
 // different methods are not compared. 2: the load generator's own transport, warm-up until steady. 3: the generator rests
 // between two wake-ups and sends together what is due; the profile nightly has other lengths. 4: a contender's /metrics is
 // read each second of a trial, at its own cost. 5: no warm-up where no load has a part in what decides; a worker's busy share is of
-// the time by its own clock; the profile nightly's agent starts sooner in containers.
-const Method = 5
+// the time by its own clock; the profile nightly's agent starts sooner in containers. 6: arms of one server that are compared are
+// offered the same where each has a rate of its own; ten thousand goroutines or tasks are started, before anything
+// is handed over; Rust prepares its statements at once.
+const Method = 6
 
 // Run is run.json.
 type Run struct {
@@ -137,7 +139,10 @@ type Scenario struct {
 	Connections []int `json:"connections,omitempty"`
 	// RateRPS is the common rate that the file sets, requests a second; 0: it follows from the pilot.
 	RateRPS float64 `json:"rate_rps,omitempty"`
+	// Share is that of what the weakest arm bore in the pilot which all were offered; 0: half of it, or a rate of another kind.
+	Share float64 `json:"share,omitempty"`
 	// OwnShare is the share of what each arm bore in the pilot that it was offered, in place of a common rate; 0: a common one.
+	// Since Method 6 arms of one server that are compared with each other are offered what the weakest of them is.
 	OwnShare float64 `json:"own_share,omitempty"`
 	// Bench is the command that each server was asked after each trial at the common rate.
 	Bench *BenchAsked `json:"bench,omitempty"`
@@ -177,8 +182,11 @@ type Scenario struct {
 // is fixed, by trials of which length, over which delays.
 func (s *Scenario) Definition() string {
 	words := fmt.Sprintf("%s %v, loads %v, %g requests a second, trials of %v, delays %v", s.Operation, s.Mix, s.Loads, s.RateRPS, time.Duration(s.Plan.RateDurationNS), s.DelaysNS)
+	if s.Share > 0 {
+		words += fmt.Sprintf(", %g of what the weakest bears", s.Share)
+	}
 	if s.OwnShare > 0 {
-		words += fmt.Sprintf(", %g of what each bears", s.OwnShare)
+		words += fmt.Sprintf(", %g of what arms bear", s.OwnShare)
 	}
 	if len(s.Connections) > 0 {
 		words += fmt.Sprintf(", closed loops of %v", s.Connections)

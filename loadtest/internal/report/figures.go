@@ -406,6 +406,8 @@ func heldBy(bottleneck string) string {
 	switch bottleneck {
 	case "contender":
 		return "itself"
+	case "event loop":
+		return "itself (its event loop)"
 	case "none":
 		return "nothing found"
 	}

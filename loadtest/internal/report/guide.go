@@ -102,7 +102,7 @@ func (b *build) libraryWords(verdicts []record.Verdict) string {
 		words = append(words, "CPU per request over that language's floor, times: "+list(over))
 	}
 	if len(between) > 0 {
-		words = append(words, "between languages, by their usual libraries: "+list(between))
+		words = append(words, "Between languages, by their usual libraries: "+list(between))
 	}
 	return sentences(words)
 }
@@ -127,6 +127,8 @@ func follows(of []borne) string {
 		return "This run speaks against it: of what decides it, " + said + "."
 	case len(by[notMeasured]) == len(of):
 		return "This run says nothing of it: " + said + "."
+	case len(by[claims.Holds])+len(by[notMeasured]) == len(of):
+		return "This run alone does not settle it: of what decides it, " + said + "."
 	}
 	return "This run does not bear it out: of what decides it, " + said + "."
 }

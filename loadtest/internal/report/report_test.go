@@ -495,6 +495,19 @@ func TestPlanAndWarmUpAreTold(t *testing.T) {
 	assert.NotContains(t, strings.Join(old.limits(), "\n"), "warm")
 }
 
+// An arm that answers fewer when offered more than it bears is named, with what it answered of what it bore.
+func TestOverloadIsTold(t *testing.T) {
+	b, err := open(opened(t, quick().write(t)))
+	require.NoError(t, err)
+	assert.NotContains(t, strings.Join(b.limits(), "\n"), "what they did in the pilot", "nobody knows what they bore")
+	arms := b.groups[0].Arms
+	answered := func(i int, share float64) record.PilotOutcome {
+		return record.PilotOutcome{Arm: arms[i].Name, CapacityRPS: arms[i].Answers().Median / share}
+	}
+	b.run.Plan.Pilot = []record.PilotOutcome{answered(0, 0.71), answered(1, 0.95)}
+	assert.Contains(t, strings.Join(b.limits(), "\n"), fmt.Sprintf("some answered only a part of what they did in the pilot (one short closed loop): %s 71 %%.", arms[0].Name))
+}
+
 // A run that was interrupted before its first trial has a page all the same.
 func TestARunWithoutTrialsHasAPage(t *testing.T) {
 	needsAssets(t)

@@ -48,7 +48,7 @@ func (b *build) rate(g summary.Group) float64 { return b.run.PlanOf(g.Scenario).
 // atRate says at which rate, for titles.
 func (b *build) atRate(g summary.Group) string {
 	if s := b.scenario(g); s != nil && s.OwnShare > 0 {
-		return fmt.Sprintf("at %.0f %% of what each arm bore", 100*s.OwnShare)
+		return fmt.Sprintf("at %.0f %% of what arms bore", 100*s.OwnShare)
 	}
 	return fmt.Sprintf("at %s requests a second", whole(b.rate(g)))
 }
@@ -453,18 +453,21 @@ func (b *build) closedLoops(g summary.Group, s *record.Scenario) section {
 		if growth := a.ClosedGrowth(fewest, most); len(growth.Values) > 0 {
 			words += ", which is " + quantityWords(growth, two, "times as many")
 		}
+		if name, _ := a.ClosedBottleneck(most); name != "" {
+			words += ", held back by " + heldBy(name)
+		}
 		finding = append(finding, words)
 	}
 	f.Finding = sentences(finding)
-	t := table{Caption: "Closed loops by number of connections", Heads: []string{"arm", "connections", "answers a second", "least–most", "times those of " + at(fewest), "95 %", "p50 ms", "p99 ms", "CPU µs/request", "trials"}}
+	t := table{Caption: "Closed loops by number of connections", Heads: []string{"arm", "connections", "answers a second", "least–most", "times those of " + at(fewest), "95 %", "p50 ms", "p99 ms", "CPU µs/request", "trials", "held back by"}}
 	for _, a := range g.Arms {
 		for _, n := range s.Connections {
 			rps, percentiles := a.ClosedAnswers(n), summary.Percentiles()
 			growth := quantityCells(a.ClosedGrowth(fewest, n), two)
-			t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(n), whole(rps.Median), whole(rps.Least()) + "–" + whole(rps.Most()), growth[0], growth[1], milli(a.ClosedLatency(percentiles[0], n).Median), milli(a.ClosedLatency(percentiles[2], n).Median), whole(a.ClosedCPU(n).Median), fmt.Sprint(len(rps.Values))})
+			t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(n), whole(rps.Median), whole(rps.Least()) + "–" + whole(rps.Most()), growth[0], growth[1], milli(a.ClosedLatency(percentiles[0], n).Median), milli(a.ClosedLatency(percentiles[2], n).Median), whole(a.ClosedCPU(n).Median), fmt.Sprint(len(rps.Values)), bottlenecks(a.ClosedAt(n))})
 		}
 	}
-	out := section{ID: f.ID, Title: chart.Clean(s.ID+": throughput and tail by connections", 80), Lead: "A line that goes on rising has room left; one that is flat while its tail grows has not, and more clients only wait longer. How many times the answers of " + at(fewest) + " there are with more, in the same process, says what grows apart from how fast a server is. The intervals are in the tips, the number of trials in the table.", Table: t}
+	out := section{ID: f.ID, Title: chart.Clean(s.ID+": throughput and tail by connections", 80), Lead: "A line that goes on rising has room left; one that is flat while its tail grows has not, and more clients only wait longer. How many times the answers of " + at(fewest) + " there are with more, in the same process, says what grows apart from how fast a server is. Only an arm that is held back by itself shows its own limit. The intervals are in the tips, the number of trials in the table.", Table: t}
 	if len(f.Panels) > 0 {
 		figure := f.Figure()
 		out.Figure = &figure

@@ -165,7 +165,7 @@ func TestATailHasWhatExplainsIt(t *testing.T) {
 			titles[s.ID] = s.Title
 			if s.ID == "tail-latency-time" {
 				require.NotNil(t, s.Figure)
-				assert.Contains(t, s.Figure.Title, "at 60 % of what each arm bore")
+				assert.Contains(t, s.Figure.Title, "at 60 % of what arms bore")
 			}
 		}
 		assert.Contains(t, titles, "latency-time", "the library's")

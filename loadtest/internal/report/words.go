@@ -337,7 +337,7 @@ var ownLimits = []string{"contender", "event loop"}
 func heldBack(name string) string {
 	switch name {
 	case "none":
-		return "nothing that was seen which held them back,"
+		return "something unseen that held them back"
 	case "pool":
 		return "their pool of connections that held them back"
 	case "machine noise":
@@ -356,6 +356,30 @@ func (b *build) otherwise() string {
 		}
 	}
 	return ""
+}
+
+// overloadedShare of what an arm bore in the pilot is the least that it answers when offered more, without the page saying so.
+const overloadedShare = 0.9
+
+// overloaded says which arms answered fewer when offered more than they bear than they did in the pilot's closed loop.
+func (b *build) overloaded() []string {
+	var out []string
+	for _, g := range b.groups {
+		bore := map[string]float64{}
+		for _, p := range b.run.PlanOf(g.Scenario).Pilot {
+			bore[p.Arm] = p.CapacityRPS
+		}
+		var fewer []string
+		for _, a := range g.Arms {
+			if q := a.Answers(); len(q.Values) > 0 && q.Median < overloadedShare*bore[a.Name] {
+				fewer = append(fewer, fmt.Sprintf("%s %.0f %%", a.Name, 100*q.Median/bore[a.Name]))
+			}
+		}
+		if len(fewer) > 0 {
+			out = append(out, fmt.Sprintf("What arms answer while they are not offered more than they bear%s: throughput trials offer more, and there some answered only a part of what they did in the pilot (one short closed loop): %s.", summary.OfScenario(g.Scenario), list(fewer)))
+		}
+	}
+	return out
 }
 
 // limits is what the run does not say.
@@ -400,6 +424,7 @@ func (b *build) limits() []string {
 			out = append(out, fmt.Sprintf("How much %s could do at most%s: in their throughput trials it was mostly %s and not the server itself.", list(held[name]), summary.OfScenario(g.Scenario), heldBack(name)))
 		}
 	}
+	out = append(out, b.overloaded()...)
 	out = append(out, b.ceilingLimits()...)
 	for _, v := range r.Verdicts {
 		if v.Verdict == "too close to call" {

@@ -108,31 +108,31 @@ func (a Arm) Answers() Quantity {
 
 // ClosedAnswers is how many a second in closed loops of so many connections.
 func (a Arm) ClosedAnswers(connections int) Quantity {
-	return Of(a.closedAt(connections), func(t record.Trial) (float64, bool) { return t.AchievedRPS, true })
+	return Of(a.ClosedAt(connections), func(t record.Trial) (float64, bool) { return t.AchievedRPS, true })
 }
 
 // ClosedGrowth is how many times the answers a second of fewer connections those of so many are, of each process that was
 // asked with both.
 func (a Arm) ClosedGrowth(fewer, connections int) Quantity {
 	first := map[int]float64{} // by block
-	for _, t := range a.closedAt(fewer) {
+	for _, t := range a.ClosedAt(fewer) {
 		first[t.Block] = t.AchievedRPS
 	}
-	return Of(a.closedAt(connections), func(t record.Trial) (float64, bool) {
+	return Of(a.ClosedAt(connections), func(t record.Trial) (float64, bool) {
 		return t.AchievedRPS / first[t.Block], first[t.Block] > 0
 	})
 }
 
 // ClosedLatency is a percentile in milliseconds of the closed loops of so many connections, of those whose requests carry it.
 func (a Arm) ClosedLatency(p Percentile, connections int) Quantity {
-	return Of(a.closedAt(connections), func(t record.Trial) (float64, bool) {
+	return Of(a.ClosedAt(connections), func(t record.Trial) (float64, bool) {
 		return float64(p.Of(t)) / 1e6, stats.Carries(p.Quantile, t.Sent)
 	})
 }
 
 // ClosedCPU is CPU per request in µs in closed loops of so many connections.
 func (a Arm) ClosedCPU(connections int) Quantity {
-	return Of(a.closedAt(connections), func(t record.Trial) (float64, bool) {
+	return Of(a.ClosedAt(connections), func(t record.Trial) (float64, bool) {
 		if t.CPUUsPerRequest == nil {
 			return 0, false
 		}
@@ -140,7 +140,8 @@ func (a Arm) ClosedCPU(connections int) Quantity {
 	})
 }
 
-func (a Arm) closedAt(connections int) []record.Trial {
+// ClosedAt has the trials of closed loops of so many connections.
+func (a Arm) ClosedAt(connections int) []record.Trial {
 	return slices.DeleteFunc(slices.Clone(a.ClosedLoops), func(t record.Trial) bool { return t.Connections != connections })
 }
 
@@ -232,9 +233,16 @@ func (a Arm) Statements() Quantity {
 }
 
 // Bottleneck is what most often held the arm back where it was always busy, and in how many of the trials.
-func (a Arm) Bottleneck() (name string, trials int) {
+func (a Arm) Bottleneck() (name string, trials int) { return bottleneck(a.Throughput) }
+
+// ClosedBottleneck is the same of closed loops of so many connections.
+func (a Arm) ClosedBottleneck(connections int) (name string, trials int) {
+	return bottleneck(a.ClosedAt(connections))
+}
+
+func bottleneck(of []record.Trial) (name string, trials int) {
 	counts := map[string]int{}
-	for _, t := range a.Throughput {
+	for _, t := range of {
 		counts[t.Bottleneck]++
 	}
 	for _, k := range slices.Sorted(maps.Keys(counts)) {

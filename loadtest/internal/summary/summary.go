@@ -126,7 +126,7 @@ func RateWords(r record.Run, scenario string) string {
 		return " at more than each arm bears"
 	}
 	if s != nil && s.OwnShare > 0 {
-		return fmt.Sprintf(" at %.0f %% of what each arm bore in its pilot (the least %.0f requests a second)", 100*s.OwnShare, rate)
+		return fmt.Sprintf(" at %.0f %% of what arms bore in their pilots (the least %.0f requests a second)", 100*s.OwnShare, rate)
 	}
 	return fmt.Sprintf(" at %.0f requests a second", rate)
 }

@@ -63,7 +63,8 @@ var causes = map[contract.FaultKind]cause{
 	contract.FaultConnectionsReset:  onLinks(LinksOf[contract.WayDatabase], engine.Fault{Kind: engine.FaultResetPeer}),
 	contract.FaultPacketsStalled:    onLinks(LinksOf[contract.WayDatabase], engine.Fault{Kind: engine.FaultStall}),
 	contract.FaultRedisGone:         onLinks(LinksOf[contract.WayRedis], engine.Fault{Kind: engine.FaultDown}),
-	contract.FaultUpstreamSlow:      slowUpstream,
+	contract.FaultRedisSlow:         slow(contract.WayRedis),
+	contract.FaultUpstreamSlow:      slow(contract.WayUpstream),
 	contract.FaultWorkerKilled:      killWorker,
 }
 
@@ -147,15 +148,17 @@ func onLinks(names []string, fault engine.Fault) cause {
 	}
 }
 
-// slowUpstream adds to whatever delay the scenario has there.
-func slowUpstream(ctx context.Context, f *faulting, planned record.PlannedFault, begun func()) (func(context.Context) error, error) {
-	delay := time.Duration(planned.DelayNS)
-	for _, l := range f.subject.Links.named(LinksOf[contract.WayUpstream]) {
-		for _, set := range l.Faults() {
-			delay += set.Delay
+// slow adds to whatever delay the scenario has on a way.
+func slow(way string) cause {
+	return func(ctx context.Context, f *faulting, planned record.PlannedFault, begun func()) (func(context.Context) error, error) {
+		delay := time.Duration(planned.DelayNS)
+		for _, l := range f.subject.Links.named(LinksOf[way]) {
+			for _, set := range l.Faults() {
+				delay += set.Delay
+			}
 		}
+		return onLinks(LinksOf[way], engine.Fault{Kind: engine.FaultLatency, Delay: delay})(ctx, f, planned, begun)
 	}
-	return onLinks(LinksOf[contract.WayUpstream], engine.Fault{Kind: engine.FaultLatency, Delay: delay})(ctx, f, planned, begun)
 }
 
 // killWorker kills the last of the contender's processes: never its first, which has to start another.
@@ -304,6 +307,7 @@ func fillFaults(t *record.Trial, r *agent.Result, planned []record.PlannedFault,
 		t.Outcomes.OK[i/each] += o.OK
 		t.Outcomes.Failed[i/each] += o.FailedBy.Total()
 	}
+	deciding := slices.IndexFunc(r.Operations, func(o agent.OperationResult) bool { return o.Name == t.Operation })
 	var longest int64
 	for i, p := range planned {
 		// A generator that was slow to start has the fault before its first request; such a trial is void.
@@ -313,7 +317,7 @@ func fillFaults(t *record.Trial, r *agent.Result, planned []record.PlannedFault,
 			f.UntilNS = at(caused[i+1])
 		}
 		f.UntilNS = max(f.UntilNS, f.EndedNS) // where it took longer than the trial, which is void for that
-		recovery(&f, r.Outcomes)
+		recovery(&f, r.Outcomes, deciding)
 		longest = max(longest, f.RecoveryNS)
 		t.Faults = append(t.Faults, f)
 	}
@@ -322,8 +326,9 @@ func fillFaults(t *record.Trial, r *agent.Result, planned []record.PlannedFault,
 }
 
 // recovery looks at what became of the requests of a fault's time. A step belongs to where it begins. Of a fault that is to be
-// borne the longest time without a right answer counts too.
-func recovery(f *record.FaultOutcome, steps []agent.Outcome) {
+// borne the longest time without a right answer counts too; where operations are mixed, without one of the operation that
+// decides (from 0; below 0: of any), since others may have no part in what is gone.
+func recovery(f *record.FaultOutcome, steps []agent.Outcome, deciding int) {
 	const step = int64(faultResolution)
 	from, borne := f.EndedNS, contract.FaultTraitsOf[contract.FaultKind(f.Kind)].Borne
 	if borne {
@@ -340,16 +345,22 @@ func recovery(f *record.FaultOutcome, steps []agent.Outcome) {
 		if at < from {
 			continue
 		}
-		since := at + step - from
-		if o.OK > 0 {
+		since, right := at+step-from, o.OK
+		if borne && deciding >= 0 {
+			right = 0
+			if o.OKOf != nil {
+				right = o.OKOf[deciding]
+			}
+		}
+		if right > 0 {
 			answered, silent = at+step, max(silent, at+step-answered)
 		}
-		if o.OK > 0 && f.FirstSuccessNS == nil {
+		if right > 0 && f.FirstSuccessNS == nil {
 			f.FirstSuccessNS, f.RecoveryNS = &since, max(f.RecoveryNS, since)
 		}
 		if o.FailedBy.Total() > 0 {
 			f.RecoveryNS, f.Recovered = since, false
-		} else if o.OK > 0 {
+		} else if right > 0 {
 			f.Recovered = true
 		}
 	}

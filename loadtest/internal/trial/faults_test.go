@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -74,7 +75,13 @@ func TestRecovery(t *testing.T) {
 // assertRecovery looks at what recovery makes of a fault's steps; a first success below 0 stands for none.
 func assertRecovery(t *testing.T, f *record.FaultOutcome, steps string, first, longest int64, recovered bool) {
 	t.Helper()
-	recovery(f, stepsOf(steps))
+	recovery(f, stepsOf(steps), -1)
+	assertRecovered(t, *f, first, longest, recovered)
+}
+
+// assertRecovered holds what recovery made of a fault against what it should have.
+func assertRecovered(t *testing.T, f record.FaultOutcome, first, longest int64, recovered bool) {
+	t.Helper()
 	if first < 0 {
 		assert.Nil(t, f.FirstSuccessNS)
 	} else {
@@ -104,6 +111,37 @@ func TestRecoveryFromWhatIsToBeBorne(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := record.FaultOutcome{Kind: string(contract.FaultRedisGone), CausedNS: at(2), EndedNS: at(7), UntilNS: at(12)}
 			assertRecovery(t, &f, c.steps, at(c.first), at(c.recovery), c.recovered)
+		})
+	}
+}
+
+// Where operations are mixed, silence is that of the one that decides: others may have no part in what is gone.
+func TestSilenceIsThatOfTheOperationThatDecides(t *testing.T) {
+	at := func(steps int64) int64 { return steps * int64(faultResolution) }
+	const deciding = 1
+	for name, c := range map[string]struct {
+		steps           string // ".": both are answered, "o": only the other is
+		first, recovery int64
+		recovered       bool
+	}{
+		"both are answered":          {"................", 1, 1, true},
+		"it waits, the other not":    {"..oooooo........", 7, 7, true},
+		"it waits to the end":        {"..oooooooooooooo", -1, 10, false},
+		"it fails, the other is not": {"..ooxooo........", 7, 7, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			steps := stepsOf(strings.ReplaceAll(c.steps, "o", "."))
+			for i := range steps {
+				if steps[i].OK > 0 {
+					steps[i].OKOf = []uint64{1, 1}
+				}
+				if c.steps[i] == 'o' {
+					steps[i].OKOf[deciding] = 0
+				}
+			}
+			f := record.FaultOutcome{Kind: string(contract.FaultRedisSlow), CausedNS: at(2), EndedNS: at(7), UntilNS: at(12)}
+			recovery(&f, steps, deciding)
+			assertRecovered(t, f, at(c.first), at(c.recovery), c.recovered)
 		})
 	}
 }
@@ -226,15 +264,17 @@ func TestAFaultIsTakenBack(t *testing.T) {
 		err := causeFaults(t.Context(), Subject{}, stall, func() {}).end(false)
 		require.ErrorContains(t, err, "the contender's way leads through no fault proxy")
 	})
-	t.Run("a slow service is slower by as much as is set", func(t *testing.T) {
-		l := &link{faults: []engine.Fault{delay}}
-		f := &faulting{subject: Subject{Links: Links{LinkUpstream: l}}}
-		undo, err := slowUpstream(t.Context(), f, record.PlannedFault{DelayNS: int64(time.Second)}, func() {})
-		require.NoError(t, err)
-		assert.Equal(t, []engine.Fault{{Kind: engine.FaultLatency, Delay: time.Second + time.Millisecond}}, l.faults)
-		require.NoError(t, undo(t.Context()))
-		assert.Equal(t, []engine.Fault{delay}, l.faults)
-	})
+	for kind, name := range map[contract.FaultKind]string{contract.FaultUpstreamSlow: LinkUpstream, contract.FaultRedisSlow: LinkRedis} {
+		t.Run(string(kind)+" is slower by as much as is set", func(t *testing.T) {
+			l := &link{faults: []engine.Fault{delay}}
+			f := &faulting{subject: Subject{Links: Links{name: l}}}
+			undo, err := causes[kind](t.Context(), f, record.PlannedFault{DelayNS: int64(time.Second)}, func() {})
+			require.NoError(t, err)
+			assert.Equal(t, []engine.Fault{{Kind: engine.FaultLatency, Delay: time.Second + time.Millisecond}}, l.faults)
+			require.NoError(t, undo(t.Context()))
+			assert.Equal(t, []engine.Fault{delay}, l.faults)
+		})
+	}
 }
 
 // processes is a contender of these.
