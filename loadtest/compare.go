@@ -423,14 +423,14 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 		}
 		measurable++
 		err := s.study(ctx, c, st, todos[st.ID])
-		if errors.Is(err, errRefused) && len(c.studies) > 1 { // the others can be measured
+		if errors.Is(err, errRefused) && !errors.Is(err, errPartGone) && !errors.Is(err, engine.ErrGone) && len(c.studies) > 1 { // the others can be measured
 			s.progress.say("%v", err)
 			s.warn("%s.", capital(err.Error()))
 			refused = append(refused, err)
 			continue
 		}
 		if err != nil {
-			return err
+			return s.because(ctx, err)
 		}
 		s.run.Warnings = slices.DeleteFunc(slices.Clone(s.run.Warnings), func(line string) bool { return strings.HasPrefix(line, capital(st.refusal())) })
 	}

@@ -790,6 +790,8 @@ func TestWhatGoesInTheMiddleIsNamed(t *testing.T) {
 		report  bool
 	}{
 		"the database":       {func(s *stage, _ string) error { s.engine.EndDatabase(); return nil }, []string{"the primary database is gone", "the last line of a played database"}, true},
+		"a backend":          {func(s *stage, _ string) error { s.engine.CutDatabase(); return nil }, []string{"count statements", "the last line of a played database"}, true},
+		"a contender":        {func(s *stage, _ string) error { s.engine.EndContender(); return nil }, []string{": ended with a played crash\nseen by: read the CPU time of contender"}, true},
 		"the engine":         {func(s *stage, _ string) error { s.engine.End(); return nil }, []string{engine.ErrGone.Error()}, true},
 		"the load generator": {func(*stage, string) error { return errors.New("killed by signal 9") }, []string{"load generator", "killed by signal 9"}, true},
 		"the folder":         {func(_ *stage, dir string) error { return os.Rename(dir, dir+"-moved") }, []string{"run.json is that of before the first trial", "no such file"}, false},
@@ -814,6 +816,7 @@ func TestWhatGoesInTheMiddleIsNamed(t *testing.T) {
 				assert.Contains(t, s.errs.String(), words)
 			}
 			assert.Contains(t, s.errs.String(), "--resume")
+			assert.LessOrEqual(t, strings.Count(s.errs.String(), "the last line of a played database"), 1, "told once")
 			if !c.report {
 				require.NoError(t, os.Rename(dir+"-moved", dir))
 				_, err := record.Open(dir)
@@ -830,6 +833,78 @@ func TestWhatGoesInTheMiddleIsNamed(t *testing.T) {
 			require.Equal(t, exitOK, code, s.errs)
 			whole(t, dir)
 		})
+	}
+}
+
+// Redis that goes is named, too; where it goes in a pilot there is no plan that was made without it.
+func TestRedisThatGoesIsNamed(t *testing.T) {
+	for name, c := range map[string]struct {
+		closed  bool // in a closed loop of a pilot, else in a trial
+		planned bool
+	}{"in a pilot": {true, false}, "in a trial": {false, true}} {
+		t.Run(name, func(t *testing.T) {
+			inNoTime(t)
+			const arm = "go+MASTER=redis"
+			options := compareOptions{seed: 7, scenario: "memory-or-redis", contenders: "go," + arm}
+			s := newStage(t, options)
+			s.engine.PlaysRedis = true
+			dir := filepath.Join(t.TempDir(), "run")
+			var once sync.Once
+			s.engine.BeforeAttack = func(_ context.Context, _ int, job agent.Job) error {
+				started := s.engine.Started()
+				if job.Closed == c.closed && started[len(started)-1].Arm.Name == arm {
+					once.Do(s.engine.EndRedis)
+				}
+				return nil
+			}
+			assert.Equal(t, exitCannot, s.begin(t.Context(), t, dir))
+			assert.Contains(t, s.errs.String(), "Redis is gone")
+			if !c.planned {
+				assert.NoDirExists(t, dir, "nothing to go on with")
+				return
+			}
+			saved, err := record.Open(dir)
+			require.NoError(t, err)
+			for _, x := range saved.Run.Trials {
+				assert.NotEqual(t, arm, x.Arm, "not without Redis")
+			}
+			s = newStage(t, compareOptions{})
+			s.engine.PlaysRedis = true
+			code, err := s.resume(t.Context(), t, dir)
+			require.NoError(t, err)
+			require.Equal(t, exitOK, code, s.errs)
+			whole(t, dir)
+		})
+	}
+}
+
+// A process of a contender that ends fails no request where another one takes its place. The trial is void all the same, and so is
+// the next one of what is left; a fresh one is as good as any.
+func TestAWorkerThatEndsVoidsWhatIsLeftOfItsServer(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, contenders: "go,node"})
+	dir := filepath.Join(t.TempDir(), "run")
+	n := 0
+	s.engine.BeforeAttack = func(_ context.Context, _ int, job agent.Job) error {
+		if !job.Closed {
+			if n++; n == 1 {
+				s.engine.EndWorker()
+			}
+		}
+		return nil
+	}
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	r := whole(t, dir)
+	require.Greater(t, len(r.Trials), 2)
+	for i, x := range r.Trials {
+		if i > 1 {
+			assert.Zero(t, x.ProcessesEnded, x.ID)
+			continue
+		}
+		assert.Equal(t, 1, x.ProcessesEnded, x.ID)
+		require.NotNil(t, x.Void, x.ID)
+		assert.Equal(t, "1 of the contender's processes ended", *x.Void)
+		assert.Equal(t, r.Trials[0].Position, x.Position, "of one process")
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"lab/loadtest/internal/agent"
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
+	"lab/loadtest/internal/engine/host"
 	"lab/loadtest/internal/plan"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/summary"
@@ -339,13 +340,24 @@ func (s *session) process(ctx context.Context, todo *schedule, arm contender.Arm
 	})
 }
 
+// errExplained marks an error that says already what is behind it.
+var errExplained = errors.New("explained")
+
+type explained struct{ error }
+
+func (e explained) Is(target error) bool { return target == errExplained }
+func (e explained) Unwrap() error        { return e.error }
+
 // because names what is behind an error of a trial where it is one of the parts that all arms lean on.
 func (s *session) because(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, errInterrupted) || errors.Is(err, engine.ErrGone) || errors.Is(err, errPartGone) {
+	if ctx.Err() != nil || errors.Is(err, errInterrupted) || errors.Is(err, engine.ErrGone) || errors.Is(err, errPartGone) || errors.Is(err, errExplained) {
 		return err
 	}
 	if gone := s.ended(ctx); gone != nil {
 		return fmt.Errorf("%w\nseen by: %w", gone, err)
+	}
+	if errors.Is(err, trial.ErrStatements) { // it is there again, and its log says why it was not
+		return explained{fmt.Errorf("%w%s", err, host.QuoteLog(s.database.Logs(10)))}
 	}
 	return err
 }

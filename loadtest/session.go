@@ -130,14 +130,25 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, m
 	subject.Another = func(ctx context.Context) (engine.Contender, error) { return s.engine.Contender(ctx, spec) }
 	s.ways.subject(&subject)
 	if subject.ColdStart, err = trial.FirstAnswer(ctx, c, first.body(arm.Tier, s.run.Seed), first.expected); err == nil {
+		subject.Born = c.Pids()
 		if subject.IdleMemory, err = c.Memory(ctx); err == nil {
 			err = f(subject)
 		}
 	}
+	crashed := false
+	select {
+	case <-c.Exited():
+		crashed = true
+	default:
+	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
-	if stopErr := c.Stop(stop); stopErr != nil && err == nil {
+	switch stopErr := c.Stop(stop); {
+	case stopErr == nil:
+	case err == nil:
 		s.warn("%s did not end as it should: %v", arm.Name, stopErr)
+	case crashed && !errors.Is(stopErr, engine.ErrGone): // how it ended is what whoever saw it cannot know
+		err = fmt.Errorf("%s: %w\nseen by: %w", arm.Name, stopErr, err)
 	}
 	return err
 }
@@ -186,6 +197,12 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 			s.warn("%s: no profile: %v", t.ID, err)
 		}
 	}
+	if spec.Phases || spec.Staleness {
+		// Without Redis a server answers these from its database.
+		if gone := s.ended(ctx); gone != nil {
+			return t, gone
+		}
+	}
 	t.Nonconformant, t.NearGeneratorCeiling = s.nonconformant[subject.Arm.Name], s.nearCeiling(t)
 	if err := s.folder.WriteTrial(t, log); err != nil {
 		return t, err
@@ -219,6 +236,9 @@ func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, mixe
 		result, err := trial.WarmUp(ctx, subject, spec, d)
 		if err != nil {
 			return err
+		}
+		if n := subject.Ended(); n > 0 {
+			return fmt.Errorf("pilot of %s: %d of its processes ended", arm.Name, n)
 		}
 		if result.OK == 0 {
 			return fmt.Errorf("pilot of %s: no request was answered within %v, so there is no rate to plan with", arm.Name, d)

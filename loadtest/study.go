@@ -648,7 +648,12 @@ func (s *session) study(ctx context.Context, c *comparison, st *study, todo *sch
 	if todo == nil {
 		if todo, err = s.plan(ctx, c, st, q, mixed); err != nil {
 			st.leave(&s.run)
-			return err
+			return s.because(ctx, err)
+		}
+		// A pilot reads no meter, and a plan that was made without a part would be gone on with.
+		if gone := s.ended(ctx); gone != nil {
+			st.leave(&s.run)
+			return gone
 		}
 	} else {
 		todo.question, todo.mixed, todo.began = q, mixed, time.Now()

@@ -352,6 +352,9 @@ type Trial struct {
 	MemoryPSSIdleBytes *int64 `json:"memory_pss_idle_bytes,omitempty"`
 	// Processes is how many of the contender lived at the trial's end; 0 where the engine cannot tell.
 	Processes int `json:"processes,omitempty"`
+	// ProcessesEnded is how many of the contender's have ended since it was started, of a trial without faults: such a trial is
+	// void, and so are those after it in what is left.
+	ProcessesEnded int `json:"processes_ended,omitempty"`
 	// ColdStartNS runs from the program's start, of the process or of the container, to its first right answer.
 	ColdStartNS            int64    `json:"cold_start_ns"`
 	StatementsPerRequest   *float64 `json:"statements_per_request"`

@@ -2,6 +2,7 @@ package trial
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -62,6 +63,10 @@ func (m machineTime) stealShare() float64 {
 // statementCounter counts what the contender's role ran on both servers; its own statements run as another role.
 type statementCounter struct{ connections []*pgx.Conn }
 
+// ErrStatements marks that the statements could not be counted: somebody cut the counter's connection, as a database does that has
+// to recover from a backend that was killed.
+var ErrStatements = errors.New("count statements")
+
 func openCounter(ctx context.Context, d engine.Database) (*statementCounter, error) {
 	c := &statementCounter{}
 	for _, url := range []string{d.AdminPrimaryURL(), d.AdminReplicaURL()} {
@@ -71,7 +76,7 @@ func openCounter(ctx context.Context, d engine.Database) (*statementCounter, err
 		connection, err := pgx.Connect(ctx, url)
 		if err != nil {
 			c.close()
-			return nil, fmt.Errorf("count statements: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrStatements, err)
 		}
 		c.connections = append(c.connections, connection)
 	}
@@ -85,7 +90,7 @@ func (c *statementCounter) read(ctx context.Context) (int64, error) {
 		const count = `select coalesce(sum(calls), 0)::int8 from pg_stat_statements
 			where userid = 'lab'::regrole and dbid = (select oid from pg_database where datname = current_database())`
 		if err := connection.QueryRow(ctx, count).Scan(&calls); err != nil {
-			return 0, fmt.Errorf("count statements: %w", err)
+			return 0, fmt.Errorf("%w: %w", ErrStatements, err)
 		}
 		all += calls
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,8 @@ type Subject struct {
 	ColdStart time.Duration
 	// IdleMemory is what it held then.
 	IdleMemory engine.Memory
+	// Born are the processes that it had then; none where the engine cannot tell.
+	Born []int
 	// Warm is how it was warmed up, or nil.
 	Warm *record.Warm
 	// Another starts one more contender as this one was started, for whoever calls to stop; nil: there can be none.
@@ -57,6 +60,18 @@ func (s Subject) meters() map[string]engine.Meter {
 		meters["fault_proxy"] = s.Faults
 	}
 	return meters
+}
+
+// Ended counts the contender's processes that have ended since its first right answer. A worker that was killed may fail no
+// request: its supervisor starts another, and until that is warm the contender is another one than was to be measured.
+func (s Subject) Ended() (ended int) {
+	now := s.Contender.Pids()
+	for _, pid := range s.Born {
+		if len(now) > 0 && !slices.Contains(now, pid) {
+			ended++
+		}
+	}
+	return ended
 }
 
 // Spec says what one trial does.
@@ -207,6 +222,9 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 			return t, nil, err
 		}
 	}
+	if len(spec.Faults) == 0 { // one of them may be that a process is killed
+		t.ProcessesEnded = s.Ended()
+	}
 	used := after.used["contender"].Sub(before.used["contender"])
 	t.MemoryPSSIdleBytes, t.Processes = s.IdleMemory.PSSBytes, len(s.Contender.Pids())
 	t.CPUSeconds = used.CPU.Seconds()
@@ -337,6 +355,8 @@ func maxSendLag(t *record.Trial) time.Duration {
 func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 	objective := t.Load == record.LoadCapacity || t.Load == record.LoadCurve
 	switch {
+	case t.ProcessesEnded > 0 && !(objective && t.Failed > 0):
+		return reason("%d of the contender's processes ended", t.ProcessesEnded)
 	case t.MachineStealShare > MaxSteal:
 		return reason("the hypervisor took %.0f %% of the CPU time; the limit is %.0f %%", 100*t.MachineStealShare, 100*MaxSteal)
 	case len(t.Faults) > 0 && t.Faults[len(t.Faults)-1].EndedNS >= t.DurationNS:
@@ -356,7 +376,7 @@ func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 // Spoilt tells whether a trial is void for what the arm had no part in: the hypervisor, or a generator that sent or began
 // late. One that failed, or whose requests found no room, is void too, but another try at it would be a choice of results.
 func Spoilt(t *record.Trial) bool {
-	return t.Void != nil && t.OK > 0 && (t.Failed == 0 || len(t.Faults) > 0) && (t.Load != record.LoadRate || t.Unsent == 0) &&
+	return t.Void != nil && t.ProcessesEnded == 0 && t.OK > 0 && (t.Failed == 0 || len(t.Faults) > 0) && (t.Load != record.LoadRate || t.Unsent == 0) &&
 		(t.MachineStealShare > MaxSteal || early(t) || t.Load == record.LoadRate && time.Duration(t.SendLagP99NS) > maxSendLag(t))
 }
 

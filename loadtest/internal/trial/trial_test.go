@@ -44,7 +44,9 @@ func TestVoid(t *testing.T) {
 		says    string
 		tooSlow func(record.Trial) bool
 	}{
-		"good":                       {func(*record.Trial) {}, "", nil},
+		"good":                 {func(*record.Trial) {}, "", nil},
+		"a process that ended": {func(t *record.Trial) { t.ProcessesEnded = 1; t.Load = record.LoadThroughput }, "1 of the contender's processes ended", nil},
+		"a process that the load ended in a search of capacity": {func(t *record.Trial) { t.OK--; t.Failed++; t.ProcessesEnded, t.Load = 1, record.LoadCapacity }, "", no},
 		"one wrong answer":           {func(t *record.Trial) { t.OK--; t.Failed++; t.FirstFailure = "data.items[0].name" }, "1 of 1000 requests failed: data.items[0].name", nil},
 		"nothing answered":           {func(t *record.Trial) { t.OK = 0 }, "no request was answered", nil},
 		"late":                       {func(t *record.Trial) { t.SendLagP99NS = int64(11 * time.Millisecond) }, "lag p99 11.0 ms", nil},
@@ -162,8 +164,9 @@ func TestOnlyWhatTheArmHadNoPartInIsSpoilt(t *testing.T) {
 		spoilt  bool
 		nothing bool // not even void
 	}{
-		"sound":                                  {change: func(*record.Trial) {}, nothing: true},
-		"hypervisor":                             {change: func(t *record.Trial) { t.MachineStealShare = 0.2 }, spoilt: true},
+		"sound":      {change: func(*record.Trial) {}, nothing: true},
+		"hypervisor": {change: func(t *record.Trial) { t.MachineStealShare = 0.2 }, spoilt: true},
+		"a process that ended while the hypervisor took much": {change: func(t *record.Trial) { t.ProcessesEnded, t.MachineStealShare = 1, 0.2 }},
 		"late generator":                         {change: func(t *record.Trial) { t.SendLagP99NS = int64(20 * time.Millisecond) }, spoilt: true},
 		"failed":                                 {change: func(t *record.Trial) { t.OK, t.Failed = 99, 1 }},
 		"failed while the hypervisor took much":  {change: func(t *record.Trial) { t.OK, t.Failed, t.MachineStealShare = 99, 1, 0.2 }},

@@ -462,7 +462,7 @@ func (c *conversation) ask(ctx context.Context, line []byte) (engine.AgentResult
 	if err != nil {
 		ended, inspectErr := c.u.c.api.ExecInspect(ctx, c.id, client.ExecInspectOptions{})
 		if inspectErr != nil {
-			return result, fmt.Errorf("read what it printed: %w", explain(err))
+			return result, fmt.Errorf("read what it printed: %w: %w%s", err, explain(inspectErr), host.QuoteLog(strings.Split(strings.TrimSpace(string(said)), "\n")))
 		}
 		lines := strings.Split(strings.TrimSpace(string(said)), "\n")
 		return result, fmt.Errorf("ended with exit status %d%s", ended.ExitCode, host.QuoteLog(lines[max(0, len(lines)-20):]))

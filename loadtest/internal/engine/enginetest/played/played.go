@@ -52,6 +52,9 @@ type Engine struct {
 	// GeneratorBears is the rate from which the load generator is late, against the null server and arms of known capacity.
 	GeneratorBears float64
 
+	// PlaysRedis has Redis start; without it there is none.
+	PlaysRedis bool
+
 	// StaysBroken has every contender answer 503 from the first fault on that is caused while it runs.
 	StaysBroken bool
 
@@ -68,6 +71,9 @@ type Engine struct {
 	mu      sync.Mutex
 	started []engine.ContenderSpec
 	caused  []string
+	last    *server       // the contender that was started last
+	redis   *service      // or nil
+	cut     chan struct{} // closed to end the connections to the database
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -76,7 +82,7 @@ var _ engine.Engine = (*Engine)(nil)
 func New(t *testing.T, answer string) *Engine {
 	cpus := []int{0, 1}
 	e := &Engine{
-		t: t, ended: make(chan struct{}), GeneratorBears: 5000,
+		t: t, ended: make(chan struct{}), cut: make(chan struct{}), GeneratorBears: 5000,
 		Machine: engine.Description{
 			Engine: "native", OS: "played", Kernel: "1", Arch: "none", CPUModel: "played", CPUs: cpus, Placement: engine.Place(cpus), MemoryBytes: 1 << 30,
 			PostgreSQL: "0", PostgreSQLSource: "played", PostgreSQLSettings: map[string]string{}, Missing: map[string]string{},
@@ -91,6 +97,35 @@ func (e *Engine) Say(answer string) { e.answer.Store(&answer) }
 
 // EndDatabase has both servers end, as a crash would.
 func (e *Engine) EndDatabase() { e.ending.Do(func() { close(e.ended) }) }
+
+// CutDatabase ends all connections to it, as a database does that recovers from a backend that was killed.
+func (e *Engine) CutDatabase() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	close(e.cut)
+	e.cut = make(chan struct{})
+}
+
+// EndContender has the contender that was started last end, as a crash would.
+func (e *Engine) EndContender() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last.crash()
+}
+
+// EndWorker has the contender that was started last have another process in place of its own.
+func (e *Engine) EndWorker() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last.pids.Store(&[]int{-1})
+}
+
+// EndRedis has it end, as a crash would.
+func (e *Engine) EndRedis() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.redis.crash()
+}
 
 // End has the engine itself be gone.
 func (e *Engine) End() {
@@ -154,9 +189,15 @@ func (e *Engine) Upstream(context.Context, engine.UpstreamSpec) (engine.Service,
 	return &service{meter: meter{e, make(chan struct{})}, exited: make(chan struct{})}, nil
 }
 
-// Redis cannot be played.
+// Redis is never asked, and starts where the test says so.
 func (e *Engine) Redis(context.Context) (engine.Service, error) {
-	return nil, errors.New("no Redis is played")
+	if !e.PlaysRedis {
+		return nil, errors.New("no Redis is played")
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.redis = &service{meter: meter{e, make(chan struct{})}, url: "redis://played", exited: make(chan struct{})}
+	return e.redis, nil
 }
 
 // Faults makes a proxy whose links lead to their targets themselves, and that keeps what was set.
@@ -242,7 +283,11 @@ func (e *Engine) Contender(_ context.Context, spec engine.ContenderSpec) (engine
 		_, _ = io.WriteString(w, *e.answer.Load())
 	}))
 	e.t.Cleanup(s.Close)
-	return &server{service: service{meter: meter{e, make(chan struct{})}, url: s.URL, exited: make(chan struct{}), stop: s.Close}, arm: spec.Arm, started: started}, nil
+	c := &server{service: service{meter: meter{e, make(chan struct{})}, url: s.URL, exited: make(chan struct{}), stop: s.Close}, arm: spec.Arm, started: started}
+	e.mu.Lock()
+	e.last = c
+	e.mu.Unlock()
+	return c, nil
 }
 
 // Null starts nothing: nobody but the load generator asks it.
@@ -396,6 +441,8 @@ type service struct {
 	exited chan struct{}
 	stop   func()
 	once   sync.Once
+	// crashed says that it ended by itself.
+	crashed atomic.Bool
 }
 
 func (s *service) URL() string             { return s.url }
@@ -403,19 +450,42 @@ func (s *service) Logs(int) []string       { return nil }
 func (s *service) Exited() <-chan struct{} { return s.exited }
 
 func (s *service) Stop(context.Context) error {
+	s.end()
+	if s.crashed.Load() {
+		return errors.New("ended with a played crash")
+	}
+	return nil
+}
+
+func (s *service) end() {
 	s.once.Do(func() {
 		if s.stop != nil {
 			s.stop()
 		}
 		close(s.exited)
 	})
-	return nil
+}
+
+// crash ends it, and nobody has an account of it any more.
+func (s *service) crash() {
+	s.crashed.Store(true)
+	close(s.ended)
+	s.end()
 }
 
 type server struct {
 	service
 	arm     contender.Arm
 	started time.Time
+	// pids, where they are set, are in place of the test's own.
+	pids atomic.Pointer[[]int]
+}
+
+func (s *server) Pids() []int {
+	if pids := s.pids.Load(); pids != nil {
+		return *pids
+	}
+	return s.service.Pids()
 }
 
 func (s *server) Arm() contender.Arm        { return s.arm }
@@ -454,8 +524,14 @@ func (d *database) Stop(context.Context) error { return nil }
 // servePostgres answers every query with one number, a statement for each request.
 func (e *Engine) servePostgres(connection net.Conn) {
 	defer connection.Close()
+	e.mu.Lock()
+	cut := e.cut
+	e.mu.Unlock()
 	go func() {
-		<-e.ended
+		select {
+		case <-e.ended:
+		case <-cut:
+		}
 		connection.Close()
 	}()
 	b := pgproto3.NewBackend(connection, connection)
