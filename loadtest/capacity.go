@@ -307,7 +307,7 @@ func (s *session) once(ctx context.Context, todo *schedule, arm contender.Arm, s
 			return record.Trial{}, errInterrupted
 		}
 		if err := s.process(ctx, todo, arm, []trial.Spec{spec}); err != nil {
-			return record.Trial{}, s.because(ctx, err)
+			return record.Trial{}, err
 		}
 	}
 	i := slices.IndexFunc(s.run.Trials, func(t record.Trial) bool { return t.ID == spec.ID })
@@ -426,10 +426,6 @@ func (todo *schedule) follow(r record.Run, trials []record.Trial) (whole []recor
 		}
 		if words := unlike(t, spec, arm); words != "" {
 			why[t.ID] = "not of this run's plan: " + words
-			return t, false
-		}
-		if t.RateRPS != spec.RPS {
-			why[t.ID] = fmt.Sprintf("not of this run's plan: rate_rps is %g, and %g is expected there", t.RateRPS, spec.RPS)
 			return t, false
 		}
 		kept[t.ID] = true

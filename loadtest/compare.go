@@ -430,7 +430,7 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 			continue
 		}
 		if err != nil {
-			return s.because(ctx, err)
+			return err
 		}
 		s.run.Warnings = slices.DeleteFunc(slices.Clone(s.run.Warnings), func(line string) bool { return strings.HasPrefix(line, capital(st.refusal())) })
 	}

@@ -30,7 +30,6 @@ type schedule struct {
 	mixed    []weighted         // what is sent in place of the question alone, it among them
 	rate     float64            // requests a second, for all
 	capacity map[string]float64 // arm → requests a second, by the pilot
-	weakest  map[string]float64 // arm → what the weakest bore of those that are asked at its rate
 	blocks   [][]plan.Slot
 	// measured has the trials that are on disk.
 	measured map[string]bool
@@ -72,7 +71,6 @@ func (c *comparison) schedule(st *study, r record.Run, q question) (*schedule, e
 	for _, pilot := range fixed.Pilot {
 		todo.capacity[pilot.Arm] = pilot.CapacityRPS
 	}
-	todo.weakest = st.weakest(todo.capacity)
 	todo.blocks, err = plan.Blocks(planned, p.blocks, st.seed(r.Seed))
 	return todo, err
 }
@@ -116,7 +114,7 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec
 	case ask.load == record.LoadClosed:
 		spec.RPS, spec.MaxInFlight, spec.Closed = 0, uint64(ask.connections), true
 	case todo.study.OwnShare > 0:
-		spec.RPS = ownRate(todo.study.OwnShare, todo.weakest[arm.Name])
+		spec.RPS = ownRate(todo.study.OwnShare, todo.study.weakest(todo.capacity)[arm.Name])
 	}
 	return spec
 }
@@ -213,7 +211,7 @@ func (s *session) block(ctx context.Context, todo *schedule, b int, block []plan
 			}
 			s.progress.step("block %d of %d: %s", b+1, len(todo.blocks), slot.Arm)
 			if err := s.process(ctx, todo, todo.arms[slot.Arm], specs); err != nil {
-				return s.because(ctx, err)
+				return err
 			}
 			todo.done++
 			if planned {
@@ -340,24 +338,16 @@ func (s *session) process(ctx context.Context, todo *schedule, arm contender.Arm
 	})
 }
 
-// errExplained marks an error that says already what is behind it.
-var errExplained = errors.New("explained")
-
-type explained struct{ error }
-
-func (e explained) Is(target error) bool { return target == errExplained }
-func (e explained) Unwrap() error        { return e.error }
-
-// because names what is behind an error of a trial where it is one of the parts that all arms lean on.
+// because names what is behind an error of a scenario where it is one of the parts that all arms lean on.
 func (s *session) because(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, errInterrupted) || errors.Is(err, engine.ErrGone) || errors.Is(err, errPartGone) || errors.Is(err, errExplained) {
+	if err == nil || ctx.Err() != nil || errors.Is(err, errInterrupted) || errors.Is(err, engine.ErrGone) || errors.Is(err, errPartGone) {
 		return err
 	}
 	if gone := s.ended(ctx); gone != nil {
 		return fmt.Errorf("%w\nseen by: %w", gone, err)
 	}
 	if errors.Is(err, trial.ErrStatements) { // it is there again, and its log says why it was not
-		return explained{fmt.Errorf("%w%s", err, host.QuoteLog(s.database.Logs(10)))}
+		return fmt.Errorf("%w%s", err, host.QuoteLog(s.database.Logs(10)))
 	}
 	return err
 }

@@ -237,7 +237,7 @@ func (s *session) pilot(ctx context.Context, arm contender.Arm, q question, mixe
 		if err != nil {
 			return err
 		}
-		if n := subject.Ended(); n > 0 {
+		if n := subject.Ended(subject.Contender.Pids()); n > 0 {
 			return fmt.Errorf("pilot of %s: %d of its processes ended", arm.Name, n)
 		}
 		if result.OK == 0 {

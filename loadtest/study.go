@@ -617,7 +617,12 @@ func (w *ways) subject(s *trial.Subject) {
 }
 
 // study measures one scenario: pilot, plan, blocks; or what a run has left of it.
-func (s *session) study(ctx context.Context, c *comparison, st *study, todo *schedule) error {
+func (s *session) study(ctx context.Context, c *comparison, st *study, todo *schedule) (err error) {
+	take := func() {}
+	defer func() {
+		err = s.because(ctx, err) // which asks the fault proxy too
+		take()
+	}()
 	// All at once, since the reference reads the whole database for its answers.
 	names := slices.Sorted(maps.Keys(st.Mix))
 	questions, err := c.questions(ctx, s.database, append(names, st.Operation)...)
@@ -640,15 +645,15 @@ func (s *session) study(ctx context.Context, c *comparison, st *study, todo *sch
 			}
 		}()
 	}
-	overheads, take, err := s.lay(ctx, st)
+	overheads, laid, err := s.lay(ctx, st)
 	if err != nil {
-		return s.because(ctx, err)
+		return err
 	}
-	defer take()
+	take = laid
 	if todo == nil {
 		if todo, err = s.plan(ctx, c, st, q, mixed); err != nil {
 			st.leave(&s.run)
-			return s.because(ctx, err)
+			return err
 		}
 		// A pilot reads no meter, and a plan that was made without a part would be gone on with.
 		if gone := s.ended(ctx); gone != nil {

@@ -32,8 +32,9 @@ const Format = 1
 // between two wake-ups and sends together what is due; the profile nightly has other lengths. 4: a contender's /metrics is
 // read each second of a trial, at its own cost. 5: no warm-up where no load has a part in what decides; a worker's busy share is of
 // the time by its own clock; the profile nightly's agent starts sooner in containers. 6: arms of one server that are compared are
-// offered the same where each has a rate of its own; ten thousand goroutines or tasks are started, before anything
-// is handed over; Rust prepares its statements at once.
+// offered the same where each has a rate of its own; of a mix it is the deciding operation's silence that counts under a fault
+// that is to be borne; ten thousand goroutines or tasks are started, before anything is handed over; Rust prepares its statements
+// at once.
 const Method = 6
 
 // Run is run.json.
@@ -352,7 +353,7 @@ type Trial struct {
 	MemoryPSSIdleBytes *int64 `json:"memory_pss_idle_bytes,omitempty"`
 	// Processes is how many of the contender lived at the trial's end; 0 where the engine cannot tell.
 	Processes int `json:"processes,omitempty"`
-	// ProcessesEnded is how many of the contender's have ended since it was started, of a trial without faults: such a trial is
+	// ProcessesEnded is how many of the contender's have ended since its first right answer, of a trial without faults: such a trial is
 	// void, and so are those after it in what is left.
 	ProcessesEnded int `json:"processes_ended,omitempty"`
 	// ColdStartNS runs from the program's start, of the process or of the container, to its first right answer.

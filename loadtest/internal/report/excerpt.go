@@ -11,6 +11,12 @@ import (
 	"lab/loadtest/internal/summary"
 )
 
+// measuredOn says of what stands elsewhere than on a run's own page on which machine it was measured, with which database and
+// when, and what the run warns of.
+func measuredOn(r record.Run, machine string) string {
+	return strings.TrimSpace(fmt.Sprintf("%s; PostgreSQL %s; %s. %s", machine, r.Environment.PostgreSQL, r.Began.UTC().Format("2006-01-02"), sentences(r.Warnings)))
+}
+
 // Excerpt is what a page elsewhere shows of a published run: the answer, one picture and one table. The folder is where
 // the run is, seen from that page, with a slash at its end.
 func Excerpt(s record.Saved, folder string) (string, error) {
@@ -44,7 +50,7 @@ func Excerpt(s record.Saved, folder string) (string, error) {
 		what = append(what, summary.What(r, g))
 	}
 	paragraph(&m, strings.Join(slices.Compact(what), " ")+" In brackets: 95 % interval of the median over the blocks, or least–most where the blocks are too few. Latency counts from the intended send. "+
-		strings.TrimSpace(fmt.Sprintf("%s, server on %s of %d; PostgreSQL %s; %s. %s", r.Environment.CPUModel, summary.Plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs), r.Environment.PostgreSQL, r.Began.UTC().Format("2006-01-02"), sentences(r.Warnings))))
+		measuredOn(r, fmt.Sprintf("%s, server on %s of %d", r.Environment.CPUModel, summary.Plural(len(r.Environment.Placement["contender"]), "CPU"), len(r.Environment.CPUs))))
 	fmt.Fprintf(&m, "Made by `%s`; [every trial and all charts](%sREADME.md); `make report RUN=%s` makes its page from the records.\n", strings.ReplaceAll(command(r.Command), "`", "'"), folder, strings.TrimSuffix(folder, "/"))
 	return m.String(), nil
 }

@@ -199,7 +199,7 @@ func Guide(s record.Saved, folder string) (string, error) {
 	var m strings.Builder
 	g.markdown(&m, "###")
 	r := b.run
-	paragraph(&m, strings.TrimSpace(fmt.Sprintf("%s; PostgreSQL %s; %s. %s", b.machine(", "), r.Environment.PostgreSQL, r.Began.UTC().Format("2006-01-02"), sentences(r.Warnings))))
+	paragraph(&m, measuredOn(r, b.machine(", ")))
 	fmt.Fprintf(&m, "Made by `%s`; [every trial and all charts](%sREADME.md).\n", strings.ReplaceAll(command(r.Command), "`", "'"), folder)
 	return m.String(), nil
 }

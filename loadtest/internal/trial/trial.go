@@ -63,11 +63,14 @@ func (s Subject) meters() map[string]engine.Meter {
 }
 
 // Ended counts the contender's processes that have ended since its first right answer. A worker that was killed may fail no
-// request: its supervisor starts another, and until that is warm the contender is another one than was to be measured.
-func (s Subject) Ended() (ended int) {
-	now := s.Contender.Pids()
+// request: its supervisor starts another, and until that is warm the contender is another one than was to be measured. Now are
+// those that it has; where the engine cannot tell, none has ended.
+func (s Subject) Ended(now []int) (ended int) {
+	if len(now) == 0 {
+		return 0
+	}
 	for _, pid := range s.Born {
-		if len(now) > 0 && !slices.Contains(now, pid) {
+		if !slices.Contains(now, pid) {
 			ended++
 		}
 	}
@@ -222,11 +225,12 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 			return t, nil, err
 		}
 	}
+	pids := s.Contender.Pids()
 	if len(spec.Faults) == 0 { // one of them may be that a process is killed
-		t.ProcessesEnded = s.Ended()
+		t.ProcessesEnded = s.Ended(pids)
 	}
 	used := after.used["contender"].Sub(before.used["contender"])
-	t.MemoryPSSIdleBytes, t.Processes = s.IdleMemory.PSSBytes, len(s.Contender.Pids())
+	t.MemoryPSSIdleBytes, t.Processes = s.IdleMemory.PSSBytes, len(pids)
 	t.CPUSeconds = used.CPU.Seconds()
 	if threads := used.Threads.Total(); threads != nil {
 		t.VoluntarySwitches, t.InvoluntarySwitches = threads.Voluntary, threads.Involuntary

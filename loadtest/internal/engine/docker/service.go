@@ -401,8 +401,7 @@ func (u *unit) exec(ctx context.Context, command []string, stdin []byte) (engine
 		return result, explain(err)
 	}
 	if ended.Running || ended.ExitCode != 0 {
-		lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-		return result, fmt.Errorf("ended with exit status %d%s", ended.ExitCode, host.QuoteLog(lines[max(0, len(lines)-20):]))
+		return result, fmt.Errorf("ended with exit status %d%s", ended.ExitCode, quoteSaid(stderr.Bytes()))
 	}
 	result.Stdout, result.Stderr = stdout.Bytes(), stderr.Bytes()
 	return result, nil
@@ -446,6 +445,12 @@ func (w lockedWriter) Write(b []byte) (int, error) {
 	return w.to.Write(b)
 }
 
+// quoteSaid says the last lines that a program wrote beside its answers, at the end of an error.
+func quoteSaid(said []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+	return host.QuoteLog(lines[max(0, len(lines)-20):])
+}
+
 // ask gives the program a line and waits for its answer.
 func (c *conversation) ask(ctx context.Context, line []byte) (engine.AgentResult, error) {
 	var result engine.AgentResult
@@ -462,10 +467,9 @@ func (c *conversation) ask(ctx context.Context, line []byte) (engine.AgentResult
 	if err != nil {
 		ended, inspectErr := c.u.c.api.ExecInspect(ctx, c.id, client.ExecInspectOptions{})
 		if inspectErr != nil {
-			return result, fmt.Errorf("read what it printed: %w: %w%s", err, explain(inspectErr), host.QuoteLog(strings.Split(strings.TrimSpace(string(said)), "\n")))
+			return result, fmt.Errorf("read what it printed: %w: %w%s", err, explain(inspectErr), quoteSaid(said))
 		}
-		lines := strings.Split(strings.TrimSpace(string(said)), "\n")
-		return result, fmt.Errorf("ended with exit status %d%s", ended.ExitCode, host.QuoteLog(lines[max(0, len(lines)-20):]))
+		return result, fmt.Errorf("ended with exit status %d%s", ended.ExitCode, quoteSaid(said))
 	}
 	result.Stdout, result.Stderr = answer, said
 	return result, nil
