@@ -99,7 +99,7 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec
 	}
 	spec.Operations = operations(todo.mixed, arm, todo.seed)
 	if spec.Faults = todo.study.faults(); len(spec.Faults) > 0 {
-		spec.MaxInFlight = faultedInFlight(spec.RPS, spec.Timeout)
+		spec.MaxInFlight, spec.Bound = faultedInFlight(spec.RPS, spec.Timeout), time.Duration(todo.study.Bound)
 	}
 	if ask.load == record.LoadRate {
 		spec.Bench, spec.Phases = todo.study.benchAsked(), todo.study.Phases

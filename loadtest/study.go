@@ -62,7 +62,8 @@ type ask struct {
 
 func askOf(t *record.Trial) ask { return ask{t.Load, t.Connections} }
 
-// asks are what one process is asked, one trial after the other.
+// asks are what one process is asked, one trial after the other: first what decides, so that the second of an A/A pair, which is
+// asked nothing else, comes to it as the first did.
 func (st *study) asks() []ask {
 	var out []ask
 	for _, load := range st.loads() {
@@ -74,6 +75,15 @@ func (st *study) asks() []ask {
 			out = append(out, ask{load, n})
 		}
 	}
+	slices.SortStableFunc(out, func(a, b ask) int {
+		switch first, second := st.decides(a), st.decides(b); {
+		case first && !second:
+			return -1
+		case second && !first:
+			return 1
+		}
+		return 0
+	})
 	return out
 }
 

@@ -99,30 +99,17 @@ func (a *App) Handler() http.Handler {
 // connect opens all connections and loads master data, then follows its changes until ctx ends.
 func (a *App) connect(ctx context.Context) {
 	begun := time.Now()
-	concurrently := a.config.Start == StartConcurrent
 	warmed := make(chan struct{})
-	warm := func() {
+	a.background.Go(func() {
 		defer close(warmed)
+		var pools sync.WaitGroup
 		for _, d := range a.store.databases() {
-			for ctx.Err() == nil {
-				err := d.warm(ctx)
-				if err == nil {
-					break
-				}
-				a.log.Warn("database not reachable", "address", d.name, "error", err.Error())
-				select {
-				case <-ctx.Done():
-				case <-time.After(500 * time.Millisecond):
-				}
-			}
+			pools.Go(func() { a.warm(ctx, d) })
 		}
-	}
-	if concurrently {
-		a.background.Go(warm)
-	} else {
-		warm()
-	}
-	a.master.follow(ctx, concurrently, func() {
+		pools.Wait()
+	})
+	// START is about master data alone: the pools are opened beside it either way.
+	a.master.follow(ctx, a.config.Start == StartConcurrent, func() {
 		if a.ready.Load() {
 			return
 		}
@@ -134,6 +121,21 @@ func (a *App) connect(ctx context.Context) {
 		a.ready.Store(true)
 		a.log.Info("ready", "start_ms", milliseconds(time.Since(begun)))
 	})
+}
+
+// warm opens a database's connections, and tries again until that is done or ctx ends.
+func (a *App) warm(ctx context.Context, d *database) {
+	for ctx.Err() == nil {
+		err := d.warm(ctx)
+		if err == nil {
+			return
+		}
+		a.log.Warn("database not reachable", "address", d.name, "error", err.Error())
+		select {
+		case <-ctx.Done():
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
 }
 
 // Drain makes new requests be refused, so that those under way can be waited for.

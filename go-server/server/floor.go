@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -157,7 +158,9 @@ func (a *App) floorQ2(ctx context.Context) (func([]byte) ([]byte, error), error)
 		others.Go(func() {
 			categories, categoryErr = a.floorNames(ctx, a.store.categoriesByIDsStatement, distinct(items, categoryOf))
 		})
-		if a.config.Master == MasterNone {
+		// One that was made a moment ago, and not yet announced, is looked up, and the others with it.
+		unknown := func(item itemRow) bool { return a.master.area(item.areaID.id) == nil }
+		if a.config.Master == MasterNone || slices.ContainsFunc(items, unknown) {
 			others.Go(func() {
 				areas, areaErr = a.floorNames(ctx, a.store.areasByIDsStatement, distinct(items, func(r *itemRow) nullID { return r.areaID }))
 			})
@@ -190,7 +193,7 @@ func (a *App) floorQ2(ctx context.Context) (func([]byte) ([]byte, error), error)
 			b = strconv.AppendInt(append(b, `,"priceCents":`...), int64(item.priceCents), 10)
 			b = appendNamed(append(b, `,"category":`...), categories, item.categoryID)
 			b = append(b, `,"area":`...)
-			if a.config.Master == MasterNone {
+			if areas != nil {
 				if _, ok := areas[item.areaID.id]; !ok {
 					return nil, fmt.Errorf("item %d has no area", item.id)
 				}

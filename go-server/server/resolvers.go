@@ -450,10 +450,12 @@ func (i *Item) Category() (*Category, error) {
 	return i.level.category.resolve(i.level.loaders, i.index, i.level.loadCategory)
 }
 
-// Area is Item.area.
+// Area is Item.area. One that was made a moment ago, and not yet announced, is looked up.
 func (i *Item) Area() (*Area, error) {
 	if l := i.level.loaders; l.app.config.Master == MasterMemory {
-		return l.app.master.area(i.row.areaID.id), nil
+		if area := l.app.master.area(i.row.areaID.id); area != nil {
+			return area, nil
+		}
 	}
 	return i.level.area.resolve(i.level.loaders, i.index, i.level.loadArea)
 }
@@ -461,7 +463,9 @@ func (i *Item) Area() (*Area, error) {
 // Genre is Item.genre.
 func (i *Item) Genre() (*Genre, error) {
 	if l := i.level.loaders; l.app.config.Master == MasterMemory {
-		return l.app.master.genre(i.row.genreID.id), nil
+		if genre := l.app.master.genre(i.row.genreID.id); genre != nil {
+			return genre, nil
+		}
 	}
 	return i.level.genre.resolve(i.level.loaders, i.index, i.level.loadGenre)
 }

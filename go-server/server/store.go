@@ -255,12 +255,10 @@ func (d *database) prepareAll(ctx context.Context, conn *pgx.Conn) error {
 		}
 		description.Name = s.name // which a pipeline leaves out
 		s.description.CompareAndSwap(nil, description)
+		markPrepared(conn.PgConn(), s) // it stays, even if one after it cannot be prepared
 	}
 	if err := pipeline.Close(); err != nil {
 		return fmt.Errorf("prepare: %w", err)
-	}
-	for _, s := range prepared {
-		markPrepared(conn.PgConn(), s)
 	}
 	return nil
 }

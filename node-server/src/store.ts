@@ -615,6 +615,8 @@ export function newClient(databaseUrl: string, settings: Record<string, string> 
     application_name: 'node-server',
     connectionTimeoutMillis: connectTimeoutMs,
     keepAlive: true,
+    // A peer that is gone without a word must be noticed.
+    keepAliveInitialDelayMillis: 10_000,
   });
 }
 
@@ -667,10 +669,12 @@ export class Pool implements PoolGauge {
     if (connection !== undefined) {
       this.#telemetry.poolWaitSeconds.observe(0);
       run.connected(connection);
-    } else if (this.#open.size === 0 && this.#connecting === 0) {
+    } else if (this.#closed && this.#open.size === 0) {
       run.refused();
     } else {
       this.#waiting.set(run, performance.now());
+      // Who asks has a connection tried for at once, whatever is left of the pause: refused is what that one is.
+      if (this.#open.size === 0 && this.#connecting === 0) this.#connect();
     }
   }
 
@@ -724,6 +728,11 @@ export class Pool implements PoolGauge {
         this.#backoffMs = leastBackoffMs;
         this.#open.add(connection);
         this.release(connection);
+        if (this.#retry !== null) {
+          clearTimeout(this.#retry);
+          this.#retry = null;
+          this.fill();
+        }
       },
       (cause: unknown) => {
         this.#connecting--;

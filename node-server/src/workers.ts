@@ -112,7 +112,10 @@ export class PlaceLedger {
   #free: number;
   #turn: Promise<unknown> = Promise.resolve();
 
-  /** `recall` asks a worker for what it does not use, and calls `giveBack` with it. */
+  /**
+   * `recall` asks a worker for what it does not use, and calls `giveBack` with it. Who takes a dead worker's place is another
+   * worker with another number: what was still under way for the dead one is not to be booked to it.
+   */
   constructor(limit: number, recall: (worker: number) => Promise<void>) {
     this.#free = limit;
     this.#recall = recall;
@@ -280,11 +283,11 @@ export function startWorkers(config: Config, logger: Logger): Workers {
     if (stopping && busy.size === 0) allDrained.resolve();
   };
 
-  const recall = async (slot: number): Promise<void> => {
-    const forked = running.get(slot);
+  const recall = async (id: number): Promise<void> => {
+    const forked = [...running.values()].find(({ worker }) => worker.id === id);
     // A late answer counts as well: it would be lost otherwise.
     const given = forked?.channel.ask<number>('giveBack').then(
-      (places) => ledger.giveBack(slot, places),
+      (places) => ledger.giveBack(id, places),
       () => {},
     );
     await Promise.race([given, new Promise((resolve) => setTimeout(resolve, answerTimeoutMs))]);
@@ -327,7 +330,7 @@ export function startWorkers(config: Config, logger: Logger): Workers {
       readyz,
       metrics: () =>
         Promise.all([...running.values()].map((forked) => forked.channel.ask('metrics', 0, answerTimeoutMs))),
-      places: (wanted) => ledger.borrow(slot, wanted),
+      places: (wanted) => ledger.borrow(worker.id, wanted),
     });
     worker.on('message', (message: Question | Answer) => channel.receive(message));
     const exited = new Promise<string | null>((resolve) => {
@@ -335,13 +338,13 @@ export function startWorkers(config: Config, logger: Logger): Workers {
         running.delete(slot);
         listeners.delete(slot);
         drained(slot);
-        ledger.gone(slot);
+        ledger.gone(worker.id);
         channel.close();
         resolve(status === 0 ? null : `worker ${slot} ended with ${signal ?? `status ${status}`}`);
         if (!stopping) ended(slot, worker, status, signal);
       });
     });
-    ledger.join(slot);
+    ledger.join(worker.id);
     running.set(slot, { worker, channel, exited });
   }
 

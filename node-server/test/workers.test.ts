@@ -106,6 +106,21 @@ suite('places for requests in flight', () => {
     assert.equal(await enter(1, 11), 10);
     assert.equal(await ledger.borrow(0, 1), 0);
   });
+
+  test('what a worker was borrowing when it went is not booked to the one in its place', async () => {
+    const recalled = Promise.withResolvers<void>();
+    const ledger = new PlaceLedger(10, () => recalled.promise);
+    ledger.join(1);
+    ledger.join(2);
+    assert.equal(await ledger.borrow(1, 10), 10);
+    const borrowing = ledger.borrow(2, 4);
+    ledger.gone(2);
+    ledger.join(3);
+    ledger.giveBack(1, 10);
+    recalled.resolve();
+    assert.equal(await borrowing, 0);
+    assert.equal(await ledger.borrow(3, 10), 10, 'not one fewer');
+  });
 });
 
 suite('worker threads', () => {

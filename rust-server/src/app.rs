@@ -136,8 +136,17 @@ impl App {
         Ok(shared.cores.iter().enumerate().map(app).collect())
     }
 
-    /// Warms the pools; the first of the runtimes also loads master data and keeps it fresh, for ever.
+    /// Warms the pools; the first of the runtimes meanwhile loads master data, and keeps it fresh for ever.
     pub async fn run(self: Arc<Self>) {
+        let follow = async {
+            if self.index == 0 {
+                self.environment.master.listen(&self.store, self.config.start).await;
+            }
+        };
+        tokio::join!(self.warm(), follow);
+    }
+
+    async fn warm(&self) {
         let mut pause = Duration::from_millis(50);
         while let Err(failure) = self.store.warm().await {
             log!(Warn, "database not reachable", "error": failure.cause(), "retry_in_ms": pause.as_millis() as u64);
@@ -145,9 +154,6 @@ impl App {
             pause = (pause * 2).min(Duration::from_secs(1));
         }
         self.cores[self.index].readiness.warmed();
-        if self.index == 0 {
-            self.environment.master.listen(&self.store, self.config.start).await;
-        }
     }
 
     /// Counts a request in; refuses where there are too many, or the server is not (or no longer) ready.
@@ -157,7 +163,7 @@ impl App {
         if before >= self.config.limits.requests_in_flight {
             return Err(Failure::unavailable("too many requests in flight"));
         }
-        if self.is_closing() || !self.environment.master.is_loaded() {
+        if self.is_closing() || !self.cores[self.index].readiness.is_warm() || !self.environment.master.is_loaded() {
             return Err(Failure::unavailable("not ready"));
         }
         Ok(entered)

@@ -120,7 +120,13 @@ impl Headline {
                 _ if area_ids.is_empty() => Ok(ById::default()),
                 MasterSource::None | MasterSource::Redis => session.areas_by_ids(&area_ids).await.map(by_id),
                 MasterSource::Memory => {
-                    Ok(area_ids.iter().filter_map(|id| Some((*id, environment.master.area(*id)?))).collect())
+                    let known: ById =
+                        area_ids.iter().filter_map(|id| Some((*id, environment.master.area(*id)?))).collect();
+                    match known.len() == area_ids.len() {
+                        true => Ok(known),
+                        // Made a moment ago, and not yet announced.
+                        false => session.areas_by_ids(&area_ids).await.map(by_id),
+                    }
                 }
             }
         };

@@ -35,6 +35,10 @@ impl Readiness {
         self.warm.store(true, Relaxed);
     }
 
+    pub fn is_warm(&self) -> bool {
+        self.warm.load(Relaxed)
+    }
+
     async fn reachable(&self, store: &Store) -> bool {
         // One look at a time; whoever waited finds it fresh.
         let mut last = self.last.lock().await;
@@ -66,7 +70,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
     if !app.environment.master.is_loaded() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "master data not loaded");
     }
-    if !app.cores.iter().all(|core| core.readiness.warm.load(Relaxed)) {
+    if !app.cores.iter().all(|core| core.readiness.is_warm()) {
         return status(StatusCode::SERVICE_UNAVAILABLE, "connections not open");
     }
     // Each runtime looks for itself: a connection that has to be opened anew belongs to the runtime that opens it.

@@ -308,7 +308,10 @@ impl Master {
     async fn listen_once(&self, store: &Store, start: Start) -> Result<(), String> {
         let mut config = store.primary_config().clone();
         // A peer that is gone without a word must be noticed.
-        config.keepalives_idle(Duration::from_secs(10));
+        config
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3);
         let (client, mut connection) = config.connect(NoTls).await.map_err(|error| describe(&error))?;
         let mut messages = poll_fn(move |cx| connection.poll_message(cx));
         let (tables, mut announced) = tokio::sync::mpsc::unbounded_channel::<String>();

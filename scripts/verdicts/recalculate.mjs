@@ -63,12 +63,14 @@ function interval(d) {
   return [end(centre - 2 * width), end(centre + 2 * width)];
 }
 
+/** How many ways there are to take k of n. */
+const choose = (n, k) => (k === 0 ? 1 : (choose(n, k - 1) * (n - k + 1)) / k);
+
 /** The sign test of "the median is 0", of two sides, with what is 0 on the rarer side. */
 function signTest(d) {
   const above = d.filter((v) => v > 0).length;
   const below = d.filter((v) => v < 0).length;
   const rarer = d.length - Math.max(above, below);
-  const choose = (n, k) => (k === 0 ? 1 : (choose(n, k - 1) * (n - k + 1)) / k);
   let chance = 0;
   for (let k = 0; k <= rarer; k++) chance += choose(d.length, k) / 2 ** d.length;
   return Math.min(1, 2 * chance);
@@ -77,7 +79,6 @@ function signTest(d) {
 /** The widest of the intervals between two order statistics, the same number from either end, that is not too wide. */
 function medianInterval(d) {
   const s = d.toSorted((a, b) => a - b);
-  const choose = (n, k) => (k === 0 ? 1 : (choose(n, k - 1) * (n - k + 1)) / k);
   let found = null;
   let outside = 0;
   for (let k = 1; 2 * k <= s.length; k++) {

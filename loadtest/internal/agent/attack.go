@@ -244,6 +244,13 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 		return nil, err
 	}
 	defer client.CloseIdleConnections()
+	if ahead, ok := client.Transport.(interface {
+		Connect(ctx context.Context, n int) error
+	}); ok && job.Closed {
+		// Opening them is not what a closed loop is asked about, and of many connections would be a large part of a short one. Who
+		// cannot open one here cannot in the attack either, where it is counted.
+		_ = ahead.Connect(ctx, idle(job))
+	}
 	// vegeta starts another whenever all are busy. It hands requests to its workers in turn, so many of them would only
 	// keep many stacks and connections cold.
 	workers := uint64(1)

@@ -34,8 +34,10 @@ const Format = 1
 // the time by its own clock; the profile nightly's agent starts sooner in containers. 6: arms of one server that are compared are
 // offered the same where each has a rate of its own; of a mix it is the deciding operation's silence that counts under a fault
 // that is to be borne; ten thousand goroutines or tasks are started, before anything is handed over; Rust prepares its statements
-// at once.
-const Method = 6
+// at once. 7: a benchmark command has the arm's CPUs; START is about master data's tables alone, and all servers open their pools
+// meanwhile; a fault's failures are its own to the step in which the next is caused; the worker that is killed is the oldest; a
+// closed loop's connections are open before it begins; what decides is asked first.
+const Method = 7
 
 // Run is run.json.
 type Run struct {

@@ -467,7 +467,7 @@ func (b *build) closedLoops(g summary.Group, s *record.Scenario) section {
 			t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(n), whole(rps.Median), whole(rps.Least()) + "–" + whole(rps.Most()), growth[0], growth[1], milli(a.ClosedLatency(percentiles[0], n).Median), milli(a.ClosedLatency(percentiles[2], n).Median), whole(a.ClosedCPU(n).Median), fmt.Sprint(len(rps.Values)), bottlenecks(a.ClosedAt(n))})
 		}
 	}
-	out := section{ID: f.ID, Title: chart.Clean(s.ID+": throughput and tail by connections", 80), Lead: "A line that goes on rising has room left; one that is flat while its tail grows has not, and more clients only wait longer. How many times the answers of " + at(fewest) + " there are with more, in the same process, says what grows apart from how fast a server is. Only an arm that is held back by itself shows its own limit. The intervals are in the tips, the number of trials in the table.", Table: t}
+	out := section{ID: f.ID, Title: chart.Clean(s.ID+": throughput and tail by connections", 80), Lead: "A line that goes on rising has room left; one that is flat while its tail grows has not, and more clients only wait longer. How many times the answers of " + at(fewest) + " there are with more, in the same process, says what grows apart from how fast a server is. Only an arm that is held back by itself shows its own limit. The intervals are in the tips of the page's chart, the number of trials is in the table.", Table: t}
 	if len(f.Panels) > 0 {
 		figure := f.Figure()
 		out.Figure = &figure
@@ -523,7 +523,11 @@ func (b *build) claimAnswer(s *record.Scenario) string {
 	var words []string
 	for _, v := range verdicts {
 		if v.Verdict == claims.Untested {
-			untested[v.Reason] = append(untested[v.Reason], v.Arms[0]+" and "+v.Arms[1])
+			of := v.Arms[0]
+			if s.Rule != string(claims.Within) { // whose other is a bound
+				of += " and " + v.Arms[1]
+			}
+			untested[v.Reason] = append(untested[v.Reason], of)
 			continue
 		}
 		words = append(words, claimedWords(v, s))

@@ -161,13 +161,14 @@ func slow(way string) cause {
 	}
 }
 
-// killWorker kills the last of the contender's processes: never its first, which has to start another.
+// killWorker kills the oldest of the contender's workers: never its first process, which has to start another, and where one was
+// killed before, not the one that took its place, so that in the end nobody answers but replacements.
 func killWorker(_ context.Context, f *faulting, _ record.PlannedFault, begun func()) (func(context.Context) error, error) {
 	pids := f.subject.Contender.Pids()
 	if len(pids) < 2 {
 		return nil, fmt.Errorf("%s has %d processes that can be seen here, and one beside its first is expected", f.subject.Arm.Name, len(pids))
 	}
-	pid := pids[len(pids)-1]
+	pid := pids[1] // each process stands before its children, and those in the order of their ids
 	begun()
 	if !host.Kill(pid, func() bool { return slices.Contains(f.subject.Contender.Pids(), pid) }) {
 		return nil, fmt.Errorf("process %d of %s could not be killed: it was gone, or is not this user's", pid, f.subject.Arm.Name)
@@ -337,8 +338,8 @@ func recovery(f *record.FaultOutcome, steps []agent.Outcome, deciding int) {
 	answered, silent := from, int64(0)
 	for i, o := range steps {
 		at := int64(i) * step
-		if at+step <= f.CausedNS || at >= f.UntilNS {
-			continue
+		if at+step <= f.CausedNS || at+step > f.UntilNS {
+			continue // the step in which the next fault is caused is that one's: what fails in it is not this one's doing
 		}
 		f.OK += o.OK
 		f.FailedBy = f.FailedBy.Add(record.Failed(o.FailedBy))

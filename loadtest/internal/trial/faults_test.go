@@ -72,6 +72,36 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
+// The step in which the next fault is caused belongs to that one, wherever in it that is.
+func TestAStepBelongsToOneFault(t *testing.T) {
+	step := int64(faultResolution)
+	for _, into := range []int64{0, 1, step / 2, step - 1} {
+		cause := 8*step + into
+		first := record.FaultOutcome{CausedNS: 2 * step, EndedNS: 2 * step, UntilNS: cause}
+		next := record.FaultOutcome{CausedNS: cause, EndedNS: cause, UntilNS: 16 * step}
+		steps := stepsOf("........xx......") // all that fails is the next one's
+		recovery(&first, steps, -1)
+		recovery(&next, steps, -1)
+		assert.Zero(t, first.Failed, into)
+		assert.True(t, first.Recovered, into)
+		assert.EqualValues(t, 2, next.Failed, into)
+		assert.EqualValues(t, 14, first.OK+first.Failed+next.OK+next.Failed, "each once")
+	}
+}
+
+// A restart that takes long leaves no time in which a server that never recovers could be told from one that does.
+func TestAFaultThatEndsTooLateSettlesNothing(t *testing.T) {
+	trial := func(kind contract.FaultKind, ended, until time.Duration) *record.Trial {
+		return &record.Trial{Faults: []record.FaultOutcome{{Kind: string(kind), EndedNS: int64(ended), UntilNS: int64(until)}}}
+	}
+	assert.Nil(t, unsettled(trial(contract.FaultDatabaseRestarted, 12*time.Second, 14*time.Second), time.Second))
+	why := unsettled(trial(contract.FaultDatabaseRestarted, 13*time.Second, 14*time.Second), time.Second)
+	require.NotNil(t, why)
+	assert.Contains(t, *why, "database_restarted ended 13.0 s after the trial's beginning, and the 1.0 s until")
+	assert.Nil(t, unsettled(trial(contract.FaultDatabaseRestarted, 13*time.Second, 14*time.Second), 0), "no bound")
+	assert.Nil(t, unsettled(trial(contract.FaultRedisGone, 13*time.Second, 14*time.Second), time.Second), "it counts from its cause")
+}
+
 // assertRecovery looks at what recovery makes of a fault's steps; a first success below 0 stands for none.
 func assertRecovery(t *testing.T, f *record.FaultOutcome, steps string, first, longest int64, recovered bool) {
 	t.Helper()
@@ -285,7 +315,7 @@ type processes struct {
 
 func (p processes) Pids() []int { return p.pids }
 
-// The last of a contender's processes is killed, never its first, and never one that is not there.
+// The oldest of a contender's workers is killed, never its first process, never its youngest, and never one that is not there.
 func TestAWorkerIsKilled(t *testing.T) {
 	start := func() *exec.Cmd {
 		c := exec.Command("sleep", "600")
@@ -293,14 +323,15 @@ func TestAWorkerIsKilled(t *testing.T) {
 		t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
 		return c
 	}
-	first, last := start(), start()
-	f := &faulting{subject: Subject{Arm: contender.Arm{Name: "node-cluster"}, Contender: processes{pids: []int{first.Process.Pid, last.Process.Pid}}}}
+	first, oldest, youngest := start(), start(), start()
+	f := &faulting{subject: Subject{Arm: contender.Arm{Name: "node-cluster"}, Contender: processes{pids: []int{first.Process.Pid, oldest.Process.Pid, youngest.Process.Pid}}}}
 	begun := false
 	undo, err := killWorker(t.Context(), f, record.PlannedFault{}, func() { begun = true })
 	require.NoError(t, err)
 	assert.Nil(t, undo)
 	assert.True(t, begun)
-	require.ErrorContains(t, last.Wait(), "killed")
+	require.ErrorContains(t, oldest.Wait(), "killed")
+	require.NoError(t, youngest.Process.Signal(syscall.Signal(0)), "it lives")
 	_, err = killWorker(t.Context(), f, record.PlannedFault{}, func() {})
 	require.ErrorContains(t, err, "could not be killed")
 	f.subject.Contender = processes{pids: []int{first.Process.Pid}}

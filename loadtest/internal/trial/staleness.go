@@ -129,10 +129,7 @@ func (w *writer) all(ctx context.Context, database engine.Database) (out []recor
 		// Whoever comes next must not find it. The way by the server, which comes first, tells its caches too.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stalePatience)
 		defer cancel()
-		if _, renameErr := primary.Exec(ctx, "update area set name = $2 where id = $1", staleArea, name); renameErr != nil {
-			err = errors.Join(err, renameErr)
-		}
-		err = errors.Join(err, RemoveReviews(ctx, database, last))
+		err = errors.Join(err, takeBackName(ctx, database, name), RemoveReviews(ctx, database, last))
 	}()
 	for _, kind := range []struct{ write, at string }{{record.WriteMaster, w.url}, {record.WriteMasterElsewhere, w.elsewhere}} {
 		if kind.at == "" {
@@ -159,6 +156,19 @@ func (w *writer) all(ctx context.Context, database engine.Database) (out []recor
 	}
 	added.Write = record.WriteRow
 	return append(out, added), nil
+}
+
+// takeBackName gives the area its name again. It connects anew: that the connection from before has ended may be what is wrong.
+func takeBackName(ctx context.Context, database engine.Database, name string) error {
+	primary, err := pgx.Connect(ctx, database.AdminPrimaryURL())
+	if err != nil {
+		return fmt.Errorf("take back the name of area %d: %w", staleArea, err)
+	}
+	defer primary.Close(context.WithoutCancel(ctx))
+	if _, err := primary.Exec(ctx, "update area set name = $2 where id = $1", staleArea, name); err != nil {
+		return fmt.Errorf("take back the name of area %d: %w", staleArea, err)
+	}
+	return nil
 }
 
 // LastReview is the highest id of a review.

@@ -3,6 +3,7 @@
 package trial
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"lab/loadtest/internal/agent"
 	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/record"
 )
@@ -111,6 +113,8 @@ type Spec struct {
 	ClientProbes int
 	// Faults are caused and taken back meanwhile, in their order.
 	Faults []record.PlannedFault
+	// Bound is what the time to recover from them is held against, or 0.
+	Bound time.Duration
 	// TooSlow says of a trial that is not at the common rate that its service times alone are worse than what was asked, so
 	// that a late generator does not make it void; nil where nothing was asked.
 	TooSlow func(record.Trial) bool
@@ -260,7 +264,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 		faults: t.Parts["fault_proxy"].CPUSeconds, agent: t.AgentCPUSeconds, steal: t.MachineStealShare, other: t.MachineOtherCPUSeconds,
 		busiestThread: used.Threads.Busiest(), poolWait: pool, answered: t.OK, median: time.Duration(t.LatencyP50NS),
 	})
-	t.Void = void(&t, spec.TooSlow)
+	t.Void = cmp.Or(void(&t, spec.TooSlow), unsettled(&t, spec.Bound))
 	log, err := hdrLog(result)
 	if err != nil {
 		return t, nil, err
@@ -375,6 +379,18 @@ func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 		return late(t)
 	}
 	return nil // beyond what the arm bears, lag and unsent requests are what was asked for
+}
+
+// unsettled is why a fault's time could not contradict a bound, or nil: it ended so late, as a database's restart may, that a server
+// which did not recover at all would have taken no longer than that until the next fault or the trial's end.
+func unsettled(t *record.Trial, bound time.Duration) *string {
+	for _, f := range t.Faults {
+		left := time.Duration(f.UntilNS - f.EndedNS)
+		if bound > 0 && left <= bound && !contract.FaultTraitsOf[contract.FaultKind(f.Kind)].Borne {
+			return reason("%s ended %.1f s after the trial's beginning, and the %.1f s until the next fault or the trial's end cannot tell whether it takes longer than %v to recover", f.Kind, float64(f.EndedNS)/1e9, left.Seconds(), bound)
+		}
+	}
+	return nil
 }
 
 // Spoilt tells whether a trial is void for what the arm had no part in: the hypervisor, or a generator that sent or began

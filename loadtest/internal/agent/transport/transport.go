@@ -34,6 +34,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -256,6 +258,10 @@ func (t *Transport) take(ctx context.Context, at string, deadline time.Time) (*c
 		return c, nil
 	}
 	t.mu.Unlock()
+	return t.dial(ctx, at, deadline)
+}
+
+func (t *Transport) dial(ctx context.Context, at string, deadline time.Time) (*conn, error) {
 	dialer := net.Dialer{Deadline: deadline}
 	n, err := dialer.DialContext(ctx, "tcp", at)
 	if err != nil {
@@ -267,13 +273,42 @@ func (t *Transport) take(ctx context.Context, at string, deadline time.Time) (*c
 	return newConn(t, n.(*net.TCPConn), at)
 }
 
+// dialing is how many connections Connect opens at a time: fewer than any server's queue of those it has not accepted.
+const dialing = 64
+
+// Connect opens n connections to where the prepared request goes, ahead of the requests, as far as MaxIdle has room for them. The
+// error is that of the first that could not be opened; the others stay.
+func (p *Prepared) Connect(ctx context.Context, n int) error {
+	var deadline time.Time
+	if p.transport.Timeout > 0 {
+		deadline = time.Now().Add(p.transport.Timeout)
+	}
+	var dials errgroup.Group
+	dials.SetLimit(dialing)
+	for range n {
+		dials.Go(func() error {
+			c, err := p.transport.dial(ctx, p.address, deadline)
+			if err == nil {
+				p.transport.keep(c)
+			}
+			return err
+		})
+	}
+	return dials.Wait()
+}
+
 // put takes a connection back that can be used again.
 func (t *Transport) put(c *conn) {
+	c.reused = true
+	t.keep(c)
+}
+
+// keep has a connection among the idle ones.
+func (t *Transport) keep(c *conn) {
 	limit := t.MaxIdle
 	if limit == 0 {
 		limit = DefaultMaxIdle
 	}
-	c.reused = true
 	t.mu.Lock()
 	if t.closeIdle || t.idleCount >= limit {
 		t.mu.Unlock()

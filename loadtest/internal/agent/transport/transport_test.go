@@ -773,6 +773,40 @@ func FuzzAnswersAreThoseOfNetHTTP(f *testing.F) {
 	})
 }
 
+// Connections that were opened ahead carry the first requests, no more of them than there is room for, and one that cannot be
+// opened is told.
+func TestConnectionsAreOpenedAhead(t *testing.T) {
+	var opened atomic.Int32
+	url, _ := serve(t, func(s *session) {
+		opened.Add(1)
+		for s.request() != nil {
+			s.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+		}
+	})
+	rt := lean(time.Minute)
+	rt.MaxIdle = 200
+	p, err := rt.Prepare(request(http.MethodPost, url, nil), func(*http.Request) []byte { return []byte("{}") })
+	require.NoError(t, err)
+	require.NoError(t, p.Connect(t.Context(), 150))
+	var asking sync.WaitGroup
+	for range 150 {
+		asking.Go(func() {
+			resp, err := p.RoundTrip(request(http.MethodPost, url, nil))
+			if assert.NoError(t, err) {
+				_, err = io.Copy(io.Discard, resp.Body)
+				assert.NoError(t, err)
+			}
+		})
+	}
+	asking.Wait()
+	assert.EqualValues(t, 150, opened.Load())
+	p.CloseIdleConnections()
+
+	nobody, err := rt.Prepare(request(http.MethodPost, "http://127.0.0.1:1/", nil), func(*http.Request) []byte { return nil })
+	require.NoError(t, err)
+	require.ErrorContains(t, nobody.Connect(t.Context(), 3), "refused")
+}
+
 // A prepared request has the bytes that net/http writes for the same request, whatever body it is given, also on a
 // connection that the server has ended while it was idle.
 func TestPreparedRequestsAreThoseOfNetHTTP(t *testing.T) {

@@ -175,15 +175,20 @@ func (e *Engine) imageOf(ctx context.Context, arm contender.Arm) (image, error) 
 	return e.images.ofTree(ctx, arm.Root, arm.Dir, arm.BuildArguments)
 }
 
-// Bench starts a container of the arm's image with its program's benchmark command, on a contender's CPUs and in its memory.
+// Bench starts a container of the arm's image with its program's benchmark command, on the CPUs that the arm has and in a
+// contender's memory.
 func (e *Engine) Bench(ctx context.Context, arm contender.Arm, args []string) ([]byte, error) {
 	image, err := e.imageOf(ctx, arm)
 	if err != nil {
 		return nil, err
 	}
+	placement, err := e.placement.With(arm.CPUCount())
+	if err != nil {
+		return nil, fmt.Errorf("bench of %s: %w", arm.Name, err)
+	}
 	return e.runToEnd(ctx, spec{
 		role: "bench", image: image.reference, command: slices.Concat([]string{"bench"}, args), environment: maps.Clone(arm.Environment),
-		cpus: e.placement.Contender, memoryBytes: contenderMemoryBytes, scratch: []string{"/tmp"},
+		cpus: placement.Contender, memoryBytes: contenderMemoryBytes, scratch: []string{"/tmp"},
 	})
 }
 

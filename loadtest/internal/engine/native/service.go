@@ -255,14 +255,18 @@ func (e *Engine) Version(ctx context.Context, arm contender.Arm) (contender.Vers
 // benchPatience is how long a benchmark command may take.
 const benchPatience = 5 * time.Minute
 
-// Bench starts the arm's program with its benchmark command.
+// Bench starts the arm's program with its benchmark command, on the CPUs that the arm has.
 func (e *Engine) Bench(ctx context.Context, arm contender.Arm, args []string) ([]byte, error) {
 	cmd, err := command(arm, slices.Concat(arm.Start, []string{"bench"}, args))
 	if err != nil {
 		return nil, err
 	}
+	cpus, err := e.contenderSpawner(arm.CPUCount())
+	if err != nil {
+		return nil, fmt.Errorf("bench of %s: %w", arm.Name, err)
+	}
 	cmd.Env = e.contenderEnvironment(engine.ContenderSpec{Arm: arm})
-	stdout, p, err := e.runToEnd(ctx, e.contenderCPUs, cmd, "bench of "+arm.Name, nil, benchPatience)
+	stdout, p, err := e.runToEnd(ctx, cpus, cmd, "bench of "+arm.Name, nil, benchPatience)
 	if err != nil {
 		return nil, err
 	}
