@@ -404,7 +404,7 @@ func TestSeveralScenariosGoOn(t *testing.T) {
 // A mix is sent as its file says, by its weights, and what decides is one operation's.
 func TestAMixIsSentToAll(t *testing.T) {
 	inNoTime(t)
-	s := newStage(t, compareOptions{seed: 7, scenario: "head-of-line", contenders: "go+CPUS=2,node+CPUS=2,rust+CPUS=2"})
+	s := newStage(t, compareOptions{seed: 7, scenario: "head-of-line", contenders: "go+CPUS=2,node+CPUS=2,node-cluster+CPUS=2,rust+CPUS=2"})
 	jobs, mixed := 0, 0
 	s.engine.BeforeAttack = func(_ context.Context, _ int, job agent.Job) error {
 		jobs++
@@ -495,7 +495,7 @@ func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
 	inNoTime(t)
 	profiles[0].evidence = true
 	profiles[0].rate = 40 * time.Millisecond
-	s := newStage(t, compareOptions{seed: 7, scenario: "head-of-line", contenders: "go+CPUS=2,node+CPUS=2,rust+CPUS=2"})
+	s := newStage(t, compareOptions{seed: 7, scenario: "head-of-line", contenders: "go+CPUS=2,node+CPUS=2,node-cluster+CPUS=2,rust+CPUS=2"})
 	require.NoError(t, s.anew())
 	s.studies[0].profile.rate = 40 * time.Millisecond // not the file's
 	s.studies[0].RateRPS = 10                         // at which no trial is long enough
@@ -504,7 +504,7 @@ func TestATailThatTheTrialsCannotCarryIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, exitCannot, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}))
 	assert.Contains(t, s.errs.String(), "scenario head-of-line was not measured: it is decided by p99, for which 551 requests of Q1 have to be planned in a trial, and ")
-	assert.Len(t, s.engine.Started(), 3, "its pilots, and no trial")
+	assert.Len(t, s.engine.Started(), 4, "its pilots, and no trial")
 
 	st := s.studies[0]
 	st.profile.blocks = 8

@@ -55,7 +55,7 @@ func (c *comparison) schedule(st *study, r record.Run, q question) (*schedule, e
 	}
 	var planned []plan.Arm
 	for _, arm := range st.arms {
-		a := plan.Arm{Name: arm.Name, Blocks: p.blocks, Double: st.doubled()}
+		a := plan.Arm{Name: arm.Name, Blocks: p.blocks, Double: st.doubled() && st.judged(arm)}
 		if st.few(arm) {
 			a.Blocks, a.Double = p.floorBlocks, false
 		}

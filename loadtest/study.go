@@ -334,6 +334,12 @@ func (st *study) processes(blocks, floorBlocks int) int {
 // doubled tells whether each block has one of its arms twice: a rule about each arm alone asks nothing of identical arms.
 func (st *study) doubled() bool { return st.Rule != contract.RuleWithin }
 
+// judged tells whether an arm's own number is compared with another's, so that how much identical arms differ is of the same: what is
+// taken off another's is not.
+func (st *study) judged(arm contender.Arm) bool {
+	return st.headline() || slices.ContainsFunc(st.Compared(), func(pair [2]string) bool { return slices.Contains(pair[:], arm.Name) })
+}
+
 // few tells whether an arm takes part in fewer blocks and is no A/A arm, since it stands beside what is judged: the floors of
 // the library, and where a claim's time is short, its arms that are in none of its pairs.
 func (st *study) few(arm contender.Arm) bool {

@@ -366,8 +366,8 @@ func recovery(f *record.FaultOutcome, steps []agent.Outcome, deciding int) {
 		}
 	}
 	f.Failed = f.FailedBy.Total()
-	if borne { // who lets all wait until the fault is over fails none
-		f.RecoveryNS = max(f.RecoveryNS, silent)
+	if borne { // who lets all wait, until the fault is over or longer, fails none
+		f.RecoveryNS = max(f.RecoveryNS, silent, f.UntilNS-answered)
 	}
 	if f.FirstSuccessNS == nil { // it may have been silent
 		f.RecoveryNS = f.UntilNS - from

@@ -137,6 +137,7 @@ func TestRecoveryFromWhatIsToBeBorne(t *testing.T) {
 		"all fails to the end":     {"..xxxxxxxxxxxxxx", -1, 10, false},
 		"all wait meanwhile":       {"..     .........", 6, 6, true},
 		"all but the first wait":   {"...    .........", 1, 5, true},
+		"all wait beyond its time": {"....            ", 1, 8, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := record.FaultOutcome{Kind: string(contract.FaultRedisGone), CausedNS: at(2), EndedNS: at(7), UntilNS: at(12)}
