@@ -622,7 +622,8 @@ export function newClient(databaseUrl: string, settings: Record<string, string> 
 
 /**
  * A fixed number of connections to one address, opened at start, replaced when they die, handed out first come first
- * served. A statement waits only while a connection is open or being opened; otherwise it is refused at once.
+ * served. A statement waits while a connection is open or being opened, and has one opened where none is; when that fails,
+ * it is refused.
  */
 export class Pool implements PoolGauge {
   readonly address: 'primary' | 'replica';

@@ -99,6 +99,10 @@ func TestAFaultThatEndsTooLateSettlesNothing(t *testing.T) {
 	require.NotNil(t, why)
 	assert.Contains(t, *why, "database_restarted ended 13.0 s after the trial's beginning, and the 1.0 s until")
 	assert.Nil(t, unsettled(trial(contract.FaultDatabaseRestarted, 13*time.Second, 14*time.Second), 0), "no bound")
+	slow := trial(contract.FaultDatabaseRestarted, 13*time.Second, 14*time.Second)
+	slow.RecoveryNS = new(int64)
+	*slow.RecoveryNS = int64(1900 * time.Millisecond)
+	assert.Nil(t, unsettled(slow, time.Second), "another of its faults took longer than the bound")
 	assert.Nil(t, unsettled(trial(contract.FaultRedisGone, 13*time.Second, 14*time.Second), time.Second), "it counts from its cause")
 }
 

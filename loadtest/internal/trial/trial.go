@@ -384,6 +384,9 @@ func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 // unsettled is why a fault's time could not contradict a bound, or nil: it ended so late, as a database's restart may, that a server
 // which did not recover at all would have taken no longer than that until the next fault or the trial's end.
 func unsettled(t *record.Trial, bound time.Duration) *string {
+	if t.RecoveryNS != nil && time.Duration(*t.RecoveryNS) > bound {
+		return nil // another of its faults did
+	}
 	for _, f := range t.Faults {
 		left := time.Duration(f.UntilNS - f.EndedNS)
 		if bound > 0 && left <= bound && !contract.FaultTraitsOf[contract.FaultKind(f.Kind)].Borne {

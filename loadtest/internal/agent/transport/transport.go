@@ -273,7 +273,7 @@ func (t *Transport) dial(ctx context.Context, at string, deadline time.Time) (*c
 	return newConn(t, n.(*net.TCPConn), at)
 }
 
-// dialing is how many connections Connect opens at a time: fewer than any server's queue of those it has not accepted.
+// dialing is how many connections Connect opens at a time.
 const dialing = 64
 
 // Connect opens n connections to where the prepared request goes, ahead of the requests, as far as MaxIdle has room for them. The
@@ -289,7 +289,7 @@ func (p *Prepared) Connect(ctx context.Context, n int) error {
 		dials.Go(func() error {
 			c, err := p.transport.dial(ctx, p.address, deadline)
 			if err == nil {
-				p.transport.keep(c)
+				p.transport.put(c) // it is idle, and its server may close it before its first request
 			}
 			return err
 		})
@@ -299,16 +299,11 @@ func (p *Prepared) Connect(ctx context.Context, n int) error {
 
 // put takes a connection back that can be used again.
 func (t *Transport) put(c *conn) {
-	c.reused = true
-	t.keep(c)
-}
-
-// keep has a connection among the idle ones.
-func (t *Transport) keep(c *conn) {
 	limit := t.MaxIdle
 	if limit == 0 {
 		limit = DefaultMaxIdle
 	}
+	c.reused = true
 	t.mu.Lock()
 	if t.closeIdle || t.idleCount >= limit {
 		t.mu.Unlock()
