@@ -106,6 +106,36 @@ type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
+// What could not be prepared is tried again on the same connection, where what came before it is prepared already.
+func TestPreparingIsTriedAgain(t *testing.T) {
+	conn := connect(t)
+	d := &database{name: "primary", statements: []*statement{{name: "good", sql: "select 1"}, {name: "other", sql: "select nothing_there"}}}
+	require.ErrorContains(t, d.prepareAll(t.Context(), conn), "prepare other")
+	d.statements[1].sql = "select 2"
+	require.NoError(t, d.prepareAll(t.Context(), conn))
+	for _, s := range d.statements {
+		assert.True(t, isPrepared(conn.PgConn(), s), s.name)
+	}
+}
+
+// An area or genre that was made a moment ago, and of which nothing has been heard yet, is looked up.
+func TestMasterDataThatIsNotAnnouncedYet(t *testing.T) {
+	const query = `{items(first:20){area{id name}genre{id name}}}`
+	for _, tier := range []string{TierMainstream, TierFloor} {
+		app := startApp(t, map[string]string{"TIER": tier})
+		asked := query
+		if tier == TierFloor {
+			asked = readOperation(t, "q2")
+		}
+		want := post(app.Handler(), asked, "")
+		require.Equal(t, codeOK, want.code(t))
+		app.master.areas.Store(newMasterTable[Area](nil, nil))
+		app.master.genres.Store(newMasterTable[Genre](nil, nil))
+		got := post(app.Handler(), asked, "")
+		assert.Equal(t, want.body, got.body, tier)
+	}
+}
+
 func TestInt4Array(t *testing.T) {
 	conn := connect(t)
 	for _, values := range [][]int32{{}, {1}, {-1, 0, 2147483647, -2147483648}} {

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import http from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import path from 'node:path';
 import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { serverAudits } from 'graphql-http';
 import pg from 'pg';
 import { contractDir, counts, databaseUrl, type RunningApp, sql, startApp, until } from './support.ts';
@@ -478,7 +479,9 @@ suite('database', () => {
     // A door that is shut at first, then leads to the database.
     const target = new URL(databaseUrl());
     const { createServer, connect } = await import('node:net');
+    const sockets = new Set<Socket>();
     const door = createServer((socket) => {
+      sockets.add(socket);
       const onward = connect(Number(target.port || 5432), target.hostname);
       socket.on('error', () => onward.destroy()).pipe(onward);
       onward.on('error', () => socket.destroy()).pipe(socket);
@@ -498,6 +501,14 @@ suite('database', () => {
     assert.equal((await fetch(`${running.origin}/livez`)).status, 200);
     await new Promise<void>((resolve) => door.listen(port, '127.0.0.1', resolve));
     await running.ready();
+    assert.equal((await running.post({ query: '{ item(id: 1) { id } }' })).status, 200);
+    // Gone again, until a pause between two tries is long; then whoever asks is not to wait for its end.
+    const shut = new Promise((resolve) => door.close(resolve));
+    for (const socket of sockets) socket.destroy();
+    await shut;
+    await until(async () => (await running.post({ query: '{ item(id: 1) { id } }' })).status === 503);
+    await sleep(500);
+    await new Promise<void>((resolve) => door.listen(port, '127.0.0.1', resolve));
     assert.equal((await running.post({ query: '{ item(id: 1) { id } }' })).status, 200);
     await running.app.close();
     door.close();

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -52,6 +54,26 @@ func (s *separate) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	response.Body = &freeing{response.Body, free}
 	return response, nil
+}
+
+// connector opens connections ahead of the requests.
+type connector interface {
+	Connect(ctx context.Context, n int) error
+}
+
+// Connect opens n of the shared connections, and all that operations have of their own.
+func (s *separate) Connect(ctx context.Context, n int) error {
+	open := func(rt http.RoundTripper, n int) error {
+		if c, ok := rt.(connector); ok {
+			return c.Connect(ctx, n)
+		}
+		return nil
+	}
+	err := open(s.shared, n)
+	for _, own := range s.own {
+		err = errors.Join(err, open(own.rt, cap(own.busy)))
+	}
+	return err
 }
 
 // CloseIdleConnections closes those of all.

@@ -244,9 +244,7 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 		return nil, err
 	}
 	defer client.CloseIdleConnections()
-	if ahead, ok := client.Transport.(interface {
-		Connect(ctx context.Context, n int) error
-	}); ok && job.Closed {
+	if ahead, ok := client.Transport.(connector); ok && job.Closed {
 		// Opening them is not what a closed loop is asked about, and of many connections would be a large part of a short one. Who
 		// cannot open one here cannot in the attack either, where it is counted.
 		_ = ahead.Connect(ctx, idle(job))

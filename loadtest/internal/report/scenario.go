@@ -210,7 +210,25 @@ func (b *build) doneWords(g summary.Group, s *record.Scenario) string {
 	if !(contract.Scenario{Metric: s.Metric}).Warmed() && !slices.ContainsFunc(of, func(t record.Trial) bool { return t.Warm != nil }) {
 		words += "; without a warm-up, since no load has a part in what decides"
 	}
-	return fmt.Sprintf("%s; %s in random order.", words, summary.Plural(s.Plan.Blocks, "block"))
+	beside := map[int]bool{}
+	for _, t := range of {
+		if t.Load.Blocked() && !t.Duplicate && !decidesIn(s, t) {
+			beside[t.Block] = true
+		}
+	}
+	few := ""
+	if n := len(beside); 0 < n && n < s.Plan.Blocks {
+		few = fmt.Sprintf(", in %d of them what decides nothing", n)
+	}
+	return fmt.Sprintf("%s; %s in random order%s.", words, summary.Plural(s.Plan.Blocks, "block"), few)
+}
+
+// decidesIn tells whether a scenario's trial is of the load that decides it.
+func decidesIn(s *record.Scenario, t record.Trial) bool {
+	if !slices.Contains(contract.LoadsOf(s.Metric), string(t.Load)) {
+		return false
+	}
+	return t.Load != record.LoadClosed || len(s.Connections) > 0 && t.Connections == slices.Max(s.Connections)
 }
 
 // claimPairs is the chart that decides: the ratio of each pair.

@@ -1,9 +1,11 @@
 package trial
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -168,12 +170,21 @@ func killWorker(_ context.Context, f *faulting, _ record.PlannedFault, begun fun
 	if len(pids) < 2 {
 		return nil, fmt.Errorf("%s has %d processes that can be seen here, and one beside its first is expected", f.subject.Arm.Name, len(pids))
 	}
-	pid := pids[1] // each process stands before its children, and those in the order of their ids
+	pid := slices.MinFunc(pids[1:], func(a, b int) int { return cmp.Compare(startOf(a), startOf(b)) })
 	begun()
 	if !host.Kill(pid, func() bool { return slices.Contains(f.subject.Contender.Pids(), pid) }) {
 		return nil, fmt.Errorf("process %d of %s could not be killed: it was gone, or is not this user's", pid, f.subject.Arm.Name)
 	}
 	return nil, nil
+}
+
+// startOf is when a process started, in the kernel's ticks; ids begin again at 1 some time. One that is gone is no older than any.
+func startOf(pid int) uint64 {
+	stat, err := host.ReadProcStat("/proc", pid)
+	if err != nil {
+		return math.MaxUint64
+	}
+	return stat.StartTicks
 }
 
 // attackWithFaults attacks, and causes the faults of the trial meanwhile. Without any it only attacks.

@@ -328,8 +328,10 @@ func TestAWorkerIsKilled(t *testing.T) {
 		t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
 		return c
 	}
-	first, oldest, youngest := start(), start(), start()
-	f := &faulting{subject: Subject{Arm: contender.Arm{Name: "node-cluster"}, Contender: processes{pids: []int{first.Process.Pid, oldest.Process.Pid, youngest.Process.Pid}}}}
+	first, oldest := start(), start()
+	time.Sleep(50 * time.Millisecond) // the kernel tells starts apart by ticks of 10 ms
+	youngest := start()
+	f := &faulting{subject: Subject{Arm: contender.Arm{Name: "node-cluster"}, Contender: processes{pids: []int{first.Process.Pid, youngest.Process.Pid, oldest.Process.Pid}}}}
 	begun := false
 	undo, err := killWorker(t.Context(), f, record.PlannedFault{}, func() { begun = true })
 	require.NoError(t, err)
@@ -337,6 +339,7 @@ func TestAWorkerIsKilled(t *testing.T) {
 	assert.True(t, begun)
 	require.ErrorContains(t, oldest.Wait(), "killed")
 	require.NoError(t, youngest.Process.Signal(syscall.Signal(0)), "it lives")
+	f.subject.Contender = processes{pids: []int{first.Process.Pid, oldest.Process.Pid}}
 	_, err = killWorker(t.Context(), f, record.PlannedFault{}, func() {})
 	require.ErrorContains(t, err, "could not be killed")
 	f.subject.Contender = processes{pids: []int{first.Process.Pid}}

@@ -73,6 +73,12 @@ func playServer(how string) int {
 	case "silent":
 		fmt.Fprintln(os.Stderr, "cannot find my configuration")
 		return 2
+	case "cpus": // a benchmark command that tells its own
+		cpus, _ := host.AllowedCPUs()
+		if json.NewEncoder(os.Stdout).Encode(cpus) != nil {
+			return 2
+		}
+		return 0
 	case "babbles":
 		fmt.Println("hello there")
 		fmt.Fprintln(os.Stderr, "and more")
@@ -360,6 +366,22 @@ func TestContender(t *testing.T) {
 		get(t, s.URL()+"/cpus", &cpus)
 		assert.ElementsMatch(t, e.placement.Contender, cpus)
 		require.NoError(t, s.Stop(ctx))
+	})
+	t.Run("measures itself on the CPUs of the arm", func(t *testing.T) {
+		arm := testArm("cpus")
+		bench := func() (cpus []int) {
+			printed, err := e.Bench(ctx, arm, nil)
+			require.NoError(t, err)
+			require.NoError(t, json.Unmarshal(printed, &cpus))
+			return cpus
+		}
+		assert.ElementsMatch(t, e.placement.Contender, bench())
+		arm.Environment = map[string]string{contender.CPUs: "2"}
+		placement, err := e.placement.With(2)
+		if err != nil {
+			t.Skip(err)
+		}
+		assert.ElementsMatch(t, placement.Contender, bench())
 	})
 	t.Run("keeps the last lines of its log", func(t *testing.T) {
 		s := start(t, "ok", nil)
