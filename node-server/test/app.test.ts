@@ -483,7 +483,8 @@ suite('database', () => {
     const door = createServer((socket) => {
       sockets.add(socket);
       const onward = connect(Number(target.port || 5432), target.hostname);
-      socket.on('error', () => onward.destroy()).pipe(onward);
+      socket.on('error', () => {}).on('close', () => onward.destroy());
+      socket.pipe(onward);
       onward.on('error', () => socket.destroy()).pipe(socket);
     });
     await new Promise<void>((resolve) => door.listen(0, '127.0.0.1', resolve));
