@@ -187,7 +187,7 @@ func TestWhatDecidesNothingIsAskedInFewerBlocks(t *testing.T) {
 
 // Where trials have to be long for their percentile, what decides nothing makes room.
 func TestWhatStandsBesideMakesRoom(t *testing.T) {
-	st := studiesOf(t, compareOptions{profile: "quick", scenario: "gc-tail"})[0]
+	st := studiesOf(t, compareOptions{profile: "quick", scenario: "gc-tail"})[0].study
 	floors, around := st.profile.floorBlocks, 2*time.Second
 	st.leastRate, st.profile.rate = 12*time.Second, 12*time.Second
 	require.Greater(t, st.takes(around), st.budget)
