@@ -185,19 +185,6 @@ func TestWhatDecidesNothingIsAskedInFewerBlocks(t *testing.T) {
 	}
 }
 
-// Where trials have to be long for their percentile, what decides nothing makes room.
-func TestWhatStandsBesideMakesRoom(t *testing.T) {
-	st := studiesOf(t, compareOptions{profile: "quick", scenario: "gc-tail"})[0].study
-	floors, around := st.profile.floorBlocks, 2*time.Second
-	st.leastRate, st.profile.rate = 12*time.Second, 12*time.Second
-	require.Greater(t, st.takes(around), st.budget)
-	st.fit(0, around)
-	assert.LessOrEqual(t, st.takes(around), st.budget)
-	assert.Equal(t, st.least(), st.profile.blocks)
-	assert.Equal(t, 12*time.Second, st.profile.rate)
-	assert.Less(t, st.profile.floorBlocks, floors)
-}
-
 // Each scenario alone takes at most ten minutes, once its arms are built and proven.
 func TestEachScenarioAloneHasRoom(t *testing.T) {
 	l, err := openLab()

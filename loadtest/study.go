@@ -362,7 +362,7 @@ const longestRate = 15 * time.Second
 
 // fit fixes the number of blocks by the time that the scenario has: as many of the profile's as fit, each process taking
 // what its pilot took around its trials, and no fewer than can decide anything. Where even those take longer, trials are
-// shorter, as far as the scenario's file lets them be, and then what stands beside is measured more seldom.
+// shorter, as far as the scenario's file lets them be.
 func (st *study) fit(spent, around time.Duration) {
 	p := &st.profile
 	if st.budget == 0 || st.headline() {
@@ -377,9 +377,6 @@ func (st *study) fit(spent, around time.Duration) {
 	leastThroughput := min(p.throughput, shortestThroughput)
 	for spent+st.takes(around) > st.budget && (p.rate > leastRate || p.throughput > leastThroughput) {
 		p.rate, p.throughput = max(leastRate, p.rate-step), max(leastThroughput, p.throughput-step)
-	}
-	for p.floorBlocks > 1 && spent+st.takes(around) > st.budget {
-		p.floorBlocks--
 	}
 }
 
