@@ -344,11 +344,11 @@ impl Scope {
     }
 
     fn area(&self, id: i32) -> impl Future<Output = Result<Option<Arc<store::Named>>, Failure>> {
-        if self.environment.master_source == MasterSource::Memory {
-            // One that was made a moment ago, and not yet announced, is looked up.
-            if let Some(area) = self.environment.master.area(id) {
-                return Either::Left(ready(Ok(Some(area))));
-            }
+        // One that was made a moment ago, and not yet announced, is looked up.
+        if self.environment.master_source == MasterSource::Memory
+            && let Some(area) = self.environment.master.area(id)
+        {
+            return Either::Left(ready(Ok(Some(area))));
         }
         Either::Right(match &self.loaders {
             Some(loaders) => Either::Left(loaders.areas_by_ids.load(id)),
@@ -363,10 +363,10 @@ impl Scope {
     }
 
     fn genre(&self, id: i32) -> impl Future<Output = Result<Option<Arc<store::Named>>, Failure>> {
-        if self.environment.master_source == MasterSource::Memory {
-            if let Some(genre) = self.environment.master.genre(id) {
-                return Either::Left(ready(Ok(Some(genre))));
-            }
+        if self.environment.master_source == MasterSource::Memory
+            && let Some(genre) = self.environment.master.genre(id)
+        {
+            return Either::Left(ready(Ok(Some(genre))));
         }
         Either::Right(match &self.loaders {
             Some(loaders) => Either::Left(loaders.genres_by_ids.load(id)),
