@@ -75,16 +75,8 @@ func (st *study) asks() []ask {
 			out = append(out, ask{load, n})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b ask) int {
-		switch first, second := st.decides(a), st.decides(b); {
-		case first && !second:
-			return -1
-		case second && !first:
-			return 1
-		}
-		return 0
-	})
-	return out
+	first := slices.DeleteFunc(slices.Clone(out), func(a ask) bool { return !st.decides(a) })
+	return append(first, slices.DeleteFunc(out, st.decides)...)
 }
 
 // asksOf are what the process of a slot is asked. What decides is, in all blocks; where a claim's time is short, the rest is
@@ -95,10 +87,7 @@ func (st *study) asksOf(block int, slot plan.Slot) []ask {
 
 // decides tells whether what is claimed is taken from trials of an ask.
 func (st *study) decides(a ask) bool {
-	if !slices.Contains(contract.LoadsOf(st.Metric), string(a.load)) {
-		return false
-	}
-	return a.load != record.LoadClosed || a.connections == slices.Max(st.Connections)
+	return contract.Decides(st.Metric, string(a.load), a.connections, st.Connections)
 }
 
 // beside tells whether the process of a slot is asked what decides nothing, too.
@@ -337,7 +326,12 @@ func (st *study) doubled() bool { return st.Rule != contract.RuleWithin }
 // judged tells whether an arm's own number is compared with another's, so that how much identical arms differ is of the same: what is
 // taken off another's is not.
 func (st *study) judged(arm contender.Arm) bool {
-	return st.headline() || slices.ContainsFunc(st.Compared(), func(pair [2]string) bool { return slices.Contains(pair[:], arm.Name) })
+	return st.headline() || st.compares(func(name string) bool { return name == arm.Name })
+}
+
+// compares tells whether one of those that are compared is an arm that is meant.
+func (st *study) compares(meant func(name string) bool) bool {
+	return slices.ContainsFunc(st.Compared(), func(pair [2]string) bool { return slices.ContainsFunc(pair[:], meant) })
 }
 
 // few tells whether an arm takes part in fewer blocks and is no A/A arm, since it stands beside what is judged: the floors of
@@ -346,9 +340,7 @@ func (st *study) few(arm contender.Arm) bool {
 	if st.headline() {
 		return arm.Tier == contender.TierFloor
 	}
-	return st.budget > 0 && !slices.ContainsFunc(st.Compared(), func(pair [2]string) bool {
-		return slices.ContainsFunc(pair[:], func(name string) bool { return name == arm.Name || st.Baselines[name] == arm.Name })
-	})
+	return st.budget > 0 && !st.compares(func(name string) bool { return name == arm.Name || st.Baselines[name] == arm.Name })
 }
 
 // The shortest trials that a scenario of many arms is given where its time is short: those of a night.

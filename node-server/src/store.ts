@@ -674,7 +674,7 @@ export class Pool implements PoolGauge {
       run.refused();
     } else {
       this.#waiting.set(run, performance.now());
-      // Who asks has a connection tried for at once, whatever is left of the pause: refused is what that one is.
+      // One is tried for at once, whatever is left of the pause between two tries: who waits is refused when that fails.
       if (this.#open.size === 0 && this.#connecting === 0) this.#connect();
     }
   }

@@ -56,22 +56,11 @@ func (s *separate) RoundTrip(req *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// connector opens connections ahead of the requests.
-type connector interface {
-	Connect(ctx context.Context, n int) error
-}
-
 // Connect opens n of the shared connections, and all that operations have of their own.
 func (s *separate) Connect(ctx context.Context, n int) error {
-	open := func(rt http.RoundTripper, n int) error {
-		if c, ok := rt.(connector); ok {
-			return c.Connect(ctx, n)
-		}
-		return nil
-	}
-	err := open(s.shared, n)
+	err := connectAhead(ctx, s.shared, n)
 	for _, own := range s.own {
-		err = errors.Join(err, open(own.rt, cap(own.busy)))
+		err = errors.Join(err, connectAhead(ctx, own.rt, cap(own.busy)))
 	}
 	return err
 }

@@ -210,6 +210,17 @@ func closeIdle(rt http.RoundTripper) {
 	}
 }
 
+// connectAhead opens n connections of what can do so ahead of the requests.
+func connectAhead(ctx context.Context, rt http.RoundTripper, n int) error {
+	c, ok := rt.(interface {
+		Connect(ctx context.Context, n int) error
+	})
+	if !ok {
+		return nil
+	}
+	return c.Connect(ctx, n)
+}
+
 // maxHeaderBytes bounds what a target can make the agent keep of the head of an answer.
 const maxHeaderBytes = 1 << 20
 
@@ -244,10 +255,10 @@ func attack(ctx context.Context, job Job, compare Compare, watch Watch, newClien
 		return nil, err
 	}
 	defer client.CloseIdleConnections()
-	if ahead, ok := client.Transport.(connector); ok && job.Closed {
+	if job.Closed {
 		// Opening them is not what a closed loop is asked about, and of many connections would be a large part of a short one. Who
 		// cannot open one here cannot in the attack either, where it is counted.
-		_ = ahead.Connect(ctx, idle(job))
+		_ = connectAhead(ctx, client.Transport, idle(job))
 	}
 	// vegeta starts another whenever all are busy. It hands requests to its workers in turn, so many of them would only
 	// keep many stacks and connections cold.

@@ -358,6 +358,11 @@ func LoadsOf(metric string) []string {
 	return []string{"rate"}
 }
 
+// Decides tells whether a metric is taken from a trial of a load, of a closed loop with so many connections of those that there are.
+func Decides(metric, load string, connections int, of []int) bool {
+	return slices.Contains(LoadsOf(metric), load) && (load != loadClosed || len(of) > 0 && connections == slices.Max(of))
+}
+
 // atKey is an error about what stands under a key, or about its absence.
 func atKey(text []byte, path []string, expected string) error {
 	if place, ok := locate.YAML(text, path...); ok {

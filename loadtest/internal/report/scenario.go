@@ -212,7 +212,7 @@ func (b *build) doneWords(g summary.Group, s *record.Scenario) string {
 	}
 	beside := map[int]bool{}
 	for _, t := range of {
-		if t.Load.Blocked() && !t.Duplicate && !decidesIn(s, t) {
+		if t.Load.Blocked() && !t.Duplicate && !contract.Decides(s.Metric, string(t.Load), t.Connections, s.Connections) {
 			beside[t.Block] = true
 		}
 	}
@@ -221,14 +221,6 @@ func (b *build) doneWords(g summary.Group, s *record.Scenario) string {
 		few = fmt.Sprintf(", in %d of them what decides nothing", n)
 	}
 	return fmt.Sprintf("%s; %s in random order%s.", words, summary.Plural(s.Plan.Blocks, "block"), few)
-}
-
-// decidesIn tells whether a scenario's trial is of the load that decides it.
-func decidesIn(s *record.Scenario, t record.Trial) bool {
-	if !slices.Contains(contract.LoadsOf(s.Metric), string(t.Load)) {
-		return false
-	}
-	return t.Load != record.LoadClosed || len(s.Connections) > 0 && t.Connections == slices.Max(s.Connections)
 }
 
 // claimPairs is the chart that decides: the ratio of each pair.

@@ -158,14 +158,23 @@ func (w *writer) all(ctx context.Context, database engine.Database) (out []recor
 	return append(out, added), nil
 }
 
-// takeBackName gives the area its name again. It connects anew: that the connection from before has ended may be what is wrong.
-func takeBackName(ctx context.Context, database engine.Database, name string) error {
+// onPrimary has a connection of its own to the primary for a while.
+func onPrimary(ctx context.Context, database engine.Database, do func(primary *pgx.Conn) error) error {
 	primary, err := pgx.Connect(ctx, database.AdminPrimaryURL())
 	if err != nil {
-		return fmt.Errorf("take back the name of area %d: %w", staleArea, err)
+		return err
 	}
 	defer primary.Close(context.WithoutCancel(ctx))
-	if _, err := primary.Exec(ctx, "update area set name = $2 where id = $1", staleArea, name); err != nil {
+	return do(primary)
+}
+
+// takeBackName gives the area its name again. It connects anew: that the connection from before has ended may be what is wrong.
+func takeBackName(ctx context.Context, database engine.Database, name string) error {
+	err := onPrimary(ctx, database, func(primary *pgx.Conn) error {
+		_, err := primary.Exec(ctx, "update area set name = $2 where id = $1", staleArea, name)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("take back the name of area %d: %w", staleArea, err)
 	}
 	return nil
@@ -173,12 +182,9 @@ func takeBackName(ctx context.Context, database engine.Database, name string) er
 
 // LastReview is the highest id of a review.
 func LastReview(ctx context.Context, database engine.Database) (id int32, err error) {
-	primary, err := pgx.Connect(ctx, database.AdminPrimaryURL())
-	if err != nil {
-		return 0, err
-	}
-	defer primary.Close(context.WithoutCancel(ctx))
-	err = primary.QueryRow(ctx, "select coalesce(max(id), 0)::int4 from review").Scan(&id)
+	err = onPrimary(ctx, database, func(primary *pgx.Conn) error {
+		return primary.QueryRow(ctx, "select coalesce(max(id), 0)::int4 from review").Scan(&id)
+	})
 	return id, err
 }
 
@@ -186,13 +192,14 @@ func LastReview(ctx context.Context, database engine.Database) (id int32, err er
 func RemoveReviews(ctx context.Context, database engine.Database, after int32) error {
 	ctx, cancel := context.WithTimeout(ctx, stalePatience)
 	defer cancel()
-	primary, err := pgx.Connect(ctx, database.AdminPrimaryURL())
+	err := onPrimary(ctx, database, func(primary *pgx.Conn) error {
+		if _, err := primary.Exec(ctx, "delete from review where id > $1", after); err != nil {
+			return fmt.Errorf("remove what was written: %w", err)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
-	}
-	defer primary.Close(context.WithoutCancel(ctx))
-	if _, err := primary.Exec(ctx, "delete from review where id > $1", after); err != nil {
-		return fmt.Errorf("remove what was written: %w", err)
 	}
 	return database.WaitReplica(ctx)
 }

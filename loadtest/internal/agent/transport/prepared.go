@@ -1,10 +1,13 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Prepared is an http.RoundTripper for requests that differ in their bodies only: the head is made once, for good. It
@@ -43,6 +46,27 @@ func (t *Transport) Prepare(req *http.Request, body func(asked *http.Request) []
 func (p *Prepared) RoundTrip(asked *http.Request) (*http.Response, error) {
 	closeBody(asked)
 	return p.transport.roundTrip(asked, p.req, p.address, p)
+}
+
+// dialing is how many connections Connect opens at a time.
+const dialing = 64
+
+// Connect opens n connections to where the prepared request goes, ahead of the requests, as far as MaxIdle has room for them. The
+// error is that of the first that could not be opened; the others stay.
+func (p *Prepared) Connect(ctx context.Context, n int) error {
+	deadline := p.transport.deadline()
+	var dials errgroup.Group
+	dials.SetLimit(dialing)
+	for range n {
+		dials.Go(func() error {
+			c, err := p.transport.dial(ctx, p.address, deadline)
+			if err == nil {
+				p.transport.put(c) // it is idle, and its server may close it before its first request
+			}
+			return err
+		})
+	}
+	return dials.Wait()
 }
 
 // CloseIdleConnections closes those of the transport.

@@ -34,8 +34,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -120,12 +118,17 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.roundTrip(req, req, address(req.URL), nil)
 }
 
+// deadline is when what begins now has to be over; the zero time is never.
+func (t *Transport) deadline() (at time.Time) {
+	if t.Timeout > 0 {
+		at = time.Now().Add(t.Timeout)
+	}
+	return at
+}
+
 // roundTrip answers what was asked by sending req, a checked request: itself or, as the prepared bytes, another.
 func (t *Transport) roundTrip(asked, req *http.Request, at string, prepared *Prepared) (*http.Response, error) {
-	var deadline time.Time
-	if t.Timeout > 0 {
-		deadline = time.Now().Add(t.Timeout)
-	}
+	deadline := t.deadline()
 	ctx := asked.Context()
 	var out []byte // the request, once it has been put into one buffer
 	for attempt := req; ; {
@@ -271,30 +274,6 @@ func (t *Transport) dial(ctx context.Context, at string, deadline time.Time) (*c
 		return nil, err
 	}
 	return newConn(t, n.(*net.TCPConn), at)
-}
-
-// dialing is how many connections Connect opens at a time.
-const dialing = 64
-
-// Connect opens n connections to where the prepared request goes, ahead of the requests, as far as MaxIdle has room for them. The
-// error is that of the first that could not be opened; the others stay.
-func (p *Prepared) Connect(ctx context.Context, n int) error {
-	var deadline time.Time
-	if p.transport.Timeout > 0 {
-		deadline = time.Now().Add(p.transport.Timeout)
-	}
-	var dials errgroup.Group
-	dials.SetLimit(dialing)
-	for range n {
-		dials.Go(func() error {
-			c, err := p.transport.dial(ctx, p.address, deadline)
-			if err == nil {
-				p.transport.put(c) // it is idle, and its server may close it before its first request
-			}
-			return err
-		})
-	}
-	return dials.Wait()
 }
 
 // put takes a connection back that can be used again.
