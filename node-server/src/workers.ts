@@ -259,6 +259,40 @@ const mostBackoffMs = 1000;
 // Workers end within the request timeout and a second.
 const killGraceMs = 5000;
 
+/** A connection that node:cluster's primary accepted, as it is passed on: of net.Socket what libuv knows of it. */
+interface Handle {
+  close(): void;
+}
+
+/**
+ * Closes the connection that was on its way to a worker when the worker ended. node:cluster passes on one at a time and
+ * closes its own end when the worker says that it took it; of one who cannot say so any more it would keep the connection
+ * open, and whoever is at its other end would wait for an answer until he gives up.
+ */
+class Deliveries {
+  readonly #carriers = new Map<Worker, Handle>();
+
+  watch(worker: Worker): void {
+    const { process: carrier } = worker;
+    const send = carrier.send.bind(carrier) as (...message: unknown[]) => boolean;
+    carrier.send = (...message: unknown[]): boolean => {
+      const handle = message[1] as Handle | undefined;
+      if (handle !== undefined) {
+        // One that a worker refused, since it is ending, goes on to another one.
+        for (const [other, carried] of this.#carriers) if (carried === handle) this.#carriers.delete(other);
+        this.#carriers.set(worker, handle);
+      }
+      return send(...message);
+    };
+    // It has ended then, and all that it had said is read: of a connection that it took, this end is closed already.
+    // 'disconnect' does not come where a connection was on its way.
+    carrier.once('close', () => {
+      this.#carriers.get(worker)?.close();
+      this.#carriers.delete(worker);
+    });
+  }
+}
+
 interface Forked {
   readonly worker: Worker;
   readonly channel: Channel;
@@ -278,6 +312,7 @@ export function startWorkers(config: Config, logger: Logger): Workers {
   const listeners = new Set<number>();
   const busy = new Set<number>(); // of those that are to end
   const allDrained = Promise.withResolvers<void>();
+  const deliveries = new Deliveries();
   const drained = (slot: number): void => {
     busy.delete(slot);
     if (stopping && busy.size === 0) allDrained.resolve();
@@ -332,7 +367,12 @@ export function startWorkers(config: Config, logger: Logger): Workers {
         Promise.all([...running.values()].map((forked) => forked.channel.ask('metrics', 0, answerTimeoutMs))),
       places: (wanted) => ledger.borrow(worker.id, wanted),
     });
+    deliveries.watch(worker);
     worker.on('message', (message: Question | Answer) => channel.receive(message));
+    // What could not be said to a worker that is ending: its exit follows, and that is what counts.
+    worker.on('error', (cause: Error) =>
+      logger.warn('worker cannot be told', { worker: slot, cause: describe(cause) }),
+    );
     const exited = new Promise<string | null>((resolve) => {
       worker.on('exit', (status: number | null, signal: string | null) => {
         running.delete(slot);

@@ -172,10 +172,7 @@ suite('cluster', () => {
   const children = (): number[] =>
     readFileSync(`/proc/${primary.pid}/task/${primary.pid}/children`, 'utf8').trim().split(' ').map(Number);
 
-  /**
-   * Asks on a connection of its own, which the primary gives to the next worker. One that was given to a worker that died
-   * before it took it is answered by nobody, so waiting ends.
-   */
+  /** Asks on a connection of its own, which the primary gives to the next worker. */
   function ask(pathname: string, query?: string, timeoutMs = 30_000): Promise<{ status: number; body: string }> {
     return new Promise((resolve, reject) => {
       const headers = { 'content-type': 'application/json', accept: 'application/graphql-response+json' };
@@ -340,6 +337,27 @@ suite('cluster', () => {
     } finally {
       process.kill(pid as number, 'SIGCONT');
     }
+    await until(isReady);
+  });
+
+  test('a connection on its way to a worker that dies is reset, and nobody else is', async () => {
+    const [pid] = children();
+    process.kill(pid as number, 'SIGSTOP');
+    const asked = Array.from({ length: 4 * workers }, () =>
+      ask('/livez').then(
+        ({ status }) => String(status),
+        ({ code }: NodeJS.ErrnoException) => code,
+      ),
+    );
+    let answered = 0;
+    for (const each of asked) each.then(() => answered++);
+    try {
+      // The others take what the stopped one does not; it is given one at a time.
+      await until(async () => answered === asked.length - 1);
+    } finally {
+      process.kill(pid as number, 'SIGKILL');
+    }
+    assert.deepEqual((await Promise.all(asked)).sort(), [...Array(asked.length - 1).fill('200'), 'ECONNRESET']);
     await until(isReady);
   });
 
