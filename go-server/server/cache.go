@@ -3,12 +3,14 @@ package server
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +42,8 @@ const (
 //     nothing into the table.
 //   - A process that could not make a table be forgotten does not ask for it until it could, and neither does one that does
 //     not hear of changes.
+//   - A process that got no answer, or finds another Redis than before, makes every table be forgotten before it asks again: what
+//     comes back may be older.
 type Cache struct {
 	client  *redis.Client
 	log     *slog.Logger
@@ -55,6 +59,8 @@ type Cache struct {
 	// changes counts those of each table that were heard of, and forgotten says up to which of them Redis is known to have
 	// nothing old.
 	changes, forgotten map[string]int
+	// run is the Redis that the last connection is to.
+	run string
 }
 
 // newCache connects to nothing yet. Servers of one database share what they keep.
@@ -70,12 +76,34 @@ func newCache(address, databaseURL string, log *slog.Logger) (*Cache, error) {
 	options.DialerRetries = 1
 	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	redis.SetLogger(silent{}) // each command says so itself
-	return &Cache{
-		client: redis.NewClient(options), log: log, prefix: cachePrefix(databaseURL), changes: map[string]int{}, forgotten: map[string]int{},
+	c := &Cache{
+		log: log, prefix: cachePrefix(databaseURL), changes: map[string]int{}, forgotten: map[string]int{},
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lab_cache_lookups_total", Help: "Questions to Redis by table and what came of them: hit, miss, failed; skipped where it was not asked.",
 		}, []string{"table", "result"}),
-	}, nil
+	}
+	options.OnConnect = c.connected
+	c.client = redis.NewClient(options)
+	return c, nil
+}
+
+// connected looks whether a new connection is to the same Redis as those before. go-redis replaces an idle connection that is
+// dead by a new one, and no command fails.
+func (c *Cache) connected(ctx context.Context, conn *redis.Conn) error {
+	info, err := conn.Info(ctx, "server").Result()
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(info, "run_id:")
+	run, _, _ := strings.Cut(rest, "\r\n")
+	c.mu.Lock()
+	before := c.run
+	c.run = run
+	c.mu.Unlock()
+	if before != "" && before != run {
+		c.distrustAll()
+	}
+	return nil
 }
 
 // silent is a logger of go-redis that says nothing.
@@ -95,7 +123,7 @@ func cachePrefix(databaseURL string) string {
 // cached is what Redis said of a table.
 type cached struct {
 	epoch string
-	all   bool // what it does not have does not exist
+	all   bool // it has every row that there was when it was filled
 	names map[string]string
 }
 
@@ -132,7 +160,11 @@ func (c *Cache) ask(ctx context.Context, table string, fields []string) (cached,
 			}
 		}
 	}
-	if out.all || len(fields) > 0 && len(out.names) == len(fields) {
+	if !c.trusts(table) { // connected, or another command, has found out meanwhile
+		c.count(table, "failed")
+		return cached{}, false
+	}
+	if len(fields) == 0 && out.all || len(fields) > 0 && len(out.names) == len(fields) {
 		c.count(table, "hit")
 	} else {
 		c.count(table, "miss")
@@ -198,6 +230,13 @@ func (c *Cache) distrust(table string) int {
 	return c.changes[table]
 }
 
+// distrustAll is distrust of every table.
+func (c *Cache) distrustAll() {
+	for _, table := range cachedTables {
+		c.distrust(table)
+	}
+}
+
 // pending are the tables that are still to be forgotten.
 func (c *Cache) pending(tables []string) []string {
 	c.mu.Lock()
@@ -214,12 +253,17 @@ func (c *Cache) trusts(table string) bool {
 	return c.changes[table] > 0 && c.forgotten[table] == c.changes[table]
 }
 
-// failed notes that Redis did not answer; it is always false. A request that is over says nothing of Redis.
+// failed notes that Redis did not answer, or with an error; it is always false. A request that is over says nothing of Redis.
+// Where no answer came, whoever answers next may be a Redis that has what was forgotten long ago.
 func (c *Cache) failed(request context.Context, table string, err error) bool {
 	if request.Err() != nil {
 		return false
 	}
 	c.count(table, "failed")
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		c.distrustAll()
+	}
 	now := time.Now().UnixNano()
 	if before := c.away.Swap(now + int64(cachePause)); before < now {
 		c.log.Warn("redis does not answer", "error", err.Error(), "retry_ms", milliseconds(cachePause))

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -58,14 +59,14 @@ func TestCache(t *testing.T) {
 			got, ok := c.ask(ctx, "area", []string{"1", "2"})
 			require.True(t, ok)
 			assert.Equal(t, map[string]string{"1": "new"}, got.names)
-			assert.True(t, got.all, "2 does not exist")
+			assert.True(t, got.all)
 		}
 	})
 	t.Run("a table that could not be forgotten is not asked for", func(t *testing.T) {
 		c := testCache(t, "redis://127.0.0.1:1", t.Name())
 		_, err := c.forget(ctx, "area")
 		require.Error(t, err)
-		assert.Equal(t, []string{"area"}, c.pending([]string{"area"}))
+		assert.Equal(t, cachedTables, c.pending(cachedTables))
 		c.away.Store(0) // the pause is over
 		_, ok := c.ask(ctx, "area", []string{"1"})
 		assert.False(t, ok)
@@ -87,13 +88,66 @@ func TestCache(t *testing.T) {
 		_, ok := c.ask(ctx, "area", []string{"1"})
 		assert.False(t, ok)
 	})
-	t.Run("after a failure nobody asks for a while", func(t *testing.T) {
+	t.Run("after an answer that is an error nobody asks for a while", func(t *testing.T) {
 		c := testCache(t, testRedis(t), t.Name())
 		_, err := c.forget(ctx, "area")
 		require.NoError(t, err)
-		c.failed(ctx, "area", context.DeadlineExceeded)
+		c.failed(ctx, "area", redis.ErrNoScript)
 		assert.False(t, c.trusts("area"))
 		c.away.Store(time.Now().UnixNano())
 		assert.True(t, c.trusts("area"))
 	})
+	t.Run("after no answer nobody asks before every table was forgotten anew", func(t *testing.T) {
+		c := testCache(t, testRedis(t), t.Name())
+		for _, table := range cachedTables {
+			_, err := c.forget(ctx, table)
+			require.NoError(t, err)
+		}
+		c.failed(ctx, "area", context.DeadlineExceeded)
+		c.away.Store(0) // the pause is over
+		assert.Equal(t, cachedTables, c.pending(cachedTables))
+		_, ok := c.ask(ctx, "genre", []string{"1"})
+		assert.False(t, ok)
+		_, err := c.forget(ctx, "genre")
+		require.NoError(t, err)
+		_, ok = c.ask(ctx, "genre", []string{"1"})
+		assert.True(t, ok)
+	})
+	t.Run("another Redis than before is not trusted", func(t *testing.T) {
+		c := testCache(t, testRedis(t), t.Name())
+		_, err := c.forget(ctx, "area")
+		require.NoError(t, err)
+		conn := c.client.Conn()
+		t.Cleanup(func() { _ = conn.Close() })
+		require.NoError(t, c.connected(ctx, conn))
+		assert.True(t, c.trusts("area"), "one more connection to the same")
+		require.NotEmpty(t, c.run)
+		c.run = "the one that was here before"
+		require.NoError(t, c.connected(ctx, conn))
+		assert.Equal(t, cachedTables, c.pending(cachedTables))
+	})
+}
+
+// A row that was made a moment ago, and of which nothing has been heard yet, is in no hash, and an item may name it.
+func TestWhatAWholeHashDoesNotHaveIsLookedUp(t *testing.T) {
+	app := startApp(t, map[string]string{"MASTER": MasterRedis, "REDIS_URL": testRedis(t)})
+	ctx, cache := context.Background(), app.master.cache
+	key := cache.prefix + "area"
+	taken, err := cache.client.HDel(ctx, key, "3").Result()
+	require.NoError(t, err)
+	require.Equal(t, int64(1), taken)
+	names := map[int32]string{}
+	counts := statementsOf(t, app, func() {
+		require.NoError(t, app.master.byIDs(ctx, "area", app.store.areasByIDsStatement, []int32{2, 3}, func(id int32, row *namedRow) {
+			names[id] = row.name
+		}))
+	})
+	assert.Equal(t, map[string]int{"areas_by_ids": 1}, counts)
+	assert.Equal(t, map[int32]string{
+		2: sqlText(t, "select name from area where id = 2"), 3: sqlText(t, "select name from area where id = 3"),
+	}, names)
+	got, ok := cache.ask(ctx, "area", []string{"3"})
+	require.True(t, ok)
+	assert.True(t, got.all)
+	assert.Empty(t, got.names, "it is not put there")
 }

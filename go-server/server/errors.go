@@ -120,6 +120,9 @@ var errUnavailable = errors.New("database unavailable")
 
 func isUnavailable(err error) bool { return errors.Is(err, errUnavailable) }
 
+// errCanceled is the cause of every error that comes from a statement which the database ended: its request counts as late.
+var errCanceled = errors.New("statement canceled")
+
 // presentError turns what a resolver returned into what the client reads. A cause that is not meant for the client
 // goes to the log, once per request.
 func (a *App) presentError(ctx context.Context, err error) *gqlerror.Error {

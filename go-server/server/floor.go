@@ -63,6 +63,9 @@ func (f *floor) execute(r *request, p parameters, out *buffer) *requestError {
 			return r.app.timedOut()
 		}
 		r.fail(err, nil)
+		if r.late.Load() {
+			return r.app.timedOut()
+		}
 		if r.unavailable.Load() {
 			return unavailable()
 		}

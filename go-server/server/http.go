@@ -122,7 +122,7 @@ func (a *App) answer(w http.ResponseWriter, r *http.Request, contentType []strin
 	switch {
 	case refused != nil:
 		return refused
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) || request.late.Load():
 		return a.timedOut()
 	case request.unavailable.Load():
 		return unavailable()

@@ -32,9 +32,11 @@ type Master struct {
 	texts    atomic.Pointer[[]string]
 	textRows int32 // of texts
 
-	// areaChanges counts what renameArea did, so that a reading begun before is not put over it.
-	areaMutex   sync.Mutex
-	areaChanges int
+	// areasTurn is held while an area is renamed, from before the statement until memory has the new name, and while the areas
+	// are read and put there. So what is put there is never older than what it replaces: no name waits to be put over a later
+	// reading, and the reading that an announcement asks for begins after whatever came before it. Turns come in the order in
+	// which they were asked for, where a reading that is tried again until no rename came between might never end.
+	areasTurn chan struct{}
 }
 
 type masterTable[T any] struct {
@@ -70,7 +72,7 @@ var cachedTables = []string{"area", "genre", "holiday"}
 func newMaster(c Settings, store *Store, cache *Cache, log *slog.Logger) *Master {
 	m := &Master{
 		store: store, cache: cache, log: log, databaseURL: c.DatabaseURL, tables: masterTables,
-		textRows: int32(c.MasterMB << 20 / textBytes),
+		textRows: int32(c.MasterMB << 20 / textBytes), areasTurn: make(chan struct{}, 1),
 	}
 	if c.Master == MasterNone {
 		m.tables = []string{"item_vector", "master_text"} // which no statement of a request reads
@@ -114,7 +116,19 @@ func (m *Master) loadTable(ctx context.Context, table string) error {
 	}
 	switch table {
 	case "area":
-		return m.loadAreas(ctx)
+		if err := m.takeAreasTurn(ctx); err != nil {
+			return err
+		}
+		defer m.endAreasTurn()
+		rows, err := m.store.named(ctx, d, m.store.areasStatement)
+		if err != nil {
+			return err
+		}
+		list := make([]*Area, len(rows))
+		for i := range rows {
+			list[i] = (*Area)(&rows[i])
+		}
+		m.areas.Store(newMasterTable(list, (*Area).ID))
 	case "genre":
 		rows, err := m.store.named(ctx, d, m.store.genresStatement)
 		if err != nil {
@@ -148,30 +162,17 @@ func (m *Master) loadTable(ctx context.Context, table string) error {
 	return nil
 }
 
-func (m *Master) loadAreas(ctx context.Context) error {
-	for {
-		m.areaMutex.Lock()
-		before := m.areaChanges
-		m.areaMutex.Unlock()
-		rows, err := m.store.named(ctx, m.store.primary, m.store.areasStatement)
-		if err != nil {
-			return err
-		}
-		list := make([]*Area, len(rows))
-		for i := range rows {
-			list[i] = (*Area)(&rows[i])
-		}
-		m.areaMutex.Lock()
-		same := before == m.areaChanges
-		if same {
-			m.areas.Store(newMasterTable(list, (*Area).ID))
-		}
-		m.areaMutex.Unlock()
-		if same {
-			return nil
-		}
+// takeAreasTurn waits until it may rename an area or read them, or until ctx ends. Nobody waits with a connection in hand.
+func (m *Master) takeAreasTurn(ctx context.Context) error {
+	select {
+	case m.areasTurn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
+
+func (m *Master) endAreasTurn() { <-m.areasTurn }
 
 // loadCached makes Redis forget a table and have it anew. Only a failure of the database is an error: a Redis that does not
 // answer is not asked for the table until a later try succeeds.
@@ -265,7 +266,8 @@ func (m *Master) holidaySet(ctx context.Context) (map[Date]struct{}, error) {
 }
 
 // byIDs gives the rows of these ids, from Redis in one round trip, and what that does not have from the primary by one
-// statement.
+// statement. So is what a whole hash does not have: ids come from items, whose areas and genres exist, be it since a moment
+// ago and not announced yet.
 func (m *Master) byIDs(ctx context.Context, table string, statement *statement, ids []int32, found func(int32, *namedRow)) error {
 	fields := fieldsOf(ids)
 	got, asked := m.cache.ask(ctx, table, fields)
@@ -273,7 +275,7 @@ func (m *Master) byIDs(ctx context.Context, table string, statement *statement, 
 	for i, id := range ids {
 		if name, ok := got.names[fields[i]]; ok {
 			found(id, &namedRow{id: id, name: name})
-		} else if !got.all {
+		} else {
 			missing = append(missing, id)
 		}
 	}
@@ -286,7 +288,7 @@ func (m *Master) byIDs(ctx context.Context, table string, statement *statement, 
 		found(rows[i].id, &rows[i])
 		names[strconv.Itoa(int(rows[i].id))] = rows[i].name
 	}
-	if err == nil && asked {
+	if err == nil && asked && !got.all { // which would prolong the time of a whole hash
 		m.cache.fill(ctx, table, got.epoch, names)
 	}
 	return err
@@ -310,22 +312,32 @@ func (m *Master) retry(ctx context.Context) {
 	}
 }
 
-// renameArea puts what a mutation of this process wrote into memory, or makes Redis forget it.
-func (m *Master) renameArea(ctx context.Context, row *namedRow) {
-	if m.cache != nil {
-		_, _ = m.cache.forget(ctx, "area") // else it is not asked, and retry goes on
-		return
-	}
-	m.areaMutex.Lock()
-	defer m.areaMutex.Unlock()
-	m.areaChanges++
-	list := slices.Clone(m.areas.Load().list)
-	for i, a := range list {
-		if a.id == row.id {
-			list[i] = (*Area)(row)
+// renameArea renames in the database, and puts the name into memory or makes Redis forget the old one; other processes hear of
+// it from the database. It gives nil where there is no such area.
+func (m *Master) renameArea(ctx context.Context, id int32, name string) (*namedRow, error) {
+	inMemory := m.cache == nil && slices.Contains(m.tables, "area")
+	if inMemory {
+		if err := m.takeAreasTurn(ctx); err != nil {
+			return nil, err
 		}
+		defer m.endAreasTurn()
 	}
-	m.areas.Store(newMasterTable(list, (*Area).ID))
+	row, err := m.store.renameArea(ctx, id, name)
+	switch {
+	case err != nil || row == nil:
+		return nil, err
+	case m.cache != nil:
+		_, _ = m.cache.forget(ctx, "area") // else it is not asked, and retry goes on
+	case inMemory:
+		list := slices.Clone(m.areas.Load().list)
+		for i, a := range list {
+			if a.id == row.id {
+				list[i] = (*Area)(row)
+			}
+		}
+		m.areas.Store(newMasterTable(list, (*Area).ID))
+	}
+	return row, nil
 }
 
 // follow keeps memory equal to the primary until ctx ends: it listens on a connection of its own, reads everything
@@ -370,9 +382,7 @@ func (m *Master) listen(ctx context.Context, concurrently bool, loaded func()) e
 		return fmt.Errorf("listen: %w", err)
 	}
 	if m.cache != nil {
-		for _, table := range cachedTables { // it may have changed while nobody listened
-			m.cache.distrust(table)
-		}
+		m.cache.distrustAll() // they may have changed while nobody listened
 		m.cache.heard.Store(true)
 		defer m.cache.heard.Store(false)
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -44,6 +45,54 @@ func TestAddBusinessDays(t *testing.T) {
 	cancel()
 	_, err = addBusinessDays(ended, date("2026-05-05"), 1, holidays)
 	assert.ErrorIs(t, err, context.Canceled)
+}
+
+// Renaming an area and reading them take turns: otherwise an older name might be put over a newer one, for good.
+func TestAreasAreRenamedAndReadInTurn(t *testing.T) {
+	app := startApp(t, map[string]string{"REQUEST_TIMEOUT": "30s"})
+	ctx, handler := context.Background(), app.Handler()
+	blocker, conn := connect(t), connect(t)
+	for _, table := range []string{"area", "genre"} {
+		for _, id := range []int32{8, 9} {
+			before := sqlText(t, "select name from "+table+" where id = $1", id)
+			t.Cleanup(func() {
+				_, err := connect(t).Exec(ctx, "update "+table+" set name = $1 where id = $2", before, id)
+				assert.NoError(t, err)
+			})
+		}
+	}
+	transaction, err := blocker.Begin(ctx)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = transaction.Rollback(ctx) }) // before the names are put back, which would wait for it
+	_, err = transaction.Exec(ctx, "update area set name = 'theirs' where id = 8")
+	require.NoError(t, err)
+	readings := statementCounts(t, app)["areas"]
+
+	renamed := make(chan answer, 1)
+	go func() { renamed <- post(handler, `mutation{renameArea(id:8,name:"ours"){name}}`, "") }()
+	require.Eventually(t, func() bool {
+		var n int
+		require.NoError(t, conn.QueryRow(ctx, `select count(*) from pg_stat_activity
+			where datname = current_database() and application_name = 'lab-go' and wait_event_type = 'Lock'`).Scan(&n))
+		return n == 1
+	}, 3*time.Second, time.Millisecond, "the statement waits for the row")
+	_, err = conn.Exec(ctx, "update area set name = 'meanwhile' where id = 9")
+	require.NoError(t, err)
+	_, err = conn.Exec(ctx, "update genre set name = 'meanwhile' where id = 9")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return app.master.genre(9).name == "meanwhile" }, 3*time.Second, time.Millisecond,
+		"other tables are read")
+	assert.Equal(t, readings, statementCounts(t, app)["areas"])
+	late, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	_, err = app.master.renameArea(late, 8, "late")
+	require.ErrorIs(t, err, context.DeadlineExceeded, "a request waits no longer than it may")
+
+	require.NoError(t, transaction.Commit(ctx))
+	assert.Equal(t, `{"data":{"renameArea":{"name":"ours"}}}`, (<-renamed).body)
+	assert.Equal(t, "ours", app.master.area(8).name)
+	require.Eventually(t, func() bool { return app.master.area(9).name == "meanwhile" }, 10*time.Second, time.Millisecond)
+	assert.Equal(t, "ours", app.master.area(8).name)
 }
 
 func TestMasterDataInBulkIsInMemory(t *testing.T) {

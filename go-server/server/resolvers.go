@@ -981,10 +981,6 @@ func (m mutationResolver) RenameArea(ctx context.Context, id, name string) (*Are
 	if !known {
 		return nil, nil
 	}
-	row, err := m.app.store.renameArea(requestOf(ctx).ctx, areaID, name)
-	if err != nil || row == nil {
-		return nil, err
-	}
-	m.app.master.renameArea(requestOf(ctx).ctx, row)
-	return (*Area)(row), nil
+	row, err := m.app.master.renameArea(requestOf(ctx).ctx, areaID, name)
+	return (*Area)(row), err
 }

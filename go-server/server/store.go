@@ -357,14 +357,20 @@ func (d *database) retry(ctx context.Context, conn *pgxpool.Conn, err error, att
 
 // failure is what a statement's error means to a request.
 func failure(ctx context.Context, s *statement, err error) error {
+	var server *pgconn.PgError
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.As(err, &server) && server.Code == queryCanceled:
+		return fmt.Errorf("%s: %w: %w", s.name, errCanceled, err)
 	case !isConnectionFailure(err):
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	return fmt.Errorf("%s: %w: %w", s.name, errUnavailable, err)
 }
+
+// queryCanceled is PostgreSQL's code of a statement that it ended: over the session's statement_timeout, or told to.
+const queryCanceled = "57014"
 
 // isConnectionFailure tells a connection that can do nothing more from a statement that failed.
 func isConnectionFailure(err error) bool {

@@ -53,6 +53,28 @@ func TestRequestTimeout(t *testing.T) {
 	}
 }
 
+// A statement that PostgreSQL ends, as after the session's time, counts as late.
+func TestCanceledStatement(t *testing.T) {
+	for _, tier := range []string{TierMainstream, TierFloor} {
+		t.Run(tier, func(t *testing.T) {
+			handler := startApp(t, map[string]string{"TIER": tier, "REQUEST_TIMEOUT": "30s"}).Handler()
+			query, watcher := readOperation(t, "q1"), connect(t)
+			lockTable(t, "category")
+			answered := make(chan answer, 1)
+			go func() { answered <- post(handler, query, "") }()
+			require.Eventually(t, func() bool {
+				var n int
+				require.NoError(t, watcher.QueryRow(context.Background(), `select count(pg_cancel_backend(pid)) from pg_stat_activity
+					where datname = current_database() and application_name = 'lab-go' and wait_event_type = 'Lock'`).Scan(&n))
+				return n > 0
+			}, 10*time.Second, time.Millisecond)
+			got := <-answered
+			assert.Equal(t, http.StatusGatewayTimeout, got.status)
+			assert.Equal(t, codeRequestTimeout, got.code(t))
+		})
+	}
+}
+
 func TestDeadConnections(t *testing.T) {
 	app := startApp(t, map[string]string{"POOL_SIZE": "4"})
 	handler := app.Handler()

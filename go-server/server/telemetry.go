@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -233,6 +234,7 @@ type request struct {
 
 	failure     sync.Once
 	unavailable atomic.Bool
+	late        atomic.Bool // as the database says; else its context does
 }
 
 type requestKey struct{}
@@ -247,6 +249,9 @@ func requestOf(ctx context.Context) *request {
 func (r *request) fail(err error, path ast.Path) {
 	if isUnavailable(err) {
 		r.unavailable.Store(true)
+	}
+	if errors.Is(err, errCanceled) {
+		r.late.Store(true)
 	}
 	if r.ctx.Err() != nil {
 		return // ended by its deadline or by its client: there is nothing to look into

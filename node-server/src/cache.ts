@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Redis } from 'ioredis';
+import { Redis, ReplyError } from 'ioredis';
 import { describe, type Logger } from './logging.ts';
 
 // Limits of the cache, the same in all servers.
@@ -18,7 +18,7 @@ const allField = 'all'; // there when the hash has every row
 export const cachedTables = ['area', 'genre', 'holiday'] as const;
 export type CachedTable = (typeof cachedTables)[number];
 
-/** What Redis said of a table: names by field, and whether what is not there does not exist. */
+/** What Redis said of a table: names by field, and whether it has every row that there was when it was filled. */
 export interface Cached {
   readonly epoch: string;
   readonly all: boolean;
@@ -58,6 +58,8 @@ export function cachePrefix(databaseUrl: string): string {
  *   nothing into the table.
  * - A process that could not make a table be forgotten does not ask for it until it could, and neither does one that does
  *   not hear of changes.
+ * - A process that got no answer, or lost its connection, makes every table be forgotten before it asks again: what comes
+ *   back may be older.
  */
 export class Cache {
   /** Whether changes are listened to. */
@@ -85,6 +87,8 @@ export class Cache {
       retryStrategy: () => pauseMs,
     });
     this.#redis.on('error', () => {}); // each command says so itself
+    // It connects again by itself, and no command need have failed.
+    this.#redis.on('close', () => this.distrustAll());
     this.#prefix = cachePrefix(options.databaseUrl);
     this.#logger = options.logger;
     this.#count = options.count;
@@ -123,7 +127,7 @@ export class Cache {
       this.#failed(table, cause);
       return null;
     }
-    this.#count(table, all || names.size === fields?.length ? 'hit' : 'miss');
+    this.#count(table, (fields === undefined ? all : names.size === fields.length) ? 'hit' : 'miss');
     return { epoch, all, names };
   }
 
@@ -163,6 +167,11 @@ export class Cache {
     return this.#changes[table];
   }
 
+  /** `distrust` of every table. */
+  distrustAll(): void {
+    for (const table of cachedTables) this.distrust(table);
+  }
+
   /** The tables that are still to be forgotten. */
   pending(): CachedTable[] {
     return cachedTables.filter((table) => this.#forgotten[table] !== this.#changes[table]);
@@ -176,8 +185,11 @@ export class Cache {
     return this.#changes[table] > 0 && this.#forgotten[table] === this.#changes[table];
   }
 
+  // Where no answer came, not even one that is an error, whoever answers next may be a Redis that has what was forgotten
+  // long ago.
   #failed(table: CachedTable, cause: unknown): void {
     this.#count(table, 'failed');
+    if (!(cause instanceof ReplyError)) this.distrustAll();
     const now = Date.now();
     if (now >= this.#awayUntil) {
       this.#logger.warn('redis does not answer', { cause: describe(cause), retry_ms: pauseMs });

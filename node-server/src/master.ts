@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { type Cache, type CachedTable, cachedTables, retryForgetting } from './cache.ts';
+import { type Cache, type CachedTable, retryForgetting } from './cache.ts';
 import { describe, type Logger } from './logging.ts';
 import { packVectors, type Vectors } from './ranking.ts';
 import {
@@ -105,7 +105,11 @@ export class Master {
   // Of each table: the reading under way, and the one that waits for it.
   readonly #reading = new Map<MasterTable, Promise<void>>();
   readonly #queued = new Map<MasterTable, Promise<void>>();
-  #renames = 0;
+  // Renaming an area, from before the statement until memory has the new name, and reading the areas and putting them
+  // there come one after the other. So what is put there is never older than what it replaces: no name waits to be put
+  // over a later reading, and the reading that an announcement asks for begins after whatever came before it. Turns come
+  // as they were asked for, where a reading that is tried again until no rename came between might never end.
+  #areasTurn: Promise<unknown> = Promise.resolve();
   #loaded = false;
   #listener: pg.Client | null = null;
   #listening: Promise<void> = Promise.resolve();
@@ -160,15 +164,35 @@ export class Master {
     this.#cache?.close();
   }
 
-  /** Makes a rename visible here before the database announces it, or makes Redis forget the old name. */
-  async renameArea(area: Named): Promise<void> {
+  /**
+   * Renames by `run`, which asks the primary, and puts the name into memory or makes Redis forget the old one; other
+   * processes hear of it from the database. Null where there is no such area.
+   */
+  async renameArea(id: string, name: string, run: RunStatement): Promise<Named | null> {
+    const rename = async (): Promise<Named | null> => {
+      const [area] = await run(this.#store.statements.renameArea, [id, name]);
+      return area ?? null;
+    };
     if (this.#cache !== null) {
-      await this.#cache.forget('area'); // where that fails it is not asked, and the retries go on
-      return;
+      const area = await rename();
+      if (area !== null) await this.#cache.forget('area'); // where that fails it is not asked, and the retries go on
+      return area;
     }
-    if (!this.areas.byId.has(area.id)) return;
-    this.#renames++;
-    this.areas = namedTable(this.areas.list.map((known) => (known.id === area.id ? area : known)));
+    if (!this.#tables.includes('area')) return rename();
+    return this.#inAreasTurn(async () => {
+      const area = await rename();
+      if (area !== null && this.areas.byId.has(area.id)) {
+        this.areas = namedTable(this.areas.list.map((known) => (known.id === area.id ? area : known)));
+      }
+      return area;
+    });
+  }
+
+  // Nobody waits with a connection in hand. Where a request is over when its turn comes, `change` rejects at once.
+  #inAreasTurn<Value>(change: () => Promise<Value>): Promise<Value> {
+    const changed = this.#areasTurn.then(change);
+    this.#areasTurn = changed.catch(() => {});
+    return changed;
   }
 
   /** Reads a table anew. A reading that began before the call does not count, so at most one more waits behind it. */
@@ -199,15 +223,11 @@ export class Master {
       return this.#readCached(this.#cache, table);
     const { areas, genres, holidays, itemVectors } = this.#store.statements;
     switch (table) {
-      case 'area': {
-        // Renamed here while it was read: the reading may be older than that.
-        for (let renames = -1; renames !== this.#renames; ) {
-          renames = this.#renames;
-          const read = namedTable(await this.#rows(areas));
-          if (renames === this.#renames) this.areas = read;
-        }
+      case 'area':
+        await this.#inAreasTurn(async () => {
+          this.areas = namedTable(await this.#rows(areas));
+        });
         return;
-      }
       case 'genre':
         this.genres = namedTable(await this.#rows(genres));
         return;
@@ -278,7 +298,8 @@ export class Master {
 
   /**
    * The rows of these ids, from Redis in one round trip, and what that does not have by `run`, which asks the primary, by
-   * one statement.
+   * one statement. So is what a whole hash does not have: ids come from items, whose areas and genres exist, be it since a
+   * moment ago and not announced yet.
    */
   async byIds(
     table: 'area' | 'genre',
@@ -293,11 +314,12 @@ export class Master {
     for (const id of ids) {
       const name = asked?.names.get(id);
       if (name !== undefined) rows.push(named(table, id, name));
-      else if (!asked?.all) missing.push(id);
+      else missing.push(id);
     }
     if (missing.length === 0) return rows;
     const read = await run(statement, [idArray(missing)]);
-    if (asked !== null && read.length > 0) {
+    // It would prolong the time of a whole hash.
+    if (asked !== null && !asked.all && read.length > 0) {
       await this.#cache.fill(table, asked.epoch, new Map(read.map((row) => [row.id, row.name])), false);
     }
     return [...rows, ...read];
@@ -336,7 +358,7 @@ export class Master {
         await client.connect();
         await client.query('listen master_changed');
         if (this.#cache !== null) {
-          for (const table of cachedTables) this.#cache.distrust(table); // it may have changed while nobody listened
+          this.#cache.distrustAll(); // they may have changed while nobody listened
           this.#cache.heard = true;
         }
         // Listening first, so that no change falls between the reading and the announcements.

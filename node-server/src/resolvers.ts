@@ -188,10 +188,8 @@ async function renameArea(
   const name = args.name.replace(/^[ \t\r\n]+|[ \t\r\n]+$/g, '');
   checkCharacters('name', name, 200);
   if (id === null) return null;
-  const [area] = await context.run(context.services.store.statements.renameArea, [id, name]);
+  const area = await context.services.master.renameArea(id, name, context.run);
   context.forgetLoaded();
-  if (area === undefined) return null;
-  await context.services.master.renameArea(area);
   return area;
 }
 

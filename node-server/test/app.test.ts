@@ -6,7 +6,9 @@ import path from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { serverAudits } from 'graphql-http';
+import { Redis } from 'ioredis';
 import pg from 'pg';
+import { cachePrefix } from '../src/cache.ts';
 import { contractDir, counts, databaseUrl, type RunningApp, sql, startApp, until } from './support.ts';
 
 const operation = (name: string): string =>
@@ -436,6 +438,47 @@ suite('database', () => {
     }
   });
 
+  test('areas are renamed and read in turn, and other tables are read meanwhile', async () => {
+    const running = await startApp({ REQUEST_TIMEOUT: '30s' });
+    await running.ready();
+    const names = await sql(
+      'select (select name from area where id = 4), (select name from area where id = 5), (select name from genre where id = 4)',
+    );
+    const shown = async () => {
+      const { body } = await running.post({ query: '{ areas { id name } genres { id name } }' });
+      const { areas, genres } = body.data as Record<'areas' | 'genres', { id: string; name: string }[]>;
+      const nameIn = (list: { id: string; name: string }[], id: string) => list.find((row) => row.id === id)?.name;
+      return [nameIn(areas, '4'), nameIn(areas, '5'), nameIn(genres, '4')];
+    };
+    const readings = async () => (await counts(running.origin, 'lab_statements_total')).get('areas');
+    const before = await readings();
+    const blocker = new pg.Client({ connectionString: databaseUrl() });
+    await blocker.connect();
+    try {
+      await blocker.query("begin; update area set name = 'theirs' where id = 4");
+      const renamed = running.post({ query: 'mutation { renameArea(id: 4, name: "ours") { name } }' });
+      const waiting = `select count(*)::int from pg_stat_activity where datname = current_database()
+        and application_name = 'node-server' and wait_event_type = 'Lock'`;
+      await until(async () => (await sql(waiting))[0] !== 0);
+      await sql("update area set name = 'meanwhile' where id = 5");
+      await sql("update genre set name = 'meanwhile' where id = 4");
+      await until(async () => (await shown())[2] === 'meanwhile');
+      // An older name would be put over a newer one, for good, were the areas read while one of them is renamed.
+      assert.equal(await readings(), before);
+      await blocker.query('commit');
+      assert.deepEqual((await renamed).body, { data: { renameArea: { name: 'ours' } } });
+      assert.equal((await shown())[0], 'ours');
+      await until(async () => (await shown())[1] === 'meanwhile');
+      assert.deepEqual(await shown(), ['ours', 'meanwhile', 'meanwhile']);
+    } finally {
+      await blocker.end();
+      await sql('update area set name = $1 where id = 4', [names[0]]);
+      await sql('update area set name = $1 where id = 5', [names[1]]);
+      await sql('update genre set name = $1 where id = 4', [names[2]]);
+      await running.app.close();
+    }
+  });
+
   test('a request over its time is 504, leaves no statement behind, and hits no later request', async () => {
     const running = await startApp({ REQUEST_TIMEOUT: '3s', POOL_SIZE: '1' });
     await running.ready();
@@ -556,6 +599,31 @@ suite('settings', () => {
     for (const statement of ['areas', 'genres', 'holidays', 'areas_by_ids', 'genres_by_ids'])
       assert.equal(sent.get(statement), 1);
     await Promise.all([memory.app.close(), none.app.close()]);
+  });
+
+  // An empty Redis; where none is installed the test is skipped, but not in CI.
+  const redisUrl = process.env.TEST_REDIS_URL ?? '';
+  const skip = redisUrl === '' && !process.env.CI ? 'TEST_REDIS_URL is not set' : false;
+  test('what a whole hash in Redis does not have is looked up', { skip }, async () => {
+    const running = await startApp({ MASTER: 'redis', REDIS_URL: redisUrl });
+    const redis = new Redis(redisUrl);
+    try {
+      await running.ready();
+      // As if it had been made a moment ago, and nothing been heard of it yet.
+      const key = `${cachePrefix(databaseUrl())}area`;
+      const [id, name] = await sql(
+        'select id::text, name from area where id = (select area_id from item where id = 1)',
+      );
+      assert.equal(await redis.hdel(key, String(id)), 1);
+      const { body } = await running.post({ query: '{ item(id: 1) { area { name } } }' });
+      assert.deepEqual(body, { data: { item: { area: { name } } } });
+      assert.equal((await counts(running.origin, 'lab_statements_total')).get('areas_by_ids'), 1);
+      assert.equal(await redis.hexists(key, 'all'), 1);
+      assert.equal(await redis.hexists(key, String(id)), 0, 'it is not put there');
+    } finally {
+      redis.disconnect();
+      await running.app.close();
+    }
   });
 
   test('GraphiQL is served to browsers where it is switched on', async () => {

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { suite, test } from 'node:test';
-import { Cache, cachePrefix } from '../src/cache.ts';
+import { Cache, cachedTables, cachePrefix } from '../src/cache.ts';
 import { newLogger } from '../src/logging.ts';
+import { until } from './support.ts';
 
 // An empty Redis; where none is installed tests are skipped, but not in CI.
 const redisUrl = process.env.TEST_REDIS_URL ?? '';
@@ -37,7 +39,7 @@ suite('cache', () => {
       for (const cache of [one, two]) {
         const got = await cache.ask('area', ['1', '2']);
         assert.deepEqual([...(got?.names ?? [])], [['1', 'new']]);
-        assert.equal(got?.all, true, '2 does not exist');
+        assert.equal(got?.all, true);
       }
     } finally {
       one.close();
@@ -48,7 +50,7 @@ suite('cache', () => {
     const cache = testCache('node-away', 'redis://127.0.0.1:1');
     try {
       assert.equal(await cache.forget('area'), null);
-      assert.ok(cache.pending().includes('area'));
+      assert.deepEqual(cache.pending(), cachedTables, 'and no other table: there was no answer');
       assert.equal(await cache.ask('area', ['1']), null);
     } finally {
       cache.close();
@@ -64,6 +66,46 @@ suite('cache', () => {
       assert.deepEqual(cache.pending(), ['area']);
     } finally {
       cache.close();
+    }
+  });
+  test('who lost Redis asks for no table before it was forgotten anew', { skip }, async () => {
+    // A door on the way to Redis.
+    const target = new URL(redisUrl);
+    const sockets = new Set<Socket>();
+    const door = createServer((socket) => {
+      sockets.add(socket);
+      const onward = connect(Number(target.port || 6379), target.hostname);
+      for (const [from, to] of [
+        [socket, onward],
+        [onward, socket],
+      ] as const) {
+        from.on('error', () => {}).on('close', () => to.destroy());
+        from.pipe(to);
+      }
+    });
+    const open = (port: number) => new Promise<void>((resolve) => door.listen(port, '127.0.0.1', resolve));
+    await open(0);
+    const { port } = door.address() as AddressInfo;
+    const through = new URL(redisUrl);
+    through.hostname = '127.0.0.1';
+    through.port = String(port);
+    const cache = testCache('node-door', through.href);
+    try {
+      for (const table of cachedTables) assert.notEqual(await cache.forget(table), null);
+      assert.deepEqual(cache.pending(), []);
+      const shut = new Promise((resolve) => door.close(resolve));
+      for (const socket of sockets) socket.destroy();
+      await shut;
+      await until(async () => cache.pending().length > 0); // though nobody asked
+      assert.deepEqual(cache.pending(), cachedTables);
+      await open(port);
+      await until(async () => (await cache.forget('area')) !== null);
+      assert.deepEqual(cache.pending(), ['genre', 'holiday']);
+      assert.notEqual(await cache.ask('area', ['1']), null);
+      assert.equal(await cache.ask('genre', ['1']), null);
+    } finally {
+      cache.close();
+      door.close();
     }
   });
   test('who does not hear of changes does not ask', { skip }, async () => {

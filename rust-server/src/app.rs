@@ -97,7 +97,7 @@ impl App {
             }
             _ => None,
         };
-        let master = Arc::new(Master::new(cache, config.master_mb));
+        let master = Arc::new(Master::new(config.master, cache, config.master_mb));
         let mut cores = Vec::with_capacity(runtimes.len());
         for (index, runtime) in runtimes.iter().enumerate() {
             let pool_size = share(config.pool_size, runtimes.len(), index);

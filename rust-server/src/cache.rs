@@ -6,10 +6,11 @@
 //!   nothing into the table.
 //! - A process that could not make a table be forgotten does not ask for it until it could, and neither does one that
 //!   does not hear of changes.
+//! - A process that got no answer makes every table be forgotten before it asks again: what comes back may be older.
 
 use crate::{log, telemetry::lock};
 use redis::{
-    AsyncCommands, Client, RedisError, Script,
+    AsyncCommands, Client, ErrorKind, RedisError, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use std::{
@@ -84,7 +85,7 @@ enum Asked {
 
 const RESULTS: [&str; 4] = ["hit", "miss", "failed", "skipped"];
 
-/// What Redis said of a table: names by field, and whether what is not there does not exist.
+/// What Redis said of a table: names by field, and whether it has every row that there was when it was filled.
 pub struct Cached {
     pub epoch: String,
     pub all: bool,
@@ -181,7 +182,7 @@ impl Cache {
         };
         match answer.await {
             Ok(cached) => {
-                let whole = cached.all || fields.is_some_and(|fields| fields.len() == cached.names.len());
+                let whole = fields.map_or(cached.all, |fields| fields.len() == cached.names.len());
                 self.count(table, if whole { Asked::Hit } else { Asked::Miss });
                 Some(cached)
             }
@@ -239,6 +240,13 @@ impl Cache {
         known[table as usize].changes
     }
 
+    /// `distrust` of every table.
+    pub fn distrust_all(&self) {
+        for table in Table::EVERY {
+            self.distrust(table);
+        }
+    }
+
     /// Says whether changes are listened to.
     pub fn hears(&self, heard: bool) {
         self.heard.store(heard, Relaxed);
@@ -271,8 +279,13 @@ impl Cache {
             && lock(&self.away_until).is_none_or(|until| Instant::now() >= until)
     }
 
+    /// Where no answer came, not even one that is an error, whoever answers next may be a Redis that has what was
+    /// forgotten long ago. The connection manager makes no new connection before a command has failed.
     fn failed(&self, table: Table, error: &RedisError) {
         self.count(table, Asked::Failed);
+        if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
+            self.distrust_all();
+        }
         let now = Instant::now();
         let before = lock(&self.away_until).replace(now + PAUSE);
         if before.is_none_or(|until| now >= until) {
@@ -293,4 +306,40 @@ impl Cache {
 fn rand() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cache, ErrorKind, Known, PAUSE, Table, lock, prefix};
+    use redis::RedisError;
+
+    /// One process's cache that trusts every table; nothing listens there.
+    fn cache() -> Cache {
+        let prefix = prefix("postgres://nobody@127.0.0.1/rust-failed");
+        let cache = Cache::new("redis://127.0.0.1:1", prefix).expect("an address");
+        cache.hears(true);
+        *lock(&cache.known) = [Known { changes: 1, forgotten: 1 }; 3];
+        assert!(Table::EVERY.into_iter().all(|table| cache.trusts(table)));
+        cache
+    }
+
+    #[tokio::test]
+    async fn after_no_answer_nobody_asks_before_every_table_was_forgotten_anew() {
+        let cache = cache();
+        cache.failed(Table::Area, &RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+        *lock(&cache.away_until) = None; // the pause is over
+        assert_eq!(cache.pending(), Table::EVERY);
+        assert!(!Table::EVERY.into_iter().any(|table| cache.trusts(table)));
+    }
+
+    #[tokio::test]
+    async fn after_an_answer_that_is_an_error_nobody_asks_for_a_while() {
+        let cache = cache();
+        cache.failed(Table::Area, &RedisError::from((ErrorKind::Extension, "OOM")));
+        assert!(!Table::EVERY.into_iter().any(|table| cache.trusts(table)));
+        if let Some(until) = lock(&cache.away_until).as_mut() {
+            *until -= PAUSE;
+        }
+        assert!(Table::EVERY.into_iter().all(|table| cache.trusts(table)));
+    }
 }

@@ -3,12 +3,12 @@
 
 use crate::{
     cache::{self, Cache, Table as Cached},
-    config::Start,
+    config::{MasterSource, Start},
     errors::Failure,
     log,
     store::{Date, ItemVectors, Named, Session, Store, TEXT_BYTES, describe},
 };
-use futures_util::{StreamExt, stream::poll_fn};
+use futures_util::{StreamExt, future::try_join_all, stream::poll_fn};
 use std::{
     collections::HashMap,
     sync::{
@@ -17,6 +17,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::{Mutex, Notify};
 use tokio_postgres::{AsyncMessage, NoTls};
 
 /// The channel of contract/sql/schema.sql; its payload is the table's name.
@@ -60,6 +61,8 @@ fn find(table: &Table, id: i32) -> Option<Arc<Named>> {
 pub struct Master {
     /// None but for MASTER=redis.
     cache: Option<Cache>,
+    /// Those that are kept.
+    tables: Vec<&'static str>,
     areas: Swap<Table>,
     genres: Swap<Table>,
     /// Ascending.
@@ -70,15 +73,25 @@ pub struct Master {
     /// Of texts.
     text_rows: i32,
     loaded: AtomicBool,
-    /// Held while a table is read and replaced, and while `renameArea` writes, so that no older reading lands on top
-    /// of a newer one.
-    changing: tokio::sync::Mutex<()>,
+    /// Held while an area is renamed, from before the statement until memory has the new name, and while the areas are
+    /// read and put there. So what is put there is never older than what it replaces: no name waits to be put over a
+    /// later reading, and the reading that an announcement asks for begins after whatever came before it. Turns come as
+    /// they were asked for, where a reading that is tried again until no rename came between might never end.
+    areas_turn: Mutex<()>,
 }
 
 impl Master {
     /// `master_mb` is how much of it in bulk is kept, MiB.
-    pub fn new(cache: Option<Cache>, master_mb: i32) -> Self {
-        Master { cache, text_rows: master_mb * ((1 << 20) / TEXT_BYTES), ..Master::default() }
+    pub fn new(source: MasterSource, cache: Option<Cache>, master_mb: i32) -> Self {
+        let mut tables = Vec::new();
+        if source != MasterSource::None {
+            tables.extend(["area", "genre", "holiday"]); // no statement of a request reads the others
+        }
+        tables.push("item_vector");
+        if master_mb > 0 {
+            tables.push("master_text");
+        }
+        Master { cache, tables, text_rows: master_mb * ((1 << 20) / TEXT_BYTES), ..Master::default() }
     }
 
     /// How much master data in bulk is kept.
@@ -155,6 +168,8 @@ impl Master {
     }
 
     /// The rows of these ids, from Redis in one round trip, and what that does not have from the primary by one statement.
+    /// So is what a whole hash does not have: ids come from items, whose areas and genres exist, be it since a moment
+    /// ago and not announced yet.
     pub async fn by_ids(&self, session: &Session, table: Cached, ids: &[i32]) -> Result<Vec<Named>, Failure> {
         let fields: Vec<String> = ids.iter().map(i32::to_string).collect();
         let mut asked = match &self.cache {
@@ -164,10 +179,9 @@ impl Master {
         let mut rows = Vec::with_capacity(ids.len());
         let mut missing = Vec::new();
         for (id, field) in ids.iter().zip(&fields) {
-            match asked.as_mut().map(|cached| (cached.names.remove(field), cached.all)) {
-                Some((Some(name), _)) => rows.push(Named { id: *id, name: name.into() }),
-                Some((None, true)) => {} // there is no such row
-                _ => missing.push(*id),
+            match asked.as_mut().and_then(|cached| cached.names.remove(field)) {
+                Some(name) => rows.push(Named { id: *id, name: name.into() }),
+                None => missing.push(*id),
             }
         }
         if missing.is_empty() {
@@ -178,7 +192,8 @@ impl Master {
             Cached::Genre => primary.genres_by_ids(&missing).await?,
             _ => primary.areas_by_ids(&missing).await?,
         };
-        if let (Some(cache), Some(cached)) = (&self.cache, asked) {
+        // It would prolong the time of a whole hash.
+        if let (Some(cache), Some(cached)) = (&self.cache, asked.filter(|cached| !cached.all)) {
             let names = read.iter().map(|row| (row.id.to_string(), row.name.to_string()));
             cache.fill(table, &cached.epoch, names, false).await;
         }
@@ -232,7 +247,10 @@ impl Master {
             return self.load_cached(cache, session, cached).await;
         }
         match table {
-            "area" => self.areas.set(table_of(session.areas().await?)),
+            "area" => {
+                let _turn = self.areas_turn.lock().await;
+                self.areas.set(table_of(session.areas().await?));
+            }
             "genre" => self.genres.set(table_of(session.genres().await?)),
             "holiday" => self.holidays.set(session.holidays().await?),
             "item_vector" => self.vectors.set(session.item_vectors().await?),
@@ -244,16 +262,14 @@ impl Master {
 
     /// Reads everything from the primary.
     pub async fn load_master(&self, session: &Session, start: Start) -> Result<(), Failure> {
-        let _changing = self.changing.lock().await;
-        let tables =
-            ["area", "genre", "holiday", "item_vector", "master_text"].map(|table| self.load_table(session, table));
         match start {
             Start::Concurrent => {
-                futures_util::future::try_join_all(tables).await?;
+                let readings = self.tables.iter().map(|table| self.load_table(session, table));
+                try_join_all(readings).await?;
             }
             Start::Sequential => {
-                for table in tables {
-                    table.await?;
+                for table in &self.tables {
+                    self.load_table(session, table).await?;
                 }
             }
         }
@@ -261,7 +277,16 @@ impl Master {
         Ok(())
     }
 
-    /// Renames in the database and in this process's own memory; other processes hear of it by NOTIFY.
+    /// Reads a table anew whenever it is announced, for ever.
+    async fn reread(&self, session: &Session, table: &str, announced: &Notify) -> Result<(), String> {
+        loop {
+            announced.notified().await;
+            self.load_table(session, table).await.map_err(|failure| format!("{table}: {:?}", failure.cause()))?;
+        }
+    }
+
+    /// Renames in the database, and puts the name into this process's memory or makes Redis forget the old one; other
+    /// processes hear of it by NOTIFY.
     pub async fn rename_area(&self, session: &Session, id: i32, name: &str) -> Result<Option<Arc<Named>>, Failure> {
         if let Some(cache) = &self.cache {
             let renamed = session.rename_area(id, name).await?.map(Arc::new);
@@ -270,7 +295,10 @@ impl Master {
             }
             return Ok(renamed);
         }
-        let _changing = self.changing.lock().await;
+        if !self.tables.contains(&"area") {
+            return Ok(session.rename_area(id, name).await?.map(Arc::new));
+        }
+        let _turn = self.areas_turn.lock().await; // without a connection in hand
         let renamed = session.rename_area(id, name).await?.map(Arc::new);
         if let Some(area) = &renamed {
             let mut table = (*self.areas.get()).clone();
@@ -314,7 +342,9 @@ impl Master {
             .keepalives_retries(3);
         let (client, mut connection) = config.connect(NoTls).await.map_err(|error| describe(&error))?;
         let mut messages = poll_fn(move |cx| connection.poll_message(cx));
-        let (tables, mut announced) = tokio::sync::mpsc::unbounded_channel::<String>();
+        // One reader for each table takes announcements that come while it reads as one.
+        let announced: Vec<(&str, Notify)> = self.tables.iter().map(|table| (*table, Notify::new())).collect();
+        let announced = &announced;
         // The connection must be polled for the client's own statements to get anywhere.
         let pump = async move {
             while let Some(message) = messages.next().await {
@@ -323,7 +353,9 @@ impl Master {
                         if let (Some(cache), Some(table)) = (&self.cache, Cached::named(note.payload())) {
                             cache.distrust(table); // at once; a reading may be under way, and Redis forgets only after it
                         }
-                        let _ = tables.send(note.payload().to_owned());
+                        if let Some((_, announced)) = announced.iter().find(|(table, _)| *table == note.payload()) {
+                            announced.notify_one();
+                        }
                     }
                     Ok(_) => {}
                     Err(error) => return Err(describe(&error)),
@@ -335,29 +367,13 @@ impl Master {
             client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(|error| describe(&error))?;
             let session = store.primary(None);
             if let Some(cache) = &self.cache {
-                for table in Cached::EVERY {
-                    cache.distrust(table); // it may have changed while nobody listened
-                }
+                cache.distrust_all(); // they may have changed while nobody listened
                 cache.hears(true);
             }
             self.load_master(&session, start).await.map_err(|failure| format!("{:?}", failure.cause()))?;
             log!(Info, "master data loaded");
-            while let Some(table) = announced.recv().await {
-                // Several announcements of one table that wait already are answered by one reading.
-                let mut changed = vec![table];
-                while let Ok(table) = announced.try_recv() {
-                    if !changed.contains(&table) {
-                        changed.push(table);
-                    }
-                }
-                let _changing = self.changing.lock().await;
-                for table in changed {
-                    self.load_table(&session, &table)
-                        .await
-                        .map_err(|failure| format!("{table}: {:?}", failure.cause()))?;
-                }
-            }
-            Err("closed".to_owned())
+            let readers = announced.iter().map(|(table, announced)| self.reread(&session, table, announced));
+            try_join_all(readers).await.map(drop)
         };
         let retry = async {
             match &self.cache {

@@ -2,9 +2,13 @@
 
 mod common;
 
-use common::{Server, run, sql, sql_json};
+use common::{Server, database_url, run, sql, sql_json};
 use hyper::StatusCode;
-use rust_server::{config::Start, master::Master};
+use rust_server::{
+    cache::{Table, prefix},
+    config::{MasterSource, Start},
+    master::Master,
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -221,6 +225,107 @@ fn mutations_write_and_are_seen() {
     });
 }
 
+/// How often the areas were read.
+async fn readings_of_areas(server: &Server) -> u64 {
+    let statements = server.statements().await;
+    statements.into_iter().find(|(name, _)| name == "areas").map_or(0, |(_, count)| count)
+}
+
+#[test]
+fn areas_are_renamed_and_read_in_turn() {
+    run(async {
+        let server = Server::start(&[("REQUEST_TIMEOUT", "30s")]).await;
+        let (mut blocker, client) = (sql().await, sql().await);
+        let names = "select json_build_array((select name from area where id = 4), \
+                     (select name from area where id = 5), (select name from genre where id = 4))";
+        let before = sql_json(&client, names).await;
+        let master = &server.app.environment.master;
+        let name = |row: Option<std::sync::Arc<rust_server::store::Named>>| row.expect("a row").name.to_string();
+        let readings = readings_of_areas(&server).await;
+        let transaction = blocker.transaction().await.expect("a transaction");
+        transaction.batch_execute("update area set name = 'theirs' where id = 4").await.expect("an update");
+        let renamed = server.data("mutation { renameArea(id: 4, name: \"ours\") { name } }");
+        let meanwhile = async {
+            let waiting = "select count(*) from pg_stat_activity where datname = current_database() \
+                           and application_name = 'rust-server' and wait_event_type = 'Lock'";
+            while client.query_one(waiting, &[]).await.expect("a count").get::<_, i64>(0) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            client.batch_execute("update area set name = 'meanwhile' where id = 5").await.expect("an update");
+            client.batch_execute("update genre set name = 'meanwhile' where id = 4").await.expect("an update");
+            for _ in 0..500 {
+                if name(master.genre(4)) == "meanwhile" {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(name(master.genre(4)), "meanwhile", "other tables are read");
+            // An older name would be put over a newer one, for good, were the areas read while one of them is renamed.
+            assert_eq!(readings_of_areas(&server).await, readings);
+            transaction.commit().await.expect("a commit");
+        };
+        let (renamed, ()) = tokio::join!(renamed, meanwhile);
+        assert_eq!(renamed["renameArea"]["name"], "ours");
+        assert_eq!(name(master.area(4)), "ours");
+        for _ in 0..500 {
+            if name(master.area(5)) == "meanwhile" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!((name(master.area(4)).as_str(), name(master.area(5)).as_str()), ("ours", "meanwhile"));
+        let updates = [
+            "update area set name = $1 where id = 4",
+            "update area set name = $1 where id = 5",
+            "update genre set name = $1 where id = 4",
+        ];
+        for (at, update) in updates.into_iter().enumerate() {
+            client.execute(update, &[&before[at].as_str()]).await.expect("an update");
+        }
+    });
+}
+
+#[test]
+fn master_data_that_nobody_reads_is_not_kept() {
+    run(async {
+        let server = Server::start(&[("MASTER", "none")]).await;
+        let master = &server.app.environment.master;
+        assert!(master.areas().is_empty() && master.genres().is_empty() && master.holidays().is_empty());
+        assert!(!master.item_vectors().item_ids.is_empty());
+        let read: Vec<String> = server.statements().await.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(read, ["item_vectors"]);
+    });
+}
+
+#[test]
+fn what_a_whole_hash_in_redis_does_not_have_is_looked_up() {
+    let address = std::env::var("TEST_REDIS_URL").unwrap_or_default();
+    if address.is_empty() {
+        assert!(std::env::var("CI").is_err(), "TEST_REDIS_URL is not set");
+        return;
+    }
+    run(async move {
+        let server = Server::start(&[("MASTER", "redis"), ("REDIS_URL", address.as_str())]).await;
+        let client = redis::Client::open(address.as_str()).expect("an address");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
+        // As if it had been made a moment ago, and nothing been heard of it yet.
+        let key = format!("{}area", prefix(&database_url()));
+        let taken: i64 = redis::cmd("HDEL").arg(&key).arg("3").query_async(&mut connection).await.expect("an answer");
+        assert_eq!(taken, 1);
+        let session = server.app.store.primary(None);
+        let rows = server.app.environment.master.by_ids(&session, Table::Area, &[2, 3]).await.expect("rows");
+        let found: Value = rows.iter().map(|row| json!({ "id": row.id, "name": &*row.name })).collect();
+        let select = "select json_agg(json_build_object('id', id, 'name', name) order by id) \
+                      from area where id in (2, 3)";
+        assert_eq!(found, sql_json(&sql().await, select).await);
+        let sent = server.statements().await;
+        assert!(sent.contains(&("areas_by_ids".to_owned(), 1)), "{sent:?}");
+        let there: i64 =
+            redis::cmd("HEXISTS").arg(&key).arg("3").query_async(&mut connection).await.expect("an answer");
+        assert_eq!(there, 0, "it is not put there");
+    });
+}
+
 #[test]
 fn a_late_request_ends_its_statements() {
     run(async {
@@ -384,7 +489,7 @@ fn master_data_in_bulk_is_in_memory() {
         assert!(text.contains("\nlab_master_text_bytes 1048576\n"));
 
         // More than the database has: nobody would know what is measured.
-        let short = Master::new(None, 2);
+        let short = Master::new(MasterSource::Memory, None, 2);
         let failure =
             short.load_master(&server.app.store.primary(None), Start::Concurrent).await.expect_err("too few rows");
         let cause = format!("{:?}", failure.cause());
