@@ -94,6 +94,9 @@ func (m *Master) textBytes() int { return len(*m.texts.Load()) * textBytes }
 func (m *Master) area(id int32) *Area   { return m.areas.Load().byID[id] }
 func (m *Master) genre(id int32) *Genre { return m.genres.Load().byID[id] }
 
+// loadTimeout is the most that a reading of areas may take, the same in all servers.
+const loadTimeout = 30 * time.Second
+
 // loadMaster reads every table from the primary, at once or one after another.
 func (m *Master) loadMaster(ctx context.Context, concurrently bool) error {
 	errs := make([]error, len(m.tables))
@@ -120,6 +123,9 @@ func (m *Master) loadTable(ctx context.Context, table string) error {
 			return err
 		}
 		defer m.endAreasTurn()
+		// Whoever renames waits for the turn: it is not to be had for as long as TCP hopes for a host that is gone.
+		ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+		defer cancel()
 		rows, err := m.store.named(ctx, d, m.store.areasStatement)
 		if err != nil {
 			return err

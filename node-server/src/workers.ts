@@ -276,16 +276,16 @@ class Deliveries {
     const { process: carrier } = worker;
     const send = carrier.send.bind(carrier) as (...message: unknown[]) => boolean;
     carrier.send = (...message: unknown[]): boolean => {
-      const handle = message[1] as Handle | undefined;
-      if (handle !== undefined) {
-        // One that a worker refused, since it is ending, goes on to another one.
-        for (const [other, carried] of this.#carriers) if (carried === handle) this.#carriers.delete(other);
-        this.#carriers.set(worker, handle);
-      }
+      const [said, handle] = message as [{ readonly act?: string } | undefined, Handle | null | undefined];
+      if (said?.act === 'newconn' && handle) this.#carriers.set(worker, handle);
       return send(...message);
     };
-    // It has ended then, and all that it had said is read: of a connection that it took, this end is closed already.
-    // 'disconnect' does not come where a connection was on its way.
+    // What a worker says of it, taken or refused, ends the delivery; refused, it is node:cluster's again. Heard before
+    // node:cluster hears it, which passes on the next one at once.
+    carrier.prependListener('internalMessage', ({ cmd, ack }: { readonly cmd?: string; readonly ack?: number }) => {
+      if (cmd === 'NODE_CLUSTER' && ack !== undefined) this.#carriers.delete(worker);
+    });
+    // It has ended then, and all that it had said is read. 'disconnect' does not come where a connection was on its way.
     carrier.once('close', () => {
       this.#carriers.get(worker)?.close();
       this.#carriers.delete(worker);
@@ -369,12 +369,8 @@ export function startWorkers(config: Config, logger: Logger): Workers {
     });
     deliveries.watch(worker);
     worker.on('message', (message: Question | Answer) => channel.receive(message));
-    // What could not be said to a worker that is ending: its exit follows, and that is what counts.
-    worker.on('error', (cause: Error) =>
-      logger.warn('worker cannot be told', { worker: slot, cause: describe(cause) }),
-    );
     const exited = new Promise<string | null>((resolve) => {
-      worker.on('exit', (status: number | null, signal: string | null) => {
+      const gone = (status: number | null, signal: string | null): void => {
         running.delete(slot);
         listeners.delete(slot);
         drained(slot);
@@ -382,6 +378,12 @@ export function startWorkers(config: Config, logger: Logger): Workers {
         channel.close();
         resolve(status === 0 ? null : `worker ${slot} ended with ${signal ?? `status ${status}`}`);
         if (!stopping) ended(slot, worker, status, signal);
+      };
+      worker.on('exit', gone);
+      worker.on('error', (cause: Error) => {
+        logger.warn('worker cannot be told', { worker: slot, cause: describe(cause) });
+        // What could not be said to one that is ending is answered by its exit; of one that could not be started none comes.
+        if (worker.process.pid === undefined && running.get(slot)?.worker === worker) gone(1, null);
       });
     });
     ledger.join(worker.id);

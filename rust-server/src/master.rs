@@ -22,6 +22,8 @@ use tokio_postgres::{AsyncMessage, NoTls};
 
 /// The channel of contract/sql/schema.sql; its payload is the table's name.
 const CHANNEL: &str = "master_changed";
+/// The most that a reading of areas may take, the same in all servers.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A value that readers take whole and a writer replaces whole.
 struct Swap<T>(RwLock<Arc<T>>);
@@ -249,7 +251,10 @@ impl Master {
         match table {
             "area" => {
                 let _turn = self.areas_turn.lock().await;
-                self.areas.set(table_of(session.areas().await?));
+                // Whoever renames waits for the turn: it is not to be had for as long as TCP hopes for a host that is gone.
+                let read = tokio::time::timeout(LOAD_TIMEOUT, session.areas()).await;
+                let late = |_| Failure::unavailable("areas: no answer in time");
+                self.areas.set(table_of(read.map_err(late)??));
             }
             "genre" => self.genres.set(table_of(session.genres().await?)),
             "holiday" => self.holidays.set(session.holidays().await?),
