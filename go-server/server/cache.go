@@ -88,21 +88,23 @@ func newCache(address, databaseURL string, log *slog.Logger) (*Cache, error) {
 }
 
 // connected looks whether a new connection is to the same Redis as those before. go-redis replaces an idle connection that is
-// dead by a new one, and no command fails.
+// dead by a new one, and no command fails. One that does not say who it is may be any.
 func (c *Cache) connected(ctx context.Context, conn *redis.Conn) error {
 	info, err := conn.Info(ctx, "server").Result()
-	if err != nil {
+	var refused redis.Error
+	if err != nil && !errors.As(err, &refused) {
 		return err
 	}
 	_, rest, _ := strings.Cut(info, "run_id:")
 	run, _, _ := strings.Cut(rest, "\r\n")
 	c.mu.Lock()
-	before := c.run
-	c.run = run
-	c.mu.Unlock()
-	if before != "" && before != run {
-		c.distrustAll()
+	defer c.mu.Unlock()
+	if run == "" || c.run != "" && c.run != run { // at once: who connects next would find it to be the same
+		for _, table := range cachedTables {
+			c.changes[table]++
+		}
 	}
+	c.run = run
 	return nil
 }
 
