@@ -22,7 +22,7 @@ POWER ?=
 LOADTEST := bin/loadtest
 comma := ,
 # What is to be built besides `make build` for the arms that CONTENDER names.
-arms_named = $(foreach arm,rust-system-malloc rust-jemalloc rust-steal-counts,$(if $(findstring $(arm),$(CONTENDER)),build-$(arm)))
+arms_named = $(foreach arm,rust-system-malloc rust-jemalloc rust-steal-counts,$(if $(findstring $(arm),$(CONTENDER)),build-$(arm))) $(if $(findstring rust-per-core,$(CONTENDER)),build-rust-steal-counts)
 # Those that the scenarios have which are measured; the profile nightly measures all.
 scenarios_named = $(subst $(comma), ,$(SCENARIO)) $(if $(filter nightly,$(PROFILE)),all)
 scenario_arms = $(if $(filter allocator all,$(scenarios_named)),build-rust-system-malloc build-rust-jemalloc) $(if $(filter work-stealing all,$(scenarios_named)),build-rust-steal-counts)
@@ -139,7 +139,7 @@ test-rust: need-rust build-loadtest
 # differ by a setting of the runtime or by how they are built are asked by make conformance, and before each comparison that
 # they take part in.
 BESIDE_MAINSTREAM := node-cluster+WORKERS=3,node-compiled,rust-per-core+WORKERS=3,go-floor,node-floor,rust-floor
-test-conformance: build
+test-conformance: build $(if $(filter docker,$(ENGINE)),,build-rust-steal-counts)
 	$(LOADTEST) conformance --fresh --seed 1 --contender go,node,rust$(if $(filter docker,$(ENGINE)),,$(comma)$(BESIDE_MAINSTREAM)) $(call flag,engine,$(ENGINE))
 	$(LOADTEST) conformance --fresh --seed 1 --form short --contender go+LOADER=off,node+LOADER=off,rust+LOADER=off,go+REPLICA=off,node+REPLICA=off,rust+REPLICA=off,go+MASTER=none,node+MASTER=none,rust+MASTER=none,go+MASTER=redis,node+MASTER=redis,rust+MASTER=redis,node-workers+WORKERS=2,node-workers-message+WORKERS=2,rust-current-thread,go-maxprocs-1$(if $(filter docker,$(ENGINE)),$(comma)$(BESIDE_MAINSTREAM)) $(call flag,engine,$(ENGINE))
 

@@ -350,11 +350,15 @@ const (
 )
 
 // longestRate bounds how long a trial is made for the percentile that decides.
-const longestRate = 15 * time.Second
+const longestRate = 12500 * time.Millisecond
+
+// fewestBeside are the blocks in which an arm that stands beside takes part at least: one figure has no spread.
+const fewestBeside = 2
 
 // fit fixes the number of blocks by the time that the scenario has: as many of the profile's as fit, each process taking
 // what its pilot took around its trials, and no fewer than can decide anything. Where even those take longer, trials are
-// shorter, as far as the scenario's file lets them be.
+// shorter, as far as the scenario's file lets them be, and where that is not short enough, what stands beside is asked less:
+// not in a night, whose time is all scenarios' together.
 func (st *study) fit(spent, around time.Duration) {
 	p := &st.profile
 	if st.budget == 0 || st.headline() {
@@ -369,6 +373,9 @@ func (st *study) fit(spent, around time.Duration) {
 	leastThroughput := min(p.throughput, shortestThroughput)
 	for spent+st.takes(around) > st.budget && (p.rate > leastRate || p.throughput > leastThroughput) {
 		p.rate, p.throughput = max(leastRate, p.rate-step), max(leastThroughput, p.throughput-step)
+	}
+	for !p.all && spent+st.takes(around) > st.budget && p.floorBlocks > fewestBeside {
+		p.floorBlocks--
 	}
 }
 

@@ -203,7 +203,7 @@ func TestSameCode(t *testing.T) {
 	}
 	for _, other := range [][2]string{
 		{"go", "node"}, {"go", "go-floor"}, {"go", "go+LOADER=off"}, {"go", "go+MASTER=none"}, {"go", "go-maxprocs-1"}, {"node", "node-cluster"}, {"rust", "rust-jemalloc"},
-		{"rust-system-malloc", "rust-jemalloc"}, {"rust", "rust-steal-counts"}, {"go", "go+START=sequential"}, {"node", "node-compiled"},
+		{"rust-system-malloc", "rust-jemalloc"}, {"rust", "rust-steal-counts"}, {"rust", "rust-per-core"}, {"rust-steal-counts", "rust-per-core"}, {"go", "go+START=sequential"}, {"node", "node-compiled"},
 	} {
 		assert.False(t, arm(other[0]).SameCode(arm(other[1])), "%v", other)
 		assert.False(t, arm(other[1]).SameCode(arm(other[0])), "%v", other)

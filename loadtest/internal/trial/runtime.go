@@ -375,7 +375,7 @@ const onlyTokio = "only tokio tells it"
 
 var (
 	noBusyGo      = map[string]string{"go": "Go brings its workers' busy time up to date only when it has collected garbage: see cpu_seconds_per_second"}
-	unstableTokio = map[string]string{"go": onlyTokio, "node": onlyTokio, "rust": "tokio counts it only where it is built for that: see the arm rust-steal-counts"}
+	unstableTokio = map[string]string{"go": onlyTokio, "node": onlyTokio, "rust": "tokio counts it only where it is built for that: see the arms rust-steal-counts and rust-per-core"}
 )
 
 func kindsOfGC() []runtimeFigure {
