@@ -100,7 +100,7 @@ self-test: build-loadtest ## Make each scenario's claim true and false with serv
 # Not in CI as a whole: it takes most of an hour.
 .PHONY: self-test-real
 self-test-real: build-loadtest build-go build-node ## Inject a factor of two into a real server in each scenario, which has to be decided: make self-test-real SCENARIO=replica
-	LAB_INJECT='$(or $(strip $(SCENARIO)),all)' go -C loadtest test -count=1 -timeout 120m -run TestAFactorOfTwoIsDecidedOnRealServers -v .
+	LAB_INJECT_ENGINE='$(filter-out auto,$(ENGINE))' LAB_INJECT='$(or $(strip $(SCENARIO)),all)' go -C loadtest test -count=1 -timeout 120m -run TestAFactorOfTwoIsDecidedOnRealServers -v .
 
 FUZZTIME ?= 30s
 .PHONY: fuzz

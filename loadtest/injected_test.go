@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -27,6 +28,9 @@ import (
 // injectVariable has the scenarios in which an effect is injected into a real server, or all of them: that takes most of an
 // hour. Without it one is, whose figure is a count (see doublesAlways).
 const injectVariable = "LAB_INJECT"
+
+// injectEngine has the engine in which it is done: native, if it is not set, or docker, whose build of the images takes minutes.
+const injectEngine = "LAB_INJECT_ENGINE"
 
 // injectedFactor is what is injected. With 1 nothing is, and the test has to fail.
 const injectedFactor = 2
@@ -238,7 +242,7 @@ func compareInjected(t *testing.T, l *lab, s contract.Scenario, short bool) reco
 	const ms = time.Millisecond
 	binary := filepath.Join(l.root, "bin", "loadtest")
 	require.FileExists(t, binary, "run `make build-loadtest build-go build-node` first")
-	c, err := newComparison(l.named(s), compareOptions{profile: "nightly", engine: "native", scenario: s.ID, seed: 7, power: 100 * defaultPower})
+	c, err := newComparison(l.named(s), compareOptions{profile: "nightly", engine: cmp.Or(os.Getenv(injectEngine), "native"), scenario: s.ID, seed: 7, power: 100 * defaultPower})
 	require.NoError(t, err)
 	c.profile.capacity.ceiling = 200 * ms
 	if short {
@@ -250,8 +254,12 @@ func compareInjected(t *testing.T, l *lab, s contract.Scenario, short bool) reco
 	c.report = func(context.Context, string, streams) error { return nil }
 	require.NoError(t, c.anew())
 	e := &injecting{metric: s.Metric, factor: injectedFactor, bound: time.Duration(s.Bound), seed: c.options.seed}
-	c.openEngine = func(ctx context.Context, _ string, log func(string)) (_ engine.Engine, err error) {
-		e.Engine, err = native.New(ctx, native.Options{Root: l.root, Contract: l.contract, Log: log, Binary: binary})
+	c.openEngine = func(ctx context.Context, name string, log func(string)) (_ engine.Engine, err error) {
+		if name == "native" {
+			e.Engine, err = native.New(ctx, native.Options{Root: l.root, Contract: l.contract, Log: log, Binary: binary})
+		} else {
+			e.Engine, err = l.engine(ctx, name, log)
+		}
 		return e, err
 	}
 	c.questions = func(ctx context.Context, d engine.Database, names ...string) ([]question, error) {
