@@ -127,6 +127,8 @@ func entered(t *testing.T, l *lab, id string) record.Scenario {
 func behaviourOf(s record.Scenario, level float64) double.Behaviour {
 	scaled := func(d time.Duration) time.Duration { return time.Duration(level * float64(d)) }
 	switch s.Metric {
+	case contract.MetricGrowth: // alone a client waits, many are bounded by the CPU, which all need alike
+		return double.Behaviour{Wait: scaled(20 * time.Millisecond), Work: 40}
 	case "achieved_rps":
 		return double.Behaviour{Work: int(40 / level)}
 	case "statements_per_request":

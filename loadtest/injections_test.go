@@ -45,8 +45,8 @@ type injecting struct {
 	// hundredths of a second only.
 	session *pgx.Conn
 
-	// value takes the metric's number from a trial, and level is that of the arm with nothing injected, where it has to be known
-	// before; 0: nothing is injected.
+	// value takes the metric's number from a trial, and level is the delay that is as long as that of the arm with nothing injected,
+	// where it has to be known before; 0: nothing is injected.
 	value func(*record.Trial) (float64, bool)
 	level time.Duration
 
@@ -63,8 +63,11 @@ func (e *injecting) more(amount time.Duration) time.Duration {
 	return amount * time.Duration(e.factor-1)
 }
 
-// late tells whether what decides is a response time.
-func (e *injecting) late() bool { return strings.HasPrefix(e.metric, "latency_") }
+// late tells whether what is injected is a delay: where what decides is a response time, or grows from what one client is
+// answered, who waits.
+func (e *injecting) late() bool {
+	return strings.HasPrefix(e.metric, "latency_") || e.metric == contract.MetricGrowth
+}
 
 // Contender starts a contender, and what the arm has beside it.
 func (e *injecting) Contender(ctx context.Context, spec engine.ContenderSpec) (engine.Contender, error) {
@@ -148,7 +151,8 @@ func (e *injecting) Agent(ctx context.Context, against engine.Contender, stdin [
 // levelled is trial.Run. A response time's level is measured by the same trial of the same process, with nothing injected, right
 // before: of a tail it differs so much from process to process that one measured once would be another factor in the next block.
 func (e *injecting) levelled(ctx context.Context, s trial.Subject, spec trial.Spec) (record.Trial, []byte, error) {
-	if e.hits(s.Arm) {
+	// Of what grows it is the one client that is answered half as often: the many have their answers when the server can.
+	if e.hits(s.Arm) && (e.metric != contract.MetricGrowth || spec.MaxInFlight == 1) {
 		t, log, err := trial.Run(ctx, s, spec)
 		if err != nil {
 			return t, log, err
@@ -158,6 +162,9 @@ func (e *injecting) levelled(ctx context.Context, s trial.Subject, spec trial.Sp
 			return t, log, fmt.Errorf("%s has no %s to inject as much again", t.ID, e.metric)
 		}
 		e.level = time.Duration(level)
+		if e.metric == contract.MetricGrowth {
+			e.level = time.Duration(float64(time.Second) / level)
+		}
 		defer func() { e.level = 0 }()
 	}
 	return trial.Run(ctx, s, spec)

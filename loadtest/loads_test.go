@@ -19,11 +19,11 @@ import (
 	"lab/loadtest/internal/record"
 )
 
-// Closed loops have a trial for each number of connections, and the most of them decide.
+// Closed loops have a trial for each number of connections, and what decides is of the most in the fewest.
 func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 	inNoTime(t)
 	needsAssets(t)
-	s := newStage(t, compareOptions{seed: 7, scenario: "connections", contenders: "go,node"})
+	s := newStage(t, compareOptions{seed: 7, scenario: "connections", contenders: "go+CPUS=2,node+CPUS=2"})
 	require.NoError(t, s.anew())
 	s.studies[0].Connections = []int{1, 8}
 	closed := map[uint64]int{}
@@ -38,7 +38,7 @@ func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 	assert.Equal(t, []int{1, 8}, r.Scenarios[0].Connections)
 	assert.Contains(t, page, "connections: throughput and tail by connections")
 	assert.Contains(t, page, "answers a second: higher is better")
-	assert.Regexp(t, `(go|node) [0-9.,]+ answers a second( \([^)]*\))? with 1 connection, [0-9.,]+ answers a second( \([^)]*\))? with 8 connections( \([^)]*\))?, which is [0-9.]+ times as many( \([^)]*\))?, held back by [a-z ]+`, page)
+	assert.Regexp(t, `(go|node)\+CPUS=2 [0-9.,]+ answers a second( \([^)]*\))? with 1 connection, [0-9.,]+ answers a second( \([^)]*\))? with 8 connections( \([^)]*\))?, which is [0-9.]+ times as many( \([^)]*\))?, held back by [a-z ]+`, page)
 	processes := 0
 	for _, block := range r.Scenarios[0].Plan.Order {
 		processes += len(block)
@@ -59,9 +59,11 @@ func TestClosedLoopsOfSeveralConnections(t *testing.T) {
 	for i := range r.Trials {
 		_, decides := rule.Value(&r.Trials[i])
 		assert.Equal(t, r.Trials[i].Connections == 8, decides, r.Trials[i].ID)
+		_, divides := rule.Per(&r.Trials[i])
+		assert.Equal(t, r.Trials[i].Connections == 1, divides, r.Trials[i].ID)
 	}
 	assert.Contains(t, s.out.String(), "Scenario connections: Q1, open loop")
-	assert.Regexp(t, `(?s)In closed loops of 1 and 8 connections:\n\narm +connections +answers /s +p50 ms +p99 ms +CPU µs/request\n(go|node) +1 +[1-9]`, s.out.String())
+	assert.Regexp(t, `(?s)In closed loops of 1 and 8 connections:\n\narm +connections +answers /s +p50 ms +p99 ms +CPU µs/request\n(go|node)\+CPUS=2 +1 +[1-9]`, s.out.String())
 }
 
 // Each arm is offered its share of what it bore itself, those that are compared with each other the same.

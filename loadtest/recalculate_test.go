@@ -194,7 +194,13 @@ func madeRun(random *rand.Rand) record.Run {
 				}
 				busy := x
 				busy.Load, busy.AchievedRPS = record.LoadThroughput, 1000/max(v, 0.001)
-				r.Trials = append(r.Trials, x, busy)
+				alone, many := busy, busy
+				alone.Load, alone.Connections, alone.AchievedRPS = record.LoadClosed, 1, 100*(1+random.Float64()/10)
+				many.Load, many.Connections = record.LoadClosed, 8
+				if random.IntN(40) == 0 {
+					alone.Void = new(string)
+				}
+				r.Trials = append(r.Trials, x, busy, alone, many)
 			}
 		}
 	}
@@ -207,8 +213,11 @@ func madeRun(random *rand.Rand) record.Run {
 	trials("library", "compiled", []string{"node-compiled"})
 	r.Outweighs = &record.Outweighs{Metric: "cpu_us_per_request", Library: [2]string{"node", "node-compiled"}, Pairs: [][2]string{{"go", "node"}, {"go", "rust"}}, Margin: 1.05}
 	for _, rule := range []claims.Claim{claims.Differ, claims.Equal, claims.Less, claims.Within} {
-		metrics := []string{"cpu_us_per_request", "latency_p50_ns", "latency_p99_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", contract.MetricColdStart}
+		metrics := []string{"cpu_us_per_request", "latency_p50_ns", "latency_p99_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", contract.MetricColdStart, contract.MetricGrowth}
 		s := record.Scenario{ID: string(rule), Arms: arms, Rule: string(rule), Metric: metrics[random.IntN(len(metrics))], Alpha: claims.Alpha, Margin: []float64{1.05, 1.5}[random.IntN(2)]}
+		if s.Metric == contract.MetricGrowth {
+			s.Connections = []int{1, 8}
+		}
 		if rule == claims.Within {
 			s.Metric, s.BoundNS = contract.MetricRecovery, int64(1300*time.Microsecond)
 		} else if random.IntN(2) == 0 {

@@ -131,6 +131,15 @@ function figure(metric, scenario) {
       if (most === 0) return (t) => (t.load === 'throughput' ? positive(t.achieved_rps) : null);
       return (t) => (t.load === 'closed' && t.connections === most ? positive(t.achieved_rps) : null);
     }
+    case 'achieved_rps_growth_ratio': {
+      const [fewest, most] = [Math.min(...scenario.connections), Math.max(...scenario.connections)];
+      // Of the same process, whose trials are looked through: it is told by block, arm and whether it is the second of a pair.
+      return (t, trials) => {
+        if (t.load !== 'closed' || t.connections !== most) return null;
+        const once = trials.find((o) => o.load === 'closed' && o.connections === fewest && o.arm === t.arm && o.block === t.block && o.duplicate === t.duplicate);
+        return positive(once?.achieved_rps) === null ? null : positive(t.achieved_rps / once.achieved_rps);
+      };
+    }
     case 'statements_per_request':
       return atRate((t) => positive(t.statements_per_request));
     case 'database_primary_cpu_us_per_request':
@@ -153,8 +162,9 @@ function figure(metric, scenario) {
 const key = (arm, block) => `${block} ${arm}`;
 
 /** The numbers that count, by block and arm, and the log-ratios of identical arms. */
-function numbers(trials, value, baselines = {}) {
+function numbers(trials, figureOf, baselines = {}) {
   const usable = trials.filter((t) => t.void === null);
+  const value = (t) => figureOf(t, usable);
   const first = new Map();
   for (const t of usable) if (!t.duplicate && value(t) !== null) first.set(key(t.arm, t.block), value(t));
   const grown = (arm, block, v) => {

@@ -48,6 +48,9 @@ func LibraryRule(trials []record.Trial) Rule {
 // RuleOf is the rule that a scenario's file stated when the run began.
 func RuleOf(s record.Scenario) Rule {
 	r := Rule{Scenario: s.ID, Metric: s.Metric, Claim: Claim(s.Rule), Margin: s.Margin, Arms: s.Arms, Pairs: s.Pairs, Absent: s.Absent, Baselines: s.Baselines, Bound: float64(s.BoundNS), Value: valueOf(s)}
+	if s.Metric == contract.MetricGrowth && len(s.Connections) > 0 {
+		r.Per = answersAt(slices.Min(s.Connections))
+	}
 	if s.Metric == metricCPU {
 		r.Says = cpuWords
 	}
@@ -83,11 +86,11 @@ func valueOf(s record.Scenario) func(*record.Trial) (float64, bool) {
 		return percentile(0.99, func(t *record.Trial) int64 { return t.LatencyP99NS })
 	case "latency_p999_ns":
 		return percentile(0.999, func(t *record.Trial) int64 { return t.LatencyP999NS })
+	case contract.MetricGrowth:
+		return answersAt(s.MostConnections())
 	case "achieved_rps":
 		if most := s.MostConnections(); most > 0 {
-			return at(record.LoadClosed, func(t *record.Trial) (float64, bool) {
-				return t.AchievedRPS, t.Connections == most && t.AchievedRPS > 0
-			})
+			return answersAt(most)
 		}
 		return at(record.LoadThroughput, func(t *record.Trial) (float64, bool) { return t.AchievedRPS, t.AchievedRPS > 0 })
 	case "statements_per_request":
@@ -118,6 +121,13 @@ func valueOf(s record.Scenario) func(*record.Trial) (float64, bool) {
 	return func(*record.Trial) (float64, bool) { return 0, false }
 }
 
+// answersAt takes the answers a second from the closed loop of so many connections.
+func answersAt(connections int) func(*record.Trial) (float64, bool) {
+	return func(t *record.Trial) (float64, bool) {
+		return t.AchievedRPS, t.Load == record.LoadClosed && t.Connections == connections && t.AchievedRPS > 0
+	}
+}
+
 func known(x *float64) (float64, bool) {
 	if x == nil || *x <= 0 {
 		return 0, false
@@ -130,7 +140,7 @@ func MetricWords(metric string) string {
 	words := map[string]string{
 		metricCPU: "CPU per request", "latency_p50_ns": "median response time", "latency_p90_ns": "p90 of response time", "latency_p99_ns": "p99 of response time", "latency_p999_ns": "p99.9 of response time",
 		contract.MetricHandOver: "time to hand over and get an answer", contract.MetricLoader: "CPU of the loader per key",
-		"achieved_rps": "throughput", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "database_primary_cpu_us_per_request": "CPU per request of the primary database", contract.MetricColdStart: "time from start to first answer",
+		"achieved_rps": "throughput", contract.MetricGrowth: "growth of throughput with connections", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "database_primary_cpu_us_per_request": "CPU per request of the primary database", contract.MetricColdStart: "time from start to first answer",
 		contract.MetricRecovery: "longest time to recover from a fault",
 	}
 	if w, ok := words[metric]; ok {
@@ -282,7 +292,7 @@ func pairs(x, y map[int]float64) ([]float64, error) {
 func SameArm(trials []record.Trial) []float64 {
 	var out []float64
 	for _, own := range ByScenario(trials) {
-		out = append(out, sameArm(own, CPUAtRate)...)
+		out = append(out, sameArm(byBlock(own, false, CPUAtRate), byBlock(own, true, CPUAtRate))...)
 	}
 	return out
 }

@@ -236,6 +236,29 @@ func TestMetricsAreTakenFromTheirTrials(t *testing.T) {
 	assert.False(t, ok)
 }
 
+// Growth is of one process: what it answers with the most connections by what it answers with the fewest. One that has only one
+// of them, or of which one is void, has none, and identical arms differ by what their growth does.
+func TestGrowthIsOfOneProcess(t *testing.T) {
+	s := record.Scenario{ID: "c", Metric: contract.MetricGrowth, Rule: string(Less), Connections: []int{1, 16, 1024}, Pairs: [][2]string{{"node", "go"}}}
+	var trials []record.Trial
+	process := func(arm string, block int, duplicate bool, rps map[int]float64) {
+		for connections, r := range rps {
+			trials = append(trials, record.Trial{Scenario: "c", Arm: arm, Block: block, Duplicate: duplicate, Load: record.LoadClosed, Connections: connections, AchievedRPS: r})
+		}
+	}
+	process("go", 1, false, map[int]float64{1: 100, 16: 900, 1024: 300})
+	process("node", 1, false, map[int]float64{1: 200, 16: 900, 1024: 300})
+	process("node", 1, true, map[int]float64{1: 400, 1024: 1200})
+	process("go", 2, false, map[int]float64{1: 100})
+	process("node", 2, false, map[int]float64{16: 100, 1024: 300})
+	process("go", 3, false, map[int]float64{1: 100, 1024: 400})
+	why := "the machine"
+	trials = append(trials, record.Trial{Scenario: "c", Arm: "go", Block: 4, Load: record.LoadClosed, Connections: 1024, AchievedRPS: 9}, record.Trial{Scenario: "c", Arm: "go", Block: 4, Load: record.LoadClosed, Connections: 1, AchievedRPS: 3, Void: &why})
+	r := RuleOf(s)
+	assert.Equal(t, map[string]map[int]float64{"go": {1: 3, 3: 4}, "node": {1: 1.5}}, r.values(trials))
+	assert.InDeltaSlice(t, []float64{math.Log(2)}, r.sameArm(trials), 1e-12)
+}
+
 // Whatever decides, a sentence about it has no word twice in a row, and an article only where the sentence has one.
 func TestMetricsReadRightInASentence(t *testing.T) {
 	first, second, p, ratio := "a", "b", 0.01, 2.0

@@ -24,7 +24,7 @@ func Outweigh(o *record.Outweighs, trials []record.Trial) []record.Verdict {
 	if o == nil {
 		return nil
 	}
-	values := byBlock(trials, CPUAtRate)
+	values := byBlock(trials, false, CPUAtRate)
 	var verdicts []record.Verdict
 	weighed := map[int]weighing{}
 	for _, pair := range o.Pairs {
@@ -48,7 +48,7 @@ func Outweigh(o *record.Outweighs, trials []record.Trial) []record.Verdict {
 		}
 		verdicts = append(verdicts, v)
 	}
-	exact.family(verdicts, sameArm(trials, CPUAtRate), false, func(i int, v *record.Verdict, noise float64) {
+	exact.family(verdicts, sameArm(values, byBlock(trials, true, CPUAtRate)), false, func(i int, v *record.Verdict, noise float64) {
 		w := weighed[i]
 		words := fmt.Sprintf("%s in place of %s changes the %s by a factor of %.2f, %s in place of %s by one of %.2f",
 			o.Library[1], o.Library[0], MetricWords(o.Metric), w.library, v.Arms[1], v.Arms[0], w.language)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -59,6 +60,9 @@ type Rule struct {
 	// Value is a trial's number; false where the trial has none or is not one that the claim is about. Void trials are
 	// left out before, and the second of an A/A pair counts for the noise floor only.
 	Value func(t *record.Trial) (float64, bool)
+	// Per, where there is one, is the number of another trial of the same process, by which Value's is divided. A process that has
+	// only one of them has no number.
+	Per func(t *record.Trial) (float64, bool)
 	// Says puts a ratio above 1 into words; nil: in terms of the metric.
 	Says func(more, less string, ratio float64) string
 }
@@ -250,13 +254,37 @@ func (r Rule) words(v record.Verdict) string {
 
 // values gives arm → block → what decides.
 func (r Rule) values(trials []record.Trial) map[string]map[int]float64 {
-	all := byBlock(trials, r.Value)
+	all := r.numbers(trials, false)
+	return r.grow(all, all)
+}
+
+// grow takes their baselines off numbers; all are those of the first processes, baselines among them.
+func (r Rule) grow(all, numbers map[string]map[int]float64) map[string]map[int]float64 {
 	out := map[string]map[int]float64{}
-	for arm, blocks := range all {
+	for arm, blocks := range numbers {
 		out[arm] = map[int]float64{}
 		for block, v := range blocks {
 			if grown, ok := r.grown(all, arm, block, v); ok {
 				out[arm][block] = grown
+			}
+		}
+	}
+	return out
+}
+
+// numbers are those of the processes, by arm and block: of the first, or of the second of A/A pairs.
+func (r Rule) numbers(trials []record.Trial, second bool) map[string]map[int]float64 {
+	out := byBlock(trials, second, r.Value)
+	if r.Per == nil {
+		return out
+	}
+	per := byBlock(trials, second, r.Per)
+	for arm, blocks := range out {
+		for block := range blocks {
+			if by := per[arm][block]; by > 0 {
+				blocks[block] /= by
+			} else {
+				delete(blocks, block)
 			}
 		}
 	}
@@ -275,14 +303,8 @@ func (r Rule) grown(all map[string]map[int]float64, arm string, block int, v flo
 
 // sameArm gives the log-ratios of the A/A pairs: the second's number over the first's.
 func (r Rule) sameArm(trials []record.Trial) []float64 {
-	all := byBlock(trials, r.Value)
-	return sameArm(trials, func(t *record.Trial) (float64, bool) {
-		v, ok := r.Value(t)
-		if !ok {
-			return 0, false
-		}
-		return r.grown(all, t.Arm, t.Block, v)
-	})
+	first := r.numbers(trials, false)
+	return sameArm(r.grow(first, first), r.grow(first, r.numbers(trials, true)))
 }
 
 // measure fills in a pair's ratio, interval and p.
@@ -321,12 +343,12 @@ func (r Rule) measure(v *record.Verdict, d []float64, m method) (inside bool, er
 	return inside, nil
 }
 
-// byBlock gives arm → block → the trial's number; void trials and the second of an A/A pair are left out.
-func byBlock(trials []record.Trial, value func(*record.Trial) (float64, bool)) map[string]map[int]float64 {
+// byBlock gives arm → block → the trial's number, of the first processes or of the second of A/A pairs; void trials are left out.
+func byBlock(trials []record.Trial, second bool, value func(*record.Trial) (float64, bool)) map[string]map[int]float64 {
 	out := map[string]map[int]float64{}
 	for i := range trials {
 		t := &trials[i]
-		if t.Void != nil || t.Duplicate {
+		if t.Void != nil || t.Duplicate != second {
 			continue
 		}
 		v, ok := value(t)
@@ -341,18 +363,15 @@ func byBlock(trials []record.Trial, value func(*record.Trial) (float64, bool)) m
 	return out
 }
 
-// sameArm gives the log-ratios of the A/A pairs: the second's number over the first's.
-func sameArm(trials []record.Trial, value func(*record.Trial) (float64, bool)) []float64 {
-	first := byBlock(trials, value)
+// sameArm gives the log-ratios of the A/A pairs, the second's number over the first's.
+func sameArm(first, second map[string]map[int]float64) []float64 {
 	var out []float64
-	for i := range trials {
-		t := &trials[i]
-		if t.Void != nil || !t.Duplicate {
-			continue
-		}
-		v, ok := value(t)
-		if w, had := first[t.Arm][t.Block]; ok && had && v > 0 && w > 0 {
-			out = append(out, math.Log(v/w))
+	for _, arm := range slices.Sorted(maps.Keys(second)) {
+		for _, block := range slices.Sorted(maps.Keys(second[arm])) {
+			v, w := second[arm][block], first[arm][block]
+			if v > 0 && w > 0 {
+				out = append(out, math.Log(v/w))
+			}
 		}
 	}
 	return out

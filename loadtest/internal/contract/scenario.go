@@ -163,7 +163,7 @@ func Named(all []Scenario, list string) ([]Scenario, error) {
 }
 
 // ScenarioMetrics are those of a trial's record that a scenario may be decided by.
-var ScenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", MetricColdStart, "database_primary_cpu_us_per_request", MetricRecovery, MetricHandOver, MetricLoader}
+var ScenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", MetricColdStart, "database_primary_cpu_us_per_request", MetricRecovery, MetricGrowth, MetricHandOver, MetricLoader}
 
 // MetricColdStart is the time from a server's start to its first right answer.
 const MetricColdStart = "cold_start_ns"
@@ -175,6 +175,10 @@ func (s Scenario) Warmed() bool { return s.Metric != MetricColdStart && s.Metric
 // MetricRecovery is the longest time, over a trial's faults, from a fault's end (its cause, of one that is to be borne) until all
 // requests succeed again.
 const MetricRecovery = "recovery_ns"
+
+// MetricGrowth is how many times the right answers a second in the closed loop with the fewest connections those of the same process
+// are in the one with the most.
+const MetricGrowth = "achieved_rps_growth_ratio"
 
 // scenarioAlpha is the chance of a false verdict that is accepted, in every scenario.
 const scenarioAlpha = 0.05
@@ -267,6 +271,7 @@ func parseScenario(text []byte) (Scenario, error) {
 		{"share", "none beside rate_rps or own_share", s.Share == 0 || s.RateRPS == 0 && s.OwnShare == 0},
 		{"connections", "numbers of connections, as the load has closed loops", (len(s.Connections) > 0) == slices.Contains(s.Load, loadClosed)},
 		{"metric", fmt.Sprintf("one of %q", ScenarioMetrics), slices.Contains(ScenarioMetrics, s.Metric)},
+		{"connections", "two numbers or more, between which something grows", s.Metric != MetricGrowth || len(s.Connections) > 1},
 		{"rule", fmt.Sprintf("one of %q", scenarioRules), slices.Contains(scenarioRules, s.Rule)},
 		{"pairs", "pairs, since the rule says which of two has less", s.Rule != RuleLess || len(s.Pairs) > 0},
 		{"changed_by", "a sentence", s.ChangedBy != ""},
@@ -350,17 +355,24 @@ func parseScenario(text []byte) (Scenario, error) {
 	return s, nil
 }
 
-// LoadsOf are the kinds of trial that a metric may be taken from; of closed loops it is the one with the most connections.
+// LoadsOf are the kinds of trial that a metric may be taken from; of closed loops it is the one with the most connections, and
+// where it grows the one with the fewest too.
 func LoadsOf(metric string) []string {
-	if metric == "achieved_rps" {
+	switch metric {
+	case "achieved_rps":
 		return []string{loadClosed, "throughput"}
+	case MetricGrowth:
+		return []string{loadClosed}
 	}
 	return []string{"rate"}
 }
 
 // Decides tells whether a metric is taken from a trial of a load, of a closed loop with so many connections of those that there are.
 func Decides(metric, load string, connections int, of []int) bool {
-	return slices.Contains(LoadsOf(metric), load) && (load != loadClosed || len(of) > 0 && connections == slices.Max(of))
+	if !slices.Contains(LoadsOf(metric), load) || load != loadClosed {
+		return slices.Contains(LoadsOf(metric), load)
+	}
+	return len(of) > 0 && (connections == slices.Max(of) || metric == MetricGrowth && connections == slices.Min(of))
 }
 
 // atKey is an error about what stands under a key, or about its absence.

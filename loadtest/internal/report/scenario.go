@@ -99,6 +99,12 @@ func decidingQuantity(s *record.Scenario) quantity {
 			return a.ClosedAnswers(most)
 		}, whole}
 	}
+	if s.Metric == contract.MetricGrowth && len(s.Connections) > 0 {
+		fewest, most := s.Connections[0], s.MostConnections()
+		return quantity{"times as many", fmt.Sprintf("right answers a second with %s, in those with %s", summary.Plural(most, "connection"), summary.Plural(fewest, "connection")), "times as many", func(a summary.Arm) summary.Quantity {
+			return a.ClosedGrowth(fewest, most)
+		}, two}
+	}
 	return quantityOf(s.Metric, s.Operation)
 }
 
