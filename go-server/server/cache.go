@@ -131,6 +131,7 @@ type cached struct {
 
 // ask reads these fields of a table, or all where there are none; false where Redis is not to be asked or did not answer.
 func (c *Cache) ask(ctx context.Context, table string, fields []string) (cached, bool) {
+	changes := c.changesOf(table) // before the question: an answer tells nothing of what came after it
 	if !c.trusts(table) {
 		c.count(table, "skipped")
 		return cached{}, false
@@ -162,7 +163,7 @@ func (c *Cache) ask(ctx context.Context, table string, fields []string) (cached,
 			}
 		}
 	}
-	if !c.trusts(table) { // connected, or another command, has found out meanwhile
+	if !c.heard.Load() || c.changesOf(table) != changes { // it may be older, though the table may have been forgotten meanwhile
 		c.count(table, "failed")
 		return cached{}, false
 	}
@@ -237,6 +238,13 @@ func (c *Cache) distrustAll() {
 	for _, table := range cachedTables {
 		c.distrust(table)
 	}
+}
+
+// changesOf says how many changes of a table were heard of.
+func (c *Cache) changesOf(table string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changes[table]
 }
 
 // pending are the tables that are still to be forgotten.

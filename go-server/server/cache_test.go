@@ -33,6 +33,28 @@ func testCache(t *testing.T, address, database string) *Cache {
 	return c
 }
 
+// afterAnswer is a hook of go-redis that does something once a command of that name has been answered.
+type afterAnswer struct {
+	name string
+	do   func()
+}
+
+func (afterAnswer) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (a afterAnswer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, command redis.Cmder) error {
+		err := next(ctx, command)
+		if command.Name() == a.name {
+			a.do()
+		}
+		return err
+	}
+}
+
+func (afterAnswer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
 func TestCache(t *testing.T) {
 	ctx := context.Background()
 	t.Run("databases are told apart by the same names in all servers", func(t *testing.T) {
@@ -79,6 +101,20 @@ func TestCache(t *testing.T) {
 		c.distrust("area")
 		assert.False(t, c.trusts("area"))
 		assert.Equal(t, []string{"area"}, c.pending([]string{"area"}))
+	})
+	t.Run("an answer from before a change does not count", func(t *testing.T) {
+		c := testCache(t, testRedis(t), t.Name())
+		forget := func() {
+			_, err := c.forget(ctx, "area")
+			assert.NoError(t, err)
+		}
+		forget()
+		_, ok := c.ask(ctx, "area", []string{"1"})
+		require.True(t, ok)
+		c.client.AddHook(afterAnswer{"hmget", forget})
+		_, ok = c.ask(ctx, "area", []string{"1"})
+		assert.False(t, ok)
+		assert.True(t, c.trusts("area"), "the next may ask")
 	})
 	t.Run("who does not hear of changes does not ask", func(t *testing.T) {
 		c := testCache(t, testRedis(t), t.Name())

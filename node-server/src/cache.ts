@@ -100,6 +100,7 @@ export class Cache {
 
   /** Reads these fields of a table, or all where none are given; null where Redis is not to be asked or did not answer. */
   async ask(table: CachedTable, fields?: readonly string[]): Promise<Cached | null> {
+    const changes = this.#changes[table]; // before the question: an answer tells nothing of what came after it
     if (!this.#trusts(table)) {
       this.#count(table, 'skipped');
       return null;
@@ -125,6 +126,11 @@ export class Cache {
       }
     } catch (cause) {
       this.#failed(table, cause);
+      return null;
+    }
+    // It may be older, though the table may have been forgotten meanwhile.
+    if (!this.heard || this.#changes[table] !== changes) {
+      this.#count(table, 'failed');
       return null;
     }
     this.#count(table, (fields === undefined ? all : names.size === fields.length) ? 'hit' : 'miss');

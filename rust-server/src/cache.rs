@@ -155,6 +155,7 @@ impl Cache {
     /// Reads these fields of a table, or all where none are given; `None` where Redis is not to be asked or did not
     /// answer.
     pub async fn ask(&self, table: Table, fields: Option<&[String]>) -> Option<Cached> {
+        let changes = self.changes_of(table); // before the question: an answer tells nothing of what came after it
         if !self.trusts(table) {
             self.count(table, Asked::Skipped);
             return None;
@@ -181,6 +182,11 @@ impl Cache {
             Ok(cached)
         };
         match answer.await {
+            // It may be older, though the table may have been forgotten meanwhile.
+            Ok(_) if !self.heard.load(Relaxed) || self.changes_of(table) != changes => {
+                self.count(table, Asked::Failed);
+                None
+            }
             Ok(cached) => {
                 let whole = fields.map_or(cached.all, |fields| fields.len() == cached.names.len());
                 self.count(table, if whole { Asked::Hit } else { Asked::Miss });
@@ -277,6 +283,11 @@ impl Cache {
             && known.changes > 0
             && known.forgotten == known.changes
             && lock(&self.away_until).is_none_or(|until| Instant::now() >= until)
+    }
+
+    /// How many changes of a table were heard of.
+    fn changes_of(&self, table: Table) -> u64 {
+        lock(&self.known)[table as usize].changes
     }
 
     /// Where no answer came, not even one that is an error, whoever answers next may be a Redis that has what was

@@ -64,6 +64,18 @@ async fn a_later_change_outlives_an_earlier_ones_success() {
 }
 
 #[tokio::test]
+async fn an_answer_from_before_a_change_does_not_count() {
+    let Some(cache) = cache("rust-meanwhile") else { return };
+    cache.forget(Table::Area).await.expect("Redis answers");
+    let first = ["1".to_owned()];
+    // The question is on its way when the other begins: this runtime has one thread, and the answer comes by another task.
+    let (before, epoch) = tokio::join!(cache.ask(Table::Area, Some(&first)), cache.forget(Table::Area));
+    assert!(epoch.is_some());
+    assert!(before.is_none());
+    assert!(cache.ask(Table::Area, Some(&first)).await.is_some());
+}
+
+#[tokio::test]
 async fn who_does_not_hear_of_changes_does_not_ask() {
     let Some(cache) = cache("rust-deaf") else { return };
     cache.forget(Table::Area).await.expect("Redis answers");
