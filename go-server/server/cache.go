@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -42,8 +43,8 @@ const (
 //     nothing into the table.
 //   - A process that could not make a table be forgotten does not ask for it until it could, and neither does one that does
 //     not hear of changes.
-//   - A process that got no answer, or finds another Redis than before, makes every table be forgotten before it asks again: what
-//     comes back may be older.
+//   - A process that lost its connection, or finds another Redis than before, makes every table be forgotten before it asks
+//     again: what comes back may be older. An answer that is late says nothing of that.
 type Cache struct {
 	client  *redis.Client
 	log     *slog.Logger
@@ -264,14 +265,16 @@ func (c *Cache) trusts(table string) bool {
 }
 
 // failed notes that Redis did not answer, or with an error; it is always false. A request that is over says nothing of Redis.
-// Where no answer came, whoever answers next may be a Redis that has what was forgotten long ago.
+// Where a connection was lost or refused, whoever answers next may be a Redis that has what was forgotten long ago. Where an
+// answer was late go-redis makes a new connection too, and connected looks to whom.
 func (c *Cache) failed(request context.Context, table string, err error) bool {
 	if request.Err() != nil {
 		return false
 	}
 	c.count(table, "failed")
 	var reply redis.Error
-	if !errors.As(err, &reply) {
+	var late net.Error
+	if !errors.As(err, &reply) && !(errors.As(err, &late) && late.Timeout()) {
 		c.distrustAll()
 	}
 	now := time.Now().UnixNano()

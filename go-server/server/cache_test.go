@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"testing"
 	"time"
@@ -124,22 +126,28 @@ func TestCache(t *testing.T) {
 		_, ok := c.ask(ctx, "area", []string{"1"})
 		assert.False(t, ok)
 	})
-	t.Run("after an answer that is an error nobody asks for a while", func(t *testing.T) {
-		c := testCache(t, testRedis(t), t.Name())
-		_, err := c.forget(ctx, "area")
-		require.NoError(t, err)
-		c.failed(ctx, "area", redis.ErrNoScript)
-		assert.False(t, c.trusts("area"))
-		c.away.Store(time.Now().UnixNano())
-		assert.True(t, c.trusts("area"))
-	})
-	t.Run("after no answer nobody asks before every table was forgotten anew", func(t *testing.T) {
+	for what, cause := range map[string]error{
+		"after an answer that is an error": redis.ErrNoScript,
+		"after a late answer":              context.DeadlineExceeded,
+		"after a late packet":              &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded},
+	} {
+		t.Run(what+" nobody asks for a while", func(t *testing.T) {
+			c := testCache(t, testRedis(t), t.Name())
+			_, err := c.forget(ctx, "area")
+			require.NoError(t, err)
+			c.failed(ctx, "area", cause)
+			assert.False(t, c.trusts("area"))
+			c.away.Store(time.Now().UnixNano())
+			assert.True(t, c.trusts("area"))
+		})
+	}
+	t.Run("after a lost connection nobody asks before every table was forgotten anew", func(t *testing.T) {
 		c := testCache(t, testRedis(t), t.Name())
 		for _, table := range cachedTables {
 			_, err := c.forget(ctx, table)
 			require.NoError(t, err)
 		}
-		c.failed(ctx, "area", context.DeadlineExceeded)
+		c.failed(ctx, "area", io.EOF)
 		c.away.Store(0) // the pause is over
 		assert.Equal(t, cachedTables, c.pending(cachedTables))
 		_, ok := c.ask(ctx, "genre", []string{"1"})

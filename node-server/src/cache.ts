@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Redis, ReplyError } from 'ioredis';
+import { Redis } from 'ioredis';
 import { describe, type Logger } from './logging.ts';
 
 // Limits of the cache, the same in all servers.
@@ -58,8 +58,8 @@ export function cachePrefix(databaseUrl: string): string {
  *   nothing into the table.
  * - A process that could not make a table be forgotten does not ask for it until it could, and neither does one that does
  *   not hear of changes.
- * - A process that got no answer, or lost its connection, makes every table be forgotten before it asks again: what comes
- *   back may be older.
+ * - A process that lost its connection makes every table be forgotten before it asks again: what comes back may be older.
+ *   An answer that is late says nothing of that.
  */
 export class Cache {
   /** Whether changes are listened to. */
@@ -191,11 +191,11 @@ export class Cache {
     return this.#changes[table] > 0 && this.#forgotten[table] === this.#changes[table];
   }
 
-  // Where no answer came, not even one that is an error, whoever answers next may be a Redis that has what was forgotten
-  // long ago.
+  // Where the connection was lost or refused, whoever answers next may be a Redis that has what was forgotten long ago. An
+  // answer that is late leaves the connection as it is, and the lateness may be this process's own.
   #failed(table: CachedTable, cause: unknown): void {
     this.#count(table, 'failed');
-    if (!(cause instanceof ReplyError)) this.distrustAll();
+    if (this.#redis.status !== 'ready') this.distrustAll();
     const now = Date.now();
     if (now >= this.#awayUntil) {
       this.#logger.warn('redis does not answer', { cause: describe(cause), retry_ms: pauseMs });

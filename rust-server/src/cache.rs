@@ -6,7 +6,8 @@
 //!   nothing into the table.
 //! - A process that could not make a table be forgotten does not ask for it until it could, and neither does one that
 //!   does not hear of changes.
-//! - A process that got no answer makes every table be forgotten before it asks again: what comes back may be older.
+//! - A process that lost its connection makes every table be forgotten before it asks again: what comes back may be older.
+//!   An answer that is late says nothing of that.
 
 use crate::{log, telemetry::lock};
 use redis::{
@@ -290,11 +291,12 @@ impl Cache {
         lock(&self.known)[table as usize].changes
     }
 
-    /// Where no answer came, not even one that is an error, whoever answers next may be a Redis that has what was
-    /// forgotten long ago. The connection manager makes no new connection before a command has failed.
+    /// Where the connection was lost or refused, whoever answers next may be a Redis that has what was forgotten long ago.
+    /// The connection manager makes no new connection before a command has failed, and keeps the one whose answer is late.
     fn failed(&self, table: Table, error: &RedisError) {
         self.count(table, Asked::Failed);
-        if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
+        let answered = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
+        if error.is_unrecoverable_error() || !(answered || error.is_timeout()) {
             self.distrust_all();
         }
         let now = Instant::now();
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_no_answer_nobody_asks_before_every_table_was_forgotten_anew() {
+    async fn after_a_lost_connection_nobody_asks_before_every_table_was_forgotten_anew() {
         let cache = cache();
         cache.failed(Table::Area, &RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
         *lock(&cache.away_until) = None; // the pause is over
@@ -344,13 +346,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_an_answer_that_is_an_error_nobody_asks_for_a_while() {
-        let cache = cache();
-        cache.failed(Table::Area, &RedisError::from((ErrorKind::Extension, "OOM")));
-        assert!(!Table::EVERY.into_iter().any(|table| cache.trusts(table)));
-        if let Some(until) = lock(&cache.away_until).as_mut() {
-            *until -= PAUSE;
+    async fn after_an_answer_that_is_an_error_or_late_nobody_asks_for_a_while() {
+        for error in [
+            RedisError::from((ErrorKind::Extension, "OOM")),
+            RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)),
+        ] {
+            let cache = cache();
+            cache.failed(Table::Area, &error);
+            assert!(!Table::EVERY.into_iter().any(|table| cache.trusts(table)), "{error}");
+            if let Some(until) = lock(&cache.away_until).as_mut() {
+                *until -= PAUSE;
+            }
+            assert!(Table::EVERY.into_iter().all(|table| cache.trusts(table)), "{error}");
         }
-        assert!(Table::EVERY.into_iter().all(|table| cache.trusts(table)));
     }
 }
