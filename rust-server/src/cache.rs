@@ -11,7 +11,7 @@
 
 use crate::{log, telemetry::lock};
 use redis::{
-    AsyncCommands, Client, ErrorKind, RedisError, Script,
+    AsyncCommands, Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use std::{
@@ -128,6 +128,14 @@ pub fn prefix(database_url: &str) -> String {
     format!("lab:{hash:016x}:")
 }
 
+/// An address of Redis, spoken to in RESP2 whatever it says: with RESP3 the connection manager connects again by itself, and
+/// no command fails that would tell of the lost connection.
+fn address(url: &str) -> Result<ConnectionInfo, RedisError> {
+    let info = url.into_connection_info()?;
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+    Ok(info.set_redis_settings(settings))
+}
+
 impl Cache {
     /// Connects when it is first asked.
     ///
@@ -140,7 +148,7 @@ impl Cache {
             .set_response_timeout(Some(COMMAND_TIMEOUT))
             .set_number_of_retries(0); // what failed is read from the database
         Ok(Cache {
-            connection: ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?,
+            connection: ConnectionManager::new_lazy_with_config(Client::open(address(url)?)?, config)?,
             fill: Script::new(FILL),
             forget: Script::new(FORGET),
             prefix,
@@ -323,8 +331,8 @@ fn rand() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cache, ErrorKind, Known, PAUSE, Table, lock, prefix};
-    use redis::RedisError;
+    use super::{Cache, ErrorKind, Known, PAUSE, Table, address, lock, prefix};
+    use redis::{IntoConnectionInfo, ProtocolVersion, RedisError};
 
     /// One process's cache that trusts every table; nothing listens there.
     fn cache() -> Cache {
@@ -334,6 +342,19 @@ mod tests {
         *lock(&cache.known) = [Known { changes: 1, forgotten: 1 }; 3];
         assert!(Table::EVERY.into_iter().all(|table| cache.trusts(table)));
         cache
+    }
+
+    #[test]
+    fn no_address_has_connections_made_again_unseen() {
+        let url = "redis://somebody:secret@127.0.0.1:6380/3?protocol=resp3";
+        let asked = url.into_connection_info().expect("an address");
+        assert_eq!(asked.redis_settings().protocol(), ProtocolVersion::RESP3);
+        let used = address(url).expect("an address");
+        assert_eq!(used.redis_settings().protocol(), ProtocolVersion::RESP2);
+        assert_eq!(used.addr(), asked.addr());
+        assert_eq!(used.redis_settings().db(), 3);
+        assert_eq!(used.redis_settings().username(), Some("somebody"));
+        assert_eq!(used.redis_settings().password(), Some("secret"));
     }
 
     #[tokio::test]
