@@ -197,18 +197,18 @@ export class Master {
 
   /** Reads a table anew. A reading that began before the call does not count, so at most one more waits behind it. */
   reload(table: MasterTable): Promise<void> {
+    // First: one is still queued for a moment when the one before it has ended, and would begin beside another.
+    const waiting = this.#queued.get(table);
+    if (waiting !== undefined) return waiting;
     const reading = this.#reading.get(table);
     if (reading === undefined) return this.#read(table);
-    let queued = this.#queued.get(table);
-    if (queued === undefined) {
-      queued = reading
-        .catch(() => {})
-        .then(() => {
-          this.#queued.delete(table);
-          return this.#read(table);
-        });
-      this.#queued.set(table, queued);
-    }
+    const queued = reading
+      .catch(() => {})
+      .then(() => {
+        this.#queued.delete(table);
+        return this.#read(table);
+      });
+    this.#queued.set(table, queued);
     return queued;
   }
 

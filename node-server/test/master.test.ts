@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { addBusinessDays, formatDay, holidaySet, parseDay } from '../src/master.ts';
+import { newLogger } from '../src/logging.ts';
+import { addBusinessDays, formatDay, holidaySet, Master, parseDay } from '../src/master.ts';
 import { formatDateTime } from '../src/schema.ts';
+import type { Store } from '../src/store.ts';
 import { startApp, until } from './support.ts';
 
 const patient = () => {};
@@ -56,6 +58,49 @@ suite('instants', () => {
   ] as const) {
     test(text, () => assert.equal(formatDateTime(text), answer));
   }
+});
+
+suite('reading a table anew', () => {
+  test('happens once at a time, and begins after it was asked for', async () => {
+    const answers: (() => void)[] = [];
+    let underWay = 0;
+    let most = 0;
+    let begun = 0;
+    const store = {
+      statements: {},
+      primary: {},
+      run: async () => {
+        begun++;
+        most = Math.max(most, ++underWay);
+        await new Promise<void>((resolve) => answers.push(resolve));
+        underWay--;
+        return [];
+      },
+    } as unknown as Store;
+    const master = new Master({
+      store,
+      databaseUrl: '',
+      keep: 'memory',
+      keepMb: 0,
+      cache: null,
+      start: 'concurrent',
+      shareVectors: false,
+      logger: newLogger('error', () => {}),
+    });
+    const readings = [master.reload('genre'), master.reload('genre'), master.reload('genre')];
+    assert.equal(begun, 1);
+    answers.pop()?.();
+    // At each step between the end of the first reading and the beginning of the one that waits for it.
+    while (begun === 1) {
+      await null;
+      readings.push(master.reload('genre'));
+    }
+    do await new Promise(setImmediate);
+    while (answers.splice(0).map((answer) => answer()).length > 0);
+    await Promise.all(readings);
+    assert.equal(most, 1);
+    assert.equal(begun, 3);
+  });
 });
 
 suite('master data in bulk', () => {
