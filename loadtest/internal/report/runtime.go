@@ -55,6 +55,24 @@ func (r runtimeOf) seconds() (places []int, begin, end []float64) {
 	return places, begin, end
 }
 
+// workers is how many told of their time at once; 0 where none did. Of several each is told of, of one the whole. One that
+// took the place of another counts once with it.
+func (r runtimeOf) workers() (most int) {
+	if _, told := r.series.Series[busyShare]; !told {
+		return 0
+	}
+	for interval := range r.series.EndsNS {
+		n := 0
+		for _, series := range r.series.Workers {
+			if values := series[busyShare]; interval < len(values) && values[interval] != nil {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return max(1, most)
+}
+
 // runtimePanel is one panel and one column: the first of the series that an arm has, in another unit.
 type runtimePanel struct {
 	title, head, unit string
@@ -122,7 +140,7 @@ var (
 		{"", "GC CPU s/s", "s/s", []string{"gc_cpu_seconds_per_second"}, 1, three},
 	}
 	runtimeLoad = []runtimePanel{
-		{"busy share of workers, %", "workers busy %", "%", []string{"worker_busy_share"}, 100, one},
+		{"busy share of workers, %", "workers busy %", "%", []string{busyShare}, 100, one},
 		{"CPU time, s in a second", "CPU s/s", "s/s", []string{"cpu_seconds_per_second"}, 1, two},
 		{"heap of the system, MB", "heap MB", "MB", []string{"heap_committed_bytes"}, 1e-6, one},
 	}
@@ -149,7 +167,7 @@ var (
 		{"tasks in the workers' own queues", "local queues", "tasks", []string{"local_queue_tasks"}, 1, whole},
 	}
 	runtimeWorkers = []runtimePanel{
-		{"busy, %", "busy %", "%", []string{"worker_busy_share"}, 100, one},
+		{"busy, %", "busy %", "%", []string{busyShare}, 100, one},
 		{"delay p99, ms", "delay p99 ms", "ms", []string{"event_loop_delay_p99_seconds"}, 1e3, three},
 		{"GC pause, ms/s", "GC pause ms/s", "ms/s", []string{"gc_pause_seconds_per_second"}, 1e3, three},
 		{"longest pause, ms", "longest pause ms", "ms", []string{"gc_longest_pause_seconds"}, 1e3, three},
@@ -164,6 +182,9 @@ const (
 	oneTrial = "One trial of each arm is shown, the one with the median p99: it has the block in the table. "
 	ofEach   = "What each server says of its runtime, of each second of one trial. "
 )
+
+// busyShare is told of workers that have a clock of their own: event loops and threads of tokio.
+const busyShare = "worker_busy_share"
 
 // stealsSeries is told by a tokio that was built to count it; without it the others of its chart say little.
 const stealsSeries = "worker_steals_per_second"

@@ -314,7 +314,9 @@ func (b *build) decides(g summary.Group, s *record.Scenario) section {
 // shares are what a server's memory is for each of its processes and of its CPUs, as far as the trials tell.
 func (b *build) shares(g summary.Group) []column {
 	perProcess := memoryOver(func(_ summary.Arm, t record.Trial) int { return t.Processes })
-	columns := []column{{"MB per CPU", b.memoryPerCPU(), one}}
+	columns := []column{{perCPUHead, b.memoryPerCPU(g), one}, {"CPUs it can keep busy", func(a summary.Arm) summary.Quantity {
+		return summary.Of(a.Rate, func(record.Trial) (float64, bool) { n := b.busyCPUs(g, a); return float64(n), n > 0 })
+	}, whole}}
 	if slices.ContainsFunc(g.Arms, func(a summary.Arm) bool { return len(perProcess(a).Values) > 0 }) {
 		columns = append(columns, column{"MB per process", perProcess, one}, column{"processes", func(a summary.Arm) summary.Quantity {
 			return summary.Of(a.Rate, func(t record.Trial) (float64, bool) { return float64(t.Processes), t.Processes > 0 })
@@ -336,12 +338,33 @@ func memoryOver(of func(a summary.Arm, t record.Trial) int) func(summary.Arm) su
 	}
 }
 
-// memoryPerCPU is an arm's memory, MB, for each CPU that it may use.
-func (b *build) memoryPerCPU() func(summary.Arm) summary.Quantity {
-	return memoryOver(func(a summary.Arm, _ record.Trial) int { return b.cpusOf(a) })
+// perCPUHead is what memoryPerCPU is called in tables.
+const perCPUHead = "MB per CPU it can keep busy"
+
+// memoryPerCPU is an arm's memory, MB, for each CPU that it can keep busy.
+func (b *build) memoryPerCPU(g summary.Group) func(summary.Arm) summary.Quantity {
+	return memoryOver(func(a summary.Arm, _ record.Trial) int { return b.busyCPUs(g, a) })
 }
 
-// cpusOf is on how many CPUs an arm ran: those of its setting, or those that the machine has for contenders; 0 where the
+// busyCPUs is how many CPUs an arm's own work can keep busy: of those that it was given no more than it has workers, where
+// they tell of their time (one process of Node has one event loop, whatever it was given). An arm whose runtime tells of no
+// worker (Go) runs on all; 0 where the record does not tell.
+func (b *build) busyCPUs(g summary.Group, a summary.Arm) int {
+	given := b.cpusOf(a)
+	told, ok := b.runtimes[groupKey(g)][a.Name]
+	switch {
+	case given <= 1:
+		return given
+	case !ok:
+		return 0 // it may have one worker, or as many as CPUs
+	}
+	if n := told.workers(); n > 0 {
+		return min(given, n)
+	}
+	return given
+}
+
+// cpusOf is how many CPUs an arm was given: those of its setting, or those that the machine has for contenders; 0 where the
 // record does not tell.
 func (b *build) cpusOf(a summary.Arm) int {
 	if _, n := settingOf(a.Name, contender.CPUs); n > 0 {
@@ -379,9 +402,9 @@ func (b *build) memoryByMaster(g summary.Group, s *record.Scenario) *section {
 	if s.Metric != "memory_pss_peak_bytes" {
 		return nil
 	}
-	pss, perCPU := quantityOf(s.Metric, s.Operation), b.memoryPerCPU()
-	panels := []chart.CurvePanel{{Title: "all processes of a server", Axis: "PSS, MB", Plain: true}, {Title: "for each CPU that it may use", Axis: "PSS, MB", Plain: true}}
-	t := table{Caption: "Memory by master data", Heads: []string{"arm", "master data MiB", "PSS MB", "least–most", "MB per CPU", "trials"}}
+	pss, perCPU := quantityOf(s.Metric, s.Operation), b.memoryPerCPU(g)
+	panels := []chart.CurvePanel{{Title: "all processes of a server", Axis: "PSS, MB", Plain: true}, {Title: "for each CPU that it can keep busy", Axis: "PSS, MB", Plain: true}}
+	t := table{Caption: "Memory by master data", Heads: []string{"arm", "master data MiB", "PSS MB", "least–most", perCPUHead, "trials"}}
 	var steps []int
 	at := map[string]int{} // the line of an arm without its amount
 	amount := func(a summary.Arm) int {

@@ -173,43 +173,85 @@ func TestATailHasWhatExplainsIt(t *testing.T) {
 	}
 }
 
-// What decides by memory has it for each process and for each CPU too, as far as the record tells how many there were.
+// What decides by memory has it for each process, and for each CPU that an arm can keep busy, as far as the record tells: Go
+// on all that it was given, a cluster on as many as it has processes, one process of Node on one. Of an arm whose runtime
+// told nothing it is known only where there is one CPU.
 func TestMemoryIsToldForEachProcessAndCPU(t *testing.T) {
-	claim := record.Scenario{ID: "cluster-memory", Claim: "less", Metric: "memory_pss_peak_bytes", Rule: "less", Margin: 1.25, Pairs: [][2]string{{"go+CPUS=2", "node"}}, ChangedBy: "little"}
-	for _, processes := range []int{0, 4} {
-		b, err := open(opened(t, made{profile: "quick", blocks: 8, seconds: 2, rps: 100, rename: map[string]string{"go": "go+CPUS=2"}, change: func(r *record.Run) {
-			ofScenario(0, claim)(r)
-			r.Scenarios[0].Arms[0] = "go+CPUS=2"
-			for i := range r.Trials {
-				r.Trials[i].Processes = processes
-			}
-		}}.write(t)))
-		require.NoError(t, err)
-		table := sectionOf(t, b, "figure").Table
-		for _, a := range b.groups[0].Arms {
-			peak := summary.Of(a.Rate, func(t record.Trial) (float64, bool) { return float64(*t.MemoryPSSPeakBytes) / 1e6, true }).Median
-			cpus := 1.0
-			if a.Name == "go+CPUS=2" {
-				cpus = 2
-			}
-			row := slices.IndexFunc(table.Rows, func(r []string) bool { return r[0] == a.Name })
-			require.GreaterOrEqual(t, row, 0, a.Name)
-			told := func(head string) string {
-				k := slices.Index(table.Heads, head)
-				if k < 0 {
-					return ""
+	claim := record.Scenario{ID: "cluster-memory", Claim: "less", Metric: "memory_pss_peak_bytes", Rule: "less", Margin: 1.25, Pairs: [][2]string{{"go+CPUS=2", "node+CPUS=4"}}, ChangedBy: "little"}
+	renamed := map[string]string{"go": "go+CPUS=2", "node": "node+CPUS=4", "rust": "rust+CPUS=2", "node-compiled": "node-compiled+CPUS=1"}
+	for name, c := range map[string]struct {
+		processes int
+		runtime   bool
+		busy      map[string]float64 // where it is not the one CPU that arms were given
+	}{
+		"the runtimes tell":     {0, true, map[string]float64{"go+CPUS=2": 2, "node+CPUS=4": 2}}, // made nodes have two workers, rust one
+		"the runtimes do not":   {0, false, map[string]float64{"go+CPUS=2": 0, "node+CPUS=4": 0, "rust+CPUS=2": 0}},
+		"processes are counted": {4, true, map[string]float64{"go+CPUS=2": 2, "node+CPUS=4": 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := open(opened(t, made{profile: "quick", blocks: 8, seconds: 2, rps: 100, runtime: c.runtime, rename: renamed, change: func(r *record.Run) {
+				ofScenario(0, claim)(r)
+				for i, arm := range r.Scenarios[0].Arms {
+					if as, ok := renamed[arm]; ok {
+						r.Scenarios[0].Arms[i] = as
+					}
 				}
-				return table.Rows[row][k]
+				for i := range r.Trials {
+					r.Trials[i].Processes = c.processes
+				}
+			}}.write(t)))
+			require.NoError(t, err)
+			table := sectionOf(t, b, "figure").Table
+			for _, a := range b.groups[0].Arms {
+				peak := summary.Of(a.Rate, func(t record.Trial) (float64, bool) { return float64(*t.MemoryPSSPeakBytes) / 1e6, true }).Median
+				busy, special := c.busy[a.Name]
+				if !special {
+					busy = 1
+				}
+				row := slices.IndexFunc(table.Rows, func(r []string) bool { return r[0] == a.Name })
+				require.GreaterOrEqual(t, row, 0, a.Name)
+				told := func(head string) string {
+					k := slices.Index(table.Heads, head)
+					if k < 0 {
+						return ""
+					}
+					return table.Rows[row][k]
+				}
+				if busy == 0 {
+					assert.Equal(t, "–", told("MB per CPU it can keep busy"), a.Name)
+					assert.Equal(t, "–", told("CPUs it can keep busy"), a.Name)
+				} else {
+					assert.Equal(t, one(peak/busy), told("MB per CPU it can keep busy"), a.Name)
+					assert.Equal(t, one(busy), told("CPUs it can keep busy"), a.Name)
+				}
+				if c.processes > 0 {
+					assert.Equal(t, one(peak/4), told("MB per process"), a.Name)
+					assert.Equal(t, "4.0", told("processes"), a.Name)
+				} else {
+					assert.Empty(t, told("MB per process"), a.Name)
+				}
 			}
-			assert.Equal(t, one(peak/cpus), told("MB per CPU"), a.Name)
-			if processes > 0 {
-				assert.Equal(t, one(peak/4), told("MB per process"), a.Name)
-				assert.Equal(t, "4.0", told("processes"), a.Name)
-			} else {
-				assert.Empty(t, told("MB per process"), a.Name)
-			}
-		}
+		})
 	}
+}
+
+// Workers are counted that were there at once: a cluster of two in which one was replaced has two.
+func TestWorkersAreCountedThatWereThereAtOnce(t *testing.T) {
+	v := 0.5
+	is, none := &v, (*float64)(nil)
+	of := func(whole bool, workers map[string][]*float64) int {
+		s := &record.RuntimeSeries{EndsNS: []int64{1, 2, 3}, Series: map[string][]*float64{}, Workers: map[string]map[string][]*float64{}}
+		if whole {
+			s.Series[busyShare] = []*float64{is, is, is}
+		}
+		for name, values := range workers {
+			s.Workers[name] = map[string][]*float64{busyShare: values}
+		}
+		return runtimeOf{series: s}.workers()
+	}
+	assert.Equal(t, 0, of(false, nil), "nobody tells: not known")
+	assert.Equal(t, 1, of(true, nil), "one is told of as the whole")
+	assert.Equal(t, 2, of(true, map[string][]*float64{"1": {is, is, is}, "2": {is, none, none}, "3": {none, none, is}}))
 }
 
 // Arms that could not be measured are told with the reason, also those that are in no pair.
