@@ -269,7 +269,9 @@ var overWorkers = []string{"busiest_worker_busy_share"}
 
 const (
 	noCollector = "there is no garbage collector"
-	noLoop      = "there is no event loop that one piece of work could hold up: see scheduling_delay_p99_seconds"
+	// Its runtime::Builder::enable_metrics_schedule_latency_histogram is there only then (tokio 1.54).
+	unbuiltLatency = "tokio measures only where it is built with tokio_unstable and its feature schedule-latency, which no arm is"
+	noLoop         = "there is no event loop that one piece of work could hold up: see scheduling_delay_p99_seconds"
 )
 
 func rateOf(name, metric string, without map[string]string, labels ...string) runtimeFigure {
@@ -337,9 +339,9 @@ var runtimeFigures = slices.Concat([]runtimeFigure{
 	{
 		"scheduling_delay_p99_seconds", "lab_scheduling_delay_seconds",
 		func(i interval) (float64, bool) { return i.quantile("lab_scheduling_delay_seconds", 0.99) },
-		map[string]string{"node": "an event loop has no run queue that is measured: see event_loop_delay_p99_seconds", "rust": "tokio does not measure it"},
+		map[string]string{"node": "an event loop has no run queue that is measured: see event_loop_delay_p99_seconds", "rust": unbuiltLatency},
 	},
-	worstOf("event_loop_delay_p99_seconds", "lab_event_loop_delay_p99_seconds", map[string]string{"go": noLoop, "rust": "there is no event loop, and tokio does not measure how long a task waits for a worker"}),
+	worstOf("event_loop_delay_p99_seconds", "lab_event_loop_delay_p99_seconds", map[string]string{"go": noLoop, "rust": "there is no event loop; how long a task waits for a worker " + unbuiltLatency}),
 	longestPause(),
 	rateOf("gc_pause_seconds_per_second", "lab_gc_pause_seconds_sum", map[string]string{"rust": noCollector}),
 	rateOf("gc_pauses_per_second", "lab_gc_pause_seconds_count", map[string]string{"rust": noCollector}),
