@@ -18,6 +18,7 @@ type budgetPart struct {
 // budget is where the time of a request went: the article's latency budget, drawn as one bar for each arm.
 func (b *build) budget(g summary.Group, s *record.Scenario) section {
 	networkMS, networkWords := networkOf(s)
+	leastMS := float64(s.DelaysNS[linkUpstream]) / 1e6
 	with := func(name string, more float64) func(summary.Arm) summary.Quantity {
 		return func(a summary.Arm) summary.Quantity {
 			return summary.Of(a.Rate, func(t record.Trial) (float64, bool) {
@@ -40,8 +41,18 @@ func (b *build) budget(g summary.Group, s *record.Scenario) section {
 	for _, p := range parts {
 		panel.Legend = append(panel.Legend, chart.Key{Name: p.name, Color: p.color})
 	}
-	var finding []string
+	call := func(a summary.Arm) summary.Quantity {
+		return summary.Of(a.Rate, func(t record.Trial) (float64, bool) { return externalCall(t, leastMS) })
+	}
+	added := func(a summary.Arm) summary.Quantity {
+		return summary.Of(a.Rate, func(t record.Trial) (float64, bool) { return addedUp(t, networkMS, leastMS) })
+	}
+	apart := []budgetPart{parts[0], parts[1], {"external call", parts[2].color, call}, parts[3]}
+	var finding, sums []string
 	for _, a := range told(g) {
+		if q := added(a); len(q.Values) > 0 {
+			sums = append(sums, fmt.Sprintf("%s %s ms", a.Name, one(q.Median)))
+		}
 		q, sum := own(a), total(a)
 		words := a.Name + " " + quantityWords(q, two, "ms")
 		if len(q.Values) > 0 && sum.Median > 0 {
@@ -55,22 +66,29 @@ func (b *build) budget(g summary.Group, s *record.Scenario) section {
 		Finding:  "The application's own time: " + list(finding) + ".",
 		Panels:   []chart.Panel{panel, {Axis: "the application's own, ms", Format: "number"}},
 	}
+	if len(sums) > 0 {
+		f.Finding += " One after the other, as the article adds the parts up: " + list(sums) + "; a sum, no response took so long."
+		f.Panels = append(f.Panels, chart.Panel{Title: addedUpTitle, Axis: "sum of the measured parts, ms", Format: "number"})
+	}
 	f.Rows = b.rows(g, func(a summary.Arm) []chart.Cell {
-		bar := cell(a, total(a), one, "ms")
-		bar.Dots = nil
-		for _, p := range parts {
-			if q := p.of(a); len(q.Values) > 0 && q.Median > 0 {
-				bar.Parts = append(bar.Parts, chart.Part{Value: q.Median, Text: one(q.Median), Color: p.color})
-				bar.Tip = append(bar.Tip, fmt.Sprintf("%s %s ms", p.name, two(q.Median)))
+		cells := []chart.Cell{partsBar(a, total(a), parts), cell(a, own(a), two, "ms")}
+		if len(sums) > 0 {
+			bar := partsBar(a, added(a), apart)
+			if len(bar.Tip) > 0 {
+				bar.Tip = append(bar.Tip, fmt.Sprintf("a sum; the response took %s ms", two(total(a).Median)))
 			}
+			cells = append(cells, bar)
 		}
-		return []chart.Cell{bar, cell(a, own(a), two, "ms")}
+		return cells
 	}, func(a summary.Arm) string { return chart.Clean(a.Tier, labelRunes) })
 	var columns []column
 	for _, p := range parts {
 		columns = append(columns, column{p.name + " ms", p.of, two})
 	}
 	columns = append(columns, column{"total ms", total, two})
+	if len(sums) > 0 {
+		columns = append(columns, column{"external call ms", call, two}, column{"one after the other (a sum) ms", added, two})
+	}
 	median := quantityOf("latency_p50_ns", s.Operation)
 	columns = append(columns, column{"under load, " + median.head, median.of, median.format})
 	for _, name := range []string{"parse", "validate", "execute", "serialize"} {
@@ -78,8 +96,84 @@ func (b *build) budget(g summary.Group, s *record.Scenario) section {
 	}
 	figure := f.Figure()
 	lead := "The bar is made of the parts' medians; the whisker is the total's interval, which has the network in it. The servers tell all parts but the network (Server-Timing). " + networkWords +
-		" The service is asked while the database is, so its part is what it takes longer; one after the other, as the article adds them up, a request would take the database's part more. Beside it, the application's own time, with a mark for each trial. In the table, “under load” is the median response time of the trials themselves, from the intended send."
+		" The service's part is what it takes longer than the database where both are asked at once. Beside it, the application's own time, with a mark for each trial. "
+	if len(sums) > 0 {
+		lead += "“" + capital(addedUpTitle) + "” is the article's way, made of the same measured parts: network, database, the whole external call and the application, of each trial. It is a sum, and no response was measured that took so long" + b.howAsked(g, leastMS) + " "
+	}
+	lead += "In the table, “under load” is the median response time of the trials themselves, from the intended send."
 	return section{b.id(g, "budget"), chart.Clean(s.ID+": where the time goes", 80), lead, &figure, quantityTable("Phases of a request, medians", g, columns)}
+}
+
+// addedUpTitle is of the panel in which no two parts pass at once.
+const addedUpTitle = "one after the other (a sum)"
+
+// linkUpstream is the way to the HTTP service, as scenarios call it.
+const linkUpstream = "upstream"
+
+// partsBar is a bar of parts' medians, with the whole's interval.
+func partsBar(a summary.Arm, whole summary.Quantity, parts []budgetPart) chart.Cell {
+	bar := cell(a, whole, one, "ms")
+	bar.Dots = nil
+	if len(whole.Values) == 0 {
+		return bar
+	}
+	for _, p := range parts {
+		if q := p.of(a); len(q.Values) > 0 && q.Median > 0 {
+			bar.Parts = append(bar.Parts, chart.Part{Value: q.Median, Text: one(q.Median), Color: p.color})
+			bar.Tip = append(bar.Tip, fmt.Sprintf("%s %s ms", p.name, two(q.Median)))
+		}
+	}
+	return bar
+}
+
+// atOnce says whether a trial's service was asked while the database was: then the phase of the service, in which no
+// statement was in flight, is shorter than the delay that was set for a call. known is false where none was set, or all of
+// the call passed beside statements.
+func atOnce(t record.Trial, leastMS float64) (is, known bool) {
+	alone, ok := t.Phase(record.PhaseUpstream)
+	return alone < leastMS, ok && alone > 0 && leastMS > 0
+}
+
+// externalCall is the whole call of the service in milliseconds. Asked at once with the database it is what both together
+// took, from the first statement on.
+func externalCall(t record.Trial, leastMS float64) (float64, bool) {
+	at, known := atOnce(t, leastMS)
+	database, _ := t.Phase(record.PhaseDatabase)
+	alone, _ := t.Phase(record.PhaseUpstream)
+	if at {
+		alone += database
+	}
+	return alone, known
+}
+
+// addedUp is the article's budget of a trial: its parts as if each had begun when the one before was over.
+func addedUp(t record.Trial, networkMS, leastMS float64) (float64, bool) {
+	call, ok := externalCall(t, leastMS)
+	database, okDatabase := t.Phase(record.PhaseDatabase)
+	own, okOwn := t.Phase(record.PhaseOwn)
+	return networkMS + database + call + own, ok && okDatabase && okOwn
+}
+
+// howAsked ends the sentence on the sum: whether the servers asked one after the other themselves.
+func (b *build) howAsked(g summary.Group, leastMS float64) string {
+	trials, at := 0, 0
+	for _, a := range g.Arms {
+		for _, t := range a.Rate {
+			if is, known := atOnce(t, leastMS); known {
+				trials++
+				if is {
+					at++
+				}
+			}
+		}
+	}
+	switch at {
+	case trials:
+		return ": in all trials the service was asked while the database was, so the whole call is taken to last from the first statement to its own end, and the bar at the left is what was measured."
+	case 0:
+		return " by more than what medians differ by: in all trials the service was asked when the database had answered."
+	}
+	return fmt.Sprintf(" where both were asked at once, as in %d of %d trials; there the whole call is taken to last from the first statement to its own end.", at, trials)
 }
 
 // networkOf is what the way between client and server takes in milliseconds: as it was measured, else as it was set.
