@@ -53,8 +53,9 @@ type build struct {
 	groups []summary.Group
 	styles map[string]chart.Style
 	logs   map[string]map[string]*latencies // operation → arm
-	// runtimes are what the arms' runtimes told in one trial each.
-	runtimes map[string]map[string]runtimeOf // operation → arm
+	// runtimes are what the arms' runtimes told in one trial each at the common rate, atMost where they had all to do that
+	// they can and that decides.
+	runtimes, atMost map[string]map[string]runtimeOf // operation → arm
 	// prefixes of figures' names, where there are several operations
 	prefixes map[string]string
 }
@@ -547,8 +548,9 @@ func percentileName(q float64) string {
 // latencyTime shows how a trial went from second to second.
 func (b *build) latencyTime(g summary.Group) *section {
 	logs := b.logs[groupKey(g)]
-	p50 := chart.CurvePanel{Title: "p50", Axis: "p50"}
-	p99 := chart.CurvePanel{Title: "p99", Axis: "p99"}
+	spans := faultSpans(g)
+	p50 := chart.CurvePanel{Title: "p50", Axis: "p50", Spans: spans}
+	p99 := chart.CurvePanel{Title: "p99", Axis: "p99", Spans: spans}
 	t := table{Caption: "Latency in each second of a trial, the trials of an arm together", Heads: []string{"arm", "second", "p50 ms", "p99 ms", "trials", "requests"}}
 	longest := 0
 	for _, a := range g.Arms {
@@ -603,7 +605,7 @@ func (b *build) latencyTime(g summary.Group) *section {
 	}
 	f := chart.Curves{
 		ID: b.id(g, "latency-time"), Title: fmt.Sprintf("Latency over time %s, %s", b.atRate(g), operation(g)),
-		Subtitle: "By the second of the intended send, the trials of an arm together; small marks: single trials. Lower is faster. " + b.logged(g),
+		Subtitle: "By the second of the intended send, the trials of an arm together; small marks: single trials. Lower is faster. " + spanWords(spans) + b.logged(g),
 		Finding:  fmt.Sprintf("Latency in each of %s of a trial, by arm; the numbers are in the table.", summary.Plural(longest, "second")), Axis: "time in the trial", Height: 300, Panels: panels,
 	}.Figure()
 	return &section{b.id(g, "latency-time"), "Latency over time", "A line that falls shows an arm that was not yet warm; one that rises, a queue that grows. Full line: mainstream; long dashes: compiled; dots: floor. The last second may be a part of one. A single trial's p99 is left out where its second has fewer than 459 requests.", &f, t}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,24 +21,65 @@ type runtimeOf struct {
 	series *record.RuntimeSeries
 }
 
-// readRuntime reads the series of one trial of an arm at the common rate: the one with the median p99, the lower of two.
+// toldBy is what the arms of a group told in one kind of trial.
+type toldBy struct {
+	at    string // the load, for titles
+	trial string // which of an arm's trials is drawn
+	of    map[string]runtimeOf
+}
+
+// told is what arms told at the common rate, or where none has trials at one, under the load that decides.
+func (b *build) told(g summary.Group) toldBy {
+	if of := b.runtimes[groupKey(g)]; len(of) > 0 {
+		return toldBy{b.atRate(g), "the one with the median p99", of}
+	}
+	return b.toldAtMost(g)
+}
+
+// toldAtMost is what arms told where they were asked for all that they can: of scenarios that throughput decides.
+func (b *build) toldAtMost(g summary.Group) toldBy {
+	at := "with more than the arm bears"
+	if s := b.scenario(g); s != nil && s.MostConnections() > 0 {
+		at = "with " + summary.Plural(s.MostConnections(), "connection")
+	}
+	return toldBy{at, "the one with the median throughput", b.atMost[groupKey(g)]}
+}
+
+// readRuntime reads the series of one trial of an arm at the common rate, the one with the median p99, and where throughput
+// decides of one of the trials that do, the one with the median throughput; the lower of two.
 // All trials would be drawn over each other, and an average would flatten what a line is looked at for.
 func (b *build) readRuntime(s record.Saved, g summary.Group, a summary.Arm) error {
-	trials := slices.DeleteFunc(slices.Clone(a.Rate), func(t record.Trial) bool { return t.RuntimeSeries == "" })
+	key := groupKey(g)
+	if err := readMiddle(s, b.runtimes, key, a.Name, a.Rate, func(t record.Trial) float64 { return float64(t.LatencyP99NS) }); err != nil {
+		return err
+	}
+	claim := b.scenario(g)
+	if claim == nil || claim.Metric != "achieved_rps" {
+		return nil
+	}
+	trials := a.Throughput
+	if most := claim.MostConnections(); most > 0 {
+		trials = a.ClosedAt(most)
+	}
+	return readMiddle(s, b.atMost, key, a.Name, trials, func(t record.Trial) float64 { return t.AchievedRPS })
+}
+
+// readMiddle reads the series of the trial that is in the middle by a figure, of those that have one.
+func readMiddle(s record.Saved, into map[string]map[string]runtimeOf, key, arm string, of []record.Trial, figure func(record.Trial) float64) error {
+	trials := slices.DeleteFunc(slices.Clone(of), func(t record.Trial) bool { return t.RuntimeSeries == "" })
 	if len(trials) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(trials, func(x, y record.Trial) int { return int(x.LatencyP99NS - y.LatencyP99NS) })
+	slices.SortStableFunc(trials, func(x, y record.Trial) int { return cmp.Compare(figure(x), figure(y)) })
 	t := trials[(len(trials)-1)/2]
 	series, err := s.Runtime(t)
 	if err != nil {
 		return err
 	}
-	key := groupKey(g)
-	if b.runtimes[key] == nil {
-		b.runtimes[key] = map[string]runtimeOf{}
+	if into[key] == nil {
+		into[key] = map[string]runtimeOf{}
 	}
-	b.runtimes[key][a.Name] = runtimeOf{t, series}
+	into[key][arm] = runtimeOf{t, series}
 	return nil
 }
 
@@ -132,17 +174,20 @@ var (
 		{"longest GC pause, ms", "longest pause ms", "ms", []string{"gc_longest_pause_seconds"}, 1e3, three},
 		{"delay before running, p99, ms", "delay p99 ms", "ms", []string{"scheduling_delay_p99_seconds", "event_loop_delay_p99_seconds"}, 1e3, three},
 	}
-	pausesBeside = []runtimePanel{
+	kindsOfGC = []runtimePanel{
 		{"", "minor ms/s", "ms/s", []string{"gc_minor_pause_seconds_per_second"}, 1e3, three},
 		{"", "major ms/s", "ms/s", []string{"gc_major_pause_seconds_per_second"}, 1e3, three},
 		{"", "incremental ms/s", "ms/s", []string{"gc_incremental_pause_seconds_per_second"}, 1e3, three},
+	}
+	pausesBeside = slices.Concat(kindsOfGC, []runtimePanel{
 		{"", "GC pauses /s", "/s", []string{"gc_pauses_per_second"}, 1, one},
 		{"", "GC CPU s/s", "s/s", []string{"gc_cpu_seconds_per_second"}, 1, three},
-	}
+	})
 	runtimeLoad = []runtimePanel{
 		{"busy share of workers, %", "workers busy %", "%", []string{busyShare}, 100, one},
 		{"CPU time, s in a second", "CPU s/s", "s/s", []string{"cpu_seconds_per_second"}, 1, two},
 		{"heap of the system, MB", "heap MB", "MB", []string{"heap_committed_bytes"}, 1e-6, one},
+		{"tasks in the global queue", "global queue", "tasks", []string{"global_queue_tasks"}, 1, whole},
 	}
 	loadBeside = []runtimePanel{
 		{"", "busiest worker %", "%", []string{"busiest_worker_busy_share"}, 100, one},
@@ -163,7 +208,6 @@ var (
 	runtimeSteals = []runtimePanel{
 		{"stolen tasks a second", "steals /s", "/s", []string{stealsSeries}, 1, whole},
 		{"polls of tasks a second", "polls /s", "/s", []string{"worker_polls_per_second"}, 1, whole},
-		{"tasks in the global queue", "global queue", "tasks", []string{"global_queue_tasks"}, 1, whole},
 		{"tasks in the workers' own queues", "local queues", "tasks", []string{"local_queue_tasks"}, 1, whole},
 	}
 	runtimeWorkers = []runtimePanel{
@@ -173,15 +217,21 @@ var (
 		{"longest pause, ms", "longest pause ms", "ms", []string{"gc_longest_pause_seconds"}, 1e3, three},
 		{"steals a second", "steals /s", "/s", []string{stealsSeries}, 1, whole},
 	}
+	workersBeside = slices.Concat(kindsOfGC, []runtimePanel{
+		{"", "own queue", "tasks", []string{"local_queue_tasks"}, 1, whole},
+		{"", "polls /s", "/s", []string{"worker_polls_per_second"}, 1, whole},
+	})
 	stealsBeside = []runtimePanel{
 		{"", "worker parks /s", "/s", []string{"worker_parks_per_second"}, 1, whole},
 	}
 )
 
-const (
-	oneTrial = "One trial of each arm is shown, the one with the median p99: it has the block in the table. "
-	ofEach   = "What each server says of its runtime, of each second of one trial. "
-)
+const ofEach = "What each server says of its runtime, of each second of one trial. "
+
+// one says which trial is drawn.
+func (r toldBy) one() string {
+	return "One trial of each arm is shown, " + r.trial + ": it has the block in the table. "
+}
 
 // busyShare is told of workers that have a clock of their own: event loops and threads of tokio.
 const busyShare = "worker_busy_share"
@@ -191,19 +241,12 @@ const stealsSeries = "worker_steals_per_second"
 
 // runtime is what explains a latency: what the arms' runtimes told meanwhile.
 func (b *build) runtime(g summary.Group) []section {
-	charts := []*section{
-		b.runtimeCharts(g, "runtime-pauses", "Pauses and delays of the runtime", ofEach+"Lower is better. ", runtimePauses, pausesBeside,
-			oneTrial+"Pause: how long the garbage collector kept everything else of its process, or in Node of its thread, from running, all of them added up; minor, major and incremental are V8's kinds. Longest: the longest of them in the second, in Go to the end of its bucket, in a cluster of all processes. Delay: in Go how long a goroutine that could run had no thread; in Node how much later than asked a timer of the event loop ran, of the worst process. The worst of a hundred counts (p99), in Go to the end of its bucket, which is at most a quarter wider."),
-		b.runtimeCharts(g, "runtime-load", "Busy workers and heap", ofEach, runtimeLoad, loadBeside,
-			oneTrial+"Busy: the share of their time, by their own clock, in which workers (event loops, threads of tokio) were not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not."),
-		b.runtimeWork(g),
-	}
-	if b.tells(g, runtimeSteals[0]) {
-		charts = append(charts, b.runtimeCharts(g, "runtime-steals", "Work that threads took from each other", ofEach, runtimeSteals, stealsBeside,
-			oneTrial+"Stolen: tasks that a worker of tokio took from another one's queue. A poll is one run of a task until it waits. Global queue: tasks that no worker had yet when the second ended; own queues: those that a worker had and did not run yet."))
-	}
-	charts = append(charts, b.eachWorker(g))
-	var out []section
+	told := b.told(g)
+	return drawn(b.runtimePauses(g, told), b.runtimeLoad(g, told), b.runtimeWork(g, told), b.runtimeSteals(g, told), b.eachWorker(g, told))
+}
+
+// drawn are the sections that there are.
+func drawn(charts ...*section) (out []section) {
 	for _, s := range charts {
 		if s != nil {
 			out = append(out, *s)
@@ -212,17 +255,40 @@ func (b *build) runtime(g summary.Group) []section {
 	return out
 }
 
+// runtimePauses is what kept servers from running.
+func (b *build) runtimePauses(g summary.Group, told toldBy) *section {
+	return b.runtimeCharts(g, told, "runtime-pauses", "Pauses and delays of the runtime", ofEach+"Lower is better. ", runtimePauses, pausesBeside,
+		"Pause: how long the garbage collector kept everything else of its process, or in Node of its thread, from running, all of them added up; minor, major and incremental are V8's kinds. Longest: the longest of them in the second, in Go to the end of its bucket, in a cluster of all processes. Delay: in Go how long a goroutine that could run had no thread; in Node how much later than asked a timer of the event loop ran, of the worst process. The worst of a hundred counts (p99), in Go to the end of its bucket, which is at most a quarter wider.")
+}
+
+// runtimeLoad is how busy servers were, what waited, and what their heap took.
+func (b *build) runtimeLoad(g summary.Group, told toldBy) *section {
+	lead := "Busy: the share of their time, by their own clock, in which workers (event loops, threads of tokio) were not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not."
+	if told.tells(runtimeLoad[len(runtimeLoad)-1]) {
+		lead += " Global queue: tokio's tasks that no worker had yet when the second ended."
+	}
+	return b.runtimeCharts(g, told, "runtime-load", "Busy workers and heap", ofEach, runtimeLoad, loadBeside, lead)
+}
+
+// runtimeSteals is what a tokio that counts it tells of its queues; nil where none does.
+func (b *build) runtimeSteals(g summary.Group, told toldBy) *section {
+	if !told.tells(runtimeSteals[0]) {
+		return nil
+	}
+	return b.runtimeCharts(g, told, "runtime-steals", "Work that threads took from each other", ofEach, runtimeSteals, stealsBeside,
+		"Stolen: tasks that a worker of tokio took from another one's queue. A poll is one run of a task until it waits. Own queues: tasks that workers had and did not run yet when the second ended.")
+}
+
 // runtimeWork is what the servers told of their ways to the data.
-func (b *build) runtimeWork(g summary.Group) *section {
-	return b.runtimeCharts(g, "runtime-work", "Connections, waits and batches", ofEach, runtimeWork, workBeside,
-		oneTrial+"In use: connections to the database that a statement had when the second ended, of all pools. Wait: how long statements waited for a connection, all added up. Keys: how many keys one statement of the loader asked for, mean of the second's batches.")
+func (b *build) runtimeWork(g summary.Group, told toldBy) *section {
+	return b.runtimeCharts(g, told, "runtime-work", "Connections, waits and batches", ofEach, runtimeWork, workBeside,
+		"In use: connections to the database that a statement had when the second ended, of all pools. Wait: how long statements waited for a connection, all added up. Keys: how many keys one statement of the loader asked for, mean of the second's batches.")
 }
 
 // eachWorker is what the workers of the arms that have several told; nil where none did.
-func (b *build) eachWorker(g summary.Group) *section {
-	told := b.runtimes[groupKey(g)]
-	panels := slices.DeleteFunc(slices.Clone(runtimeWorkers), func(p runtimePanel) bool {
-		for _, r := range told {
+func (b *build) eachWorker(g summary.Group, told toldBy) *section {
+	untold := func(p runtimePanel) bool {
+		for _, r := range told.of {
 			for _, series := range r.series.Workers {
 				if _, ok := series[p.series[0]]; ok {
 					return false
@@ -230,32 +296,38 @@ func (b *build) eachWorker(g summary.Group) *section {
 			}
 		}
 		return true
-	})
+	}
+	panels := slices.DeleteFunc(slices.Clone(runtimeWorkers), untold)
 	if len(panels) == 0 {
 		return nil
 	}
+	columns := slices.Concat(panels, slices.DeleteFunc(slices.Clone(workersBeside), untold))
 	t := table{Caption: "Each worker, in one trial", Heads: []string{"arm", "worker", "block"}}
 	curves := make([]chart.CurvePanel, len(panels))
-	for i, p := range panels {
+	for i, p := range columns {
 		t.Heads = append(t.Heads, p.head, "least–most")
-		curves[i] = chart.CurvePanel{Title: p.title, Axis: p.title, Plain: true}
+		if i < len(panels) {
+			curves[i] = chart.CurvePanel{Title: p.title, Axis: p.title, Plain: true}
+		}
 	}
 	t.Heads = append(t.Heads, "requests of the trial")
 	for _, a := range g.Arms {
-		r, ok := told[a.Name]
+		r, ok := told.of[a.Name]
 		if !ok {
 			continue
 		}
 		for _, worker := range slices.SortedFunc(maps.Keys(r.series.Workers), scrape.Counting) {
 			row := []string{marked(a), chart.Clean(worker, labelRunes), fmt.Sprint(r.trial.Block)}
-			for i, p := range panels {
+			for i, p := range columns {
 				line := b.line(g, a)
 				line.Points = p.points(r, r.series.Workers[worker], label(a)+", worker "+chart.Clean(worker, labelRunes))
 				if len(line.Points) == 0 {
 					row = append(row, "–", "–")
 					continue
 				}
-				curves[i].Lines = append(curves[i].Lines, line)
+				if i < len(panels) {
+					curves[i].Lines = append(curves[i].Lines, line)
+				}
 				var values []float64
 				for _, at := range line.Points {
 					values = append(values, at.Y)
@@ -269,23 +341,23 @@ func (b *build) eachWorker(g summary.Group) *section {
 	if len(curves) == 0 {
 		return nil
 	}
-	drawn := func(a summary.Arm) summary.Quantity {
-		r, ok := told[a.Name]
+	shown := func(a summary.Arm) summary.Quantity {
+		r, ok := told.of[a.Name]
 		if !ok || len(r.series.Workers) == 0 {
 			return summary.Quantity{}
 		}
 		return summary.Of([]record.Trial{r.trial}, func(record.Trial) (float64, bool) { return 0, true })
 	}
 	f := chart.Curves{
-		ID: b.id(g, "runtime-workers"), Title: fmt.Sprintf("Each worker %s, %s", b.atRate(g), operation(g)), Subtitle: "A line for each worker of an arm that has several. " + b.count(g, drawn),
+		ID: b.id(g, "runtime-workers"), Title: fmt.Sprintf("Each worker %s, %s", told.at, operation(g)), Subtitle: "A line for each worker of an arm that has several. " + b.count(g, shown),
 		Finding: "Each worker in each second of one trial; the numbers are in the table.", Axis: "time in the trial", Height: 200, Panels: curves,
 	}.Figure()
-	return &section{f.ID, "Each worker", oneTrial + "A worker is a process of a cluster, a thread of Node's that computes beside the event loop (0), or a thread of tokio. Delay: how much later than asked a timer of its event loop ran. Longest: of the pauses of a second. In the table: the median of its seconds. Go does not tell of its threads one by one.", &f, t}
+	return &section{f.ID, "Each worker", told.one() + "A worker is a process of a cluster, a thread of Node's that computes beside the event loop (0), or a thread of tokio. Delay: how much later than asked a timer of its event loop ran. Longest: of the pauses of a second. In the table: the median of its seconds; minor, major and incremental are V8's kinds of collection. Go does not tell of its threads one by one.", &f, t}
 }
 
-// tells says whether an arm of the group has a figure.
-func (b *build) tells(g summary.Group, p runtimePanel) bool {
-	for _, r := range b.runtimes[groupKey(g)] {
+// tells says whether an arm has a figure.
+func (r toldBy) tells(p runtimePanel) bool {
+	for _, r := range r.of {
 		for _, name := range p.series {
 			if _, ok := r.series.Series[name]; ok {
 				return true
@@ -296,9 +368,8 @@ func (b *build) tells(g summary.Group, p runtimePanel) bool {
 }
 
 // runtimeCharts draws the panels that an arm has figures for; beside are further columns of the table.
-func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panels, beside []runtimePanel, lead string) *section {
-	told := b.runtimes[groupKey(g)]
-	untold := func(p runtimePanel) bool { return !b.tells(g, p) }
+func (b *build) runtimeCharts(g summary.Group, told toldBy, id, title, subtitle string, panels, beside []runtimePanel, lead string) *section {
+	untold := func(p runtimePanel) bool { return !told.tells(p) }
 	panels, beside = slices.DeleteFunc(slices.Clone(panels), untold), slices.DeleteFunc(slices.Clone(beside), untold)
 	if len(panels) == 0 {
 		return nil
@@ -309,13 +380,13 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 		t.Heads = append(t.Heads, p.head)
 	}
 	t.Heads = append(t.Heads, "requests of the trial")
-	curves := make([]chart.CurvePanel, len(panels))
+	curves, spans := make([]chart.CurvePanel, len(panels)), faultSpans(g)
 	for i, p := range panels {
-		curves[i] = chart.CurvePanel{Title: p.title, Axis: p.title, Plain: true}
+		curves[i] = chart.CurvePanel{Title: p.title, Axis: p.title, Plain: true, Spans: spans}
 	}
 	var absent absences
 	for _, a := range g.Arms {
-		r, ok := told[a.Name]
+		r, ok := told.of[a.Name]
 		if !ok {
 			continue
 		}
@@ -346,21 +417,21 @@ func (b *build) runtimeCharts(g summary.Group, id, title, subtitle string, panel
 	if len(curves) == 0 {
 		return nil
 	}
-	drawn := func(a summary.Arm) summary.Quantity {
-		r, ok := told[a.Name]
+	shown := func(a summary.Arm) summary.Quantity {
+		r, ok := told.of[a.Name]
 		if !ok {
 			return summary.Quantity{}
 		}
 		return summary.Of([]record.Trial{r.trial}, func(record.Trial) (float64, bool) { return 0, true })
 	}
 	f := chart.Curves{
-		ID: b.id(g, id), Title: fmt.Sprintf("%s %s, %s", title, b.atRate(g), operation(g)), Subtitle: subtitle + b.count(g, drawn),
+		ID: b.id(g, id), Title: fmt.Sprintf("%s %s, %s", title, told.at, operation(g)), Subtitle: subtitle + spanWords(spans) + b.count(g, shown),
 		Finding: title + " in each second of one trial, by arm; the numbers are in the table.", Axis: "time in the trial", Height: 200, Panels: curves,
 	}.Figure()
 	if words := absent.words(); len(words) > 0 {
 		lead += " " + sentences(words)
 	}
-	return &section{b.id(g, id), title, lead, &f, t}
+	return &section{b.id(g, id), title, told.one() + lead, &f, t}
 }
 
 // absences are the reasons why arms have no figure, and all arms that were asked.

@@ -49,9 +49,10 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 	steals := sectionOf(t, b, "runtime-steals")
 	assert.Equal(t, []string{"1.1–2.1", "140", requests("rust")}, row(steals, "rust", 1)[2:])
 	load := sectionOf(t, b, "runtime-load")
-	assert.Equal(t, []string{"arm", "block", "seconds", "workers busy %", "CPU s/s", "heap MB", "requests of the trial"}, load.Table.Heads)
-	assert.Equal(t, []string{"2.1–3.1", "37.5", "0.75", "37.5", requests("node")}, row(load, "node", 2)[2:])
-	assert.Equal(t, []string{"0.1–1.1", "–", "0.25", "12.5", requests("go")}, row(load, "go", 0)[2:])
+	assert.Equal(t, []string{"arm", "block", "seconds", "workers busy %", "CPU s/s", "heap MB", "global queue", "requests of the trial"}, load.Table.Heads)
+	assert.Equal(t, []string{"2.1–3.1", "37.5", "0.75", "37.5", "–", requests("node")}, row(load, "node", 2)[2:])
+	assert.Equal(t, []string{"0.1–1.1", "–", "0.25", "12.5", "–", requests("go")}, row(load, "go", 0)[2:])
+	assert.Equal(t, []string{"0.1–1.1", "6.2", "0.25", "12.5", "3.0", requests("rust")}, row(load, "rust", 0)[2:], "the queue of a tokio that counts no steals too")
 	assert.Equal(t, 1, strings.Count(load.Lead, "go has no “workers busy %”: it does not tell."), "once, not for each arm")
 
 	workers, nodeArms := sectionOf(t, b, "runtime-workers"), 0
@@ -60,7 +61,7 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 			nodeArms++
 		}
 	}
-	assert.Equal(t, []string{"arm", "worker", "block", "busy %", "least–most", "longest pause ms", "least–most", "requests of the trial"}, workers.Table.Heads)
+	assert.Equal(t, []string{"arm", "worker", "block", "busy %", "least–most", "longest pause ms", "least–most", "major ms/s", "least–most", "requests of the trial"}, workers.Table.Heads)
 	require.Len(t, workers.Table.Rows, 2*nodeArms, "each worker once, and of no arm that has one alone")
 	var ofNode [][]string
 	for _, r := range workers.Table.Rows {
@@ -70,8 +71,8 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 	}
 	require.Len(t, ofNode, 2)
 	assert.Equal(t, "9", ofNode[0][1], "in the order of their numbers")
-	assert.Equal(t, []string{"31.2", "12.5–50.0", "–", "–", requests("node")}, ofNode[0][3:])
-	assert.Equal(t, []string{"62.5", "25.0–100.0", "6.250", "2.500–10.000", requests("node")}, ofNode[1][3:])
+	assert.Equal(t, []string{"31.2", "12.5–50.0", "–", "–", "–", "–", requests("node")}, ofNode[0][3:])
+	assert.Equal(t, []string{"62.5", "25.0–100.0", "6.250", "2.500–10.000", "18.750", "7.500–30.000", requests("node")}, ofNode[1][3:])
 
 	for id, axes := range map[string][]string{
 		"runtime-pauses": {"GC pause, ms in a second", "delay before running, p99, ms"},

@@ -53,20 +53,28 @@ func (b *build) atRate(g summary.Group) string {
 	return fmt.Sprintf("at %s requests a second", whole(b.rate(g)))
 }
 
-// explained are the charts that explain a claim, where the usual ones are another scenario's. Of the tail it is latency over
-// time, and under it what the runtimes told meanwhile. Where there is a Redis, it is how much was found there.
+// explained are the charts that explain a claim, where the usual ones are another scenario's: what the runtimes told of
+// what decides it. Of the tail that is all of it, under latency over time; of recoveries the ways to the data, under the
+// same; of CPU how busy servers were and their heap; of throughput the same and each worker, where the arms had all to do
+// that they can. Where there is a Redis, it is how much was found there too.
 func (b *build) explained(g summary.Group, s *record.Scenario) []section {
 	var out []section
+	told := b.told(g)
 	switch {
 	case slices.Contains(tailMetrics, s.Metric):
-		if l := b.latencyTime(g); l != nil {
-			out = append(out, *l)
+		out = append(drawn(b.latencyTime(g)), b.runtime(g)...)
+	case s.Metric == contract.MetricRecovery:
+		out = drawn(b.latencyTime(g), b.runtimeWork(g, told))
+	case s.Metric == "achieved_rps":
+		most := b.toldAtMost(g)
+		out = drawn(b.runtimeLoad(g, most), b.eachWorker(g, most))
+	case s.Metric == "cpu_us_per_request":
+		out = drawn(b.runtimeLoad(g, told))
+		if told.tells(inRedis) {
+			out = append(out, drawn(b.runtimeWork(g, told))...)
 		}
-		out = append(out, b.runtime(g)...)
-	case b.tells(g, inRedis):
-		if w := b.runtimeWork(g); w != nil {
-			out = append(out, *w)
-		}
+	case told.tells(inRedis):
+		out = drawn(b.runtimeWork(g, told))
 	}
 	for i := range out {
 		out[i].Title = chart.Clean(s.ID+": "+lower(out[i].Title), 80)

@@ -173,6 +173,48 @@ func TestATailHasWhatExplainsIt(t *testing.T) {
 	}
 }
 
+// Beside the library each claim has what the runtimes told of what decides it, each chart once; an arm that told nothing has
+// no chart. Throughput is explained by a trial with more than the arm bears, not by one at the common rate.
+func TestAClaimHasWhatItsRuntimesTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		metric    string
+		told      bool
+		explained []string
+	}{
+		"CPU":               {"cpu_us_per_request", true, []string{"claim-runtime-load"}},
+		"throughput":        {"achieved_rps", true, []string{"claim-runtime-load", "claim-runtime-workers"}},
+		"the tail":          {"latency_p99_ns", true, []string{"claim-latency-time", "claim-runtime-pauses", "claim-runtime-load", "claim-runtime-work", "claim-runtime-steals", "claim-runtime-workers"}},
+		"recovery":          {"recovery_ns", true, []string{"claim-latency-time", "claim-runtime-work"}},
+		"statements":        {"statements_per_request", true, nil},
+		"CPU untold":        {"cpu_us_per_request", false, nil},
+		"throughput untold": {"achieved_rps", false, nil},
+		"recovery untold":   {"recovery_ns", false, []string{"claim-latency-time"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			claim := record.Scenario{ID: "claim", Claim: "go has less", Metric: c.metric, Rule: "less", Margin: 1.05, Pairs: [][2]string{{"go", "node"}}, ChangedBy: "little"}
+			if c.metric == "recovery_ns" {
+				claim.Rule, claim.BoundNS, claim.Pairs, claim.Loads = "within", 1e9, nil, []record.Load{record.LoadRate}
+			}
+			b, err := open(opened(t, made{profile: "quick", blocks: 16, seconds: 3, rps: 300, runtime: c.told, change: ofScenario(8, claim)}.write(t)))
+			require.NoError(t, err)
+			var explained []string
+			for _, s := range b.explained(b.groups[len(b.groups)-1], &b.run.Scenarios[0]) {
+				explained = append(explained, s.ID)
+				require.NotNil(t, s.Figure)
+				assert.True(t, strings.HasPrefix(s.Title, "claim: "), s.Title)
+				if c.metric == "achieved_rps" {
+					assert.Contains(t, s.Figure.Title, "with more than the arm bears")
+					assert.Contains(t, s.Lead, "the one with the median throughput")
+				} else if s.ID != "claim-latency-time" {
+					assert.Contains(t, s.Figure.Title, "at 300 requests a second")
+					assert.Contains(t, s.Lead, "the one with the median p99")
+				}
+			}
+			assert.Equal(t, c.explained, explained)
+		})
+	}
+}
+
 // What decides by memory has it for each process, and for each CPU that an arm can keep busy, as far as the record tells: Go
 // on all that it was given, a cluster on as many as it has processes, one process of Node on one. Of an arm whose runtime
 // told nothing it is known only where there is one CPU.
