@@ -62,7 +62,7 @@ func (b *build) budget(g summary.Group, s *record.Scenario) section {
 	}
 	f := chart.Rows{
 		ID: b.id(g, "budget"), Title: "Where the time of a request goes, " + operation(g),
-		Subtitle: "Medians of requests sent one after the other. Database: a statement was in flight. Service: a call of it was, and no statement, so that what passed while both were asked at once is the database's. Application: the rest of the server's time. " + b.count(g, total),
+		Subtitle: "Medians of requests sent one after the other. " + b.count(g, total),
 		Finding:  "The application's own time: " + list(finding) + ".",
 		Panels:   []chart.Panel{panel, {Axis: "the application's own, ms", Format: "number"}},
 	}
@@ -95,8 +95,8 @@ func (b *build) budget(g summary.Group, s *record.Scenario) section {
 		columns = append(columns, column{name + " ms", phase(name), two})
 	}
 	figure := f.Figure()
-	lead := "The bar is made of the parts' medians; the whisker is the total's interval, which has the network in it. The servers tell all parts but the network (Server-Timing). " + networkWords +
-		" The service's part is what it takes longer than the database where both are asked at once. Beside it, the application's own time, with a mark for each trial. "
+	lead := "Database: a statement was in flight. Service: a call of it was, and no statement, so that what passed while both were asked at once is the database's. Application: the rest of the server's time. The bar is made of the parts' medians; the whisker is the total's interval, which has the network in it. The servers tell all parts but the network (Server-Timing). " + networkWords +
+		" Beside the bar, the application's own time, with a mark for each trial. "
 	if len(sums) > 0 {
 		lead += "“" + capital(addedUpTitle) + "” is the article's way, made of the same measured parts: network, database, the whole external call and the application, of each trial. It is a sum, and no response was measured that took so long" + b.howAsked(g, leastMS) + " "
 	}

@@ -40,7 +40,7 @@ func (b *build) faults(g summary.Group) *section {
 	}
 	f := chart.Curves{
 		ID: b.id(g, "faults"), Title: "Right answers and failures over time, " + operation(g),
-		Subtitle: "By when requests were over; mean of an arm's trials. " + spanWords(right.Spans) + b.count(g, atRate),
+		Subtitle: "By when requests were over; mean of an arm's trials. Shaded: from a fault's cause to its end. " + b.count(g, atRate),
 		Finding:  "Longest time to recover from a fault: " + list(finding) + ".", Axis: "time in the trial", Height: 260,
 		Panels: []chart.CurvePanel{right, failed},
 	}.Figure()
@@ -69,7 +69,7 @@ func spanWords(spans [][2]float64) string {
 	if len(spans) == 0 {
 		return ""
 	}
-	return "Shaded: from a fault's cause to its end. "
+	return "Shaded: faults. "
 }
 
 // perSecond is the mean over an arm's trials of what was counted in each step, as a rate; what reaches beyond the trial's

@@ -187,9 +187,9 @@ var (
 		{"busy share of workers, %", "workers busy %", "%", []string{busyShare}, 100, one},
 		{"CPU time, s in a second", "CPU s/s", "s/s", []string{"cpu_seconds_per_second"}, 1, two},
 		{"heap of the system, MB", "heap MB", "MB", []string{"heap_committed_bytes"}, 1e-6, one},
-		{"tasks in the global queue", "global queue", "tasks", []string{"global_queue_tasks"}, 1, whole},
 	}
-	loadBeside = []runtimePanel{
+	globalQueue = runtimePanel{"tasks in the global queue", "global queue", "tasks", []string{"global_queue_tasks"}, 1, whole}
+	loadBeside  = []runtimePanel{
 		{"", "busiest worker %", "%", []string{"busiest_worker_busy_share"}, 100, one},
 		{"", "heap used MB", "MB", []string{"heap_used_bytes"}, 1e-6, one},
 		{"", "goroutines or tasks", "", []string{"goroutines", "tasks"}, 1, whole},
@@ -264,10 +264,16 @@ func (b *build) runtimePauses(g summary.Group, told toldBy) *section {
 // runtimeLoad is how busy servers were, what waited, and what their heap took.
 func (b *build) runtimeLoad(g summary.Group, told toldBy) *section {
 	lead := "Busy: the share of their time, by their own clock, in which workers (event loops, threads of tokio) were not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not."
-	if told.tells(runtimeLoad[len(runtimeLoad)-1]) {
+	panels, beside := runtimeLoad, loadBeside
+	if told.ever(globalQueue) {
+		panels = slices.Concat(panels, []runtimePanel{globalQueue})
+	} else { // a queue that was always empty is no picture
+		beside = slices.Concat([]runtimePanel{globalQueue}, beside)
+	}
+	if told.tells(globalQueue) {
 		lead += " Global queue: tokio's tasks that no worker had yet when the second ended."
 	}
-	return b.runtimeCharts(g, told, "runtime-load", "Busy workers and heap", ofEach, runtimeLoad, loadBeside, lead)
+	return b.runtimeCharts(g, told, "runtime-load", "Busy workers and heap", ofEach, panels, beside, lead)
 }
 
 // runtimeSteals is what a tokio that counts it tells of its queues; nil where none does.
@@ -360,6 +366,19 @@ func (r toldBy) tells(p runtimePanel) bool {
 	for _, r := range r.of {
 		for _, name := range p.series {
 			if _, ok := r.series.Series[name]; ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ever says whether a figure was above 0 in any second of any arm's load.
+func (r toldBy) ever(p runtimePanel) bool {
+	for _, arm := range r.of {
+		places, _, _ := arm.seconds()
+		for _, place := range places {
+			if v, ok := p.value(arm, place); ok && v > 0 {
 				return true
 			}
 		}

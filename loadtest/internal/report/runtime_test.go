@@ -195,3 +195,16 @@ func TestDamagedRuntimeSeriesAreNamed(t *testing.T) {
 		})
 	}
 }
+
+// A queue that was empty in all of an arm's load is a column and no picture; what was in it before the load does not count.
+func TestAnEmptyQueueIsNoPicture(t *testing.T) {
+	told := func(before, during float64) toldBy {
+		return toldBy{of: map[string]runtimeOf{"rust": {record.Trial{DurationNS: 1e9}, &record.RuntimeSeries{
+			BeganNS: -900e6, EndsNS: []int64{-1e6, 1000e6}, Series: map[string][]*float64{"global_queue_tasks": {&before, &during}},
+		}}}}
+	}
+	assert.False(t, told(0, 0).ever(globalQueue))
+	assert.False(t, told(7, 0).ever(globalQueue))
+	assert.True(t, told(0, 7).ever(globalQueue))
+	assert.True(t, told(0, 0).tells(globalQueue))
+}
