@@ -169,7 +169,7 @@ func (b *build) howAsked(g summary.Group, leastMS float64) string {
 	}
 	switch at {
 	case trials:
-		return ": in all trials the service was asked while the database was, so the whole call is taken to last from the first statement to its own end, and the bar at the left is what was measured."
+		return ": in all trials the service was asked while the database was, so the whole call is taken to last from the first statement to its own end, and the first bar is what was measured."
 	case 0:
 		return " by more than what medians differ by: in all trials the service was asked when the database had answered."
 	}
