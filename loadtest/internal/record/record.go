@@ -36,8 +36,9 @@ const Format = 1
 // that is to be borne; ten thousand goroutines or tasks are started, before anything is handed over; Rust prepares its statements
 // at once. 7: a benchmark command has the arm's CPUs; START is about master data's tables alone, and all servers open their pools
 // meanwhile; a fault's failures are its own to the step in which the next is caused; the worker that is killed is the oldest; a
-// closed loop's connections are open before it begins; what decides is asked first.
-const Method = 7
+// closed loop's connections are open before it begins; what decides is asked first. 8: rust-per-core is built as rust-steal-counts
+// is; an answer of Redis from before a change does not count.
+const Method = 8
 
 // Run is run.json.
 type Run struct {
