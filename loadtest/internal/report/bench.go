@@ -42,7 +42,7 @@ func (b *build) benchTables(g summary.Group, s *record.Scenario) []section {
 		return []section{of("loader", "all numbers of keys", median+"The keys are answered from memory, so this is what the loader itself takes. The database would add to it.", loaderTable(g, s.Bench.Sizes))}
 	}
 	return []section{
-		of("ways", "every way and size", median+"The first way of an arm is its runtime's usual one. The answer is the sum of all words of what was handed over: reading alone is what the sender itself takes to add them up, and is part of the time to the answer.", waysTable(g, s.Bench.Sizes)),
+		of("ways", "every way and size", median+b.startWords(g, s)+" The first way of an arm is its runtime's usual one. The answer is the sum of all words of what was handed over: reading alone is what the sender itself takes to add them up, and is part of the time to the answer.", waysTable(g, s.Bench.Sizes)),
 		of("starts", "starting one", median+"Until the new goroutine, task, thread or worker has said that it runs. Memory is PSS of the process with many waiting, less that without, for each.", startsTable(g)),
 	}
 }
@@ -74,6 +74,31 @@ func benchRow(t *table, first []string, columns []summary.Quantity, formats ...f
 		t.Rows = append(t.Rows, append(row, fmt.Sprint(most)))
 	}
 }
+
+// startWords are what the verdict of a hand-over leaves open: what starting one takes, and what of the hand-over is not serialising.
+func (b *build) startWords(g summary.Group, s *record.Scenario) string {
+	var starts, without []string
+	for _, row := range startsTable(g).Rows {
+		memory := ""
+		if row[4] != "–" {
+			memory = " and " + row[4] + " kB"
+		}
+		starts = append(starts, fmt.Sprintf("a %s of %s %s µs%s", row[1], row[0], row[2], memory))
+	}
+	for _, row := range waysTable(g, s.Bench.Sizes[:1]).Rows {
+		if row[1] == sharedWay {
+			without = append(without, fmt.Sprintf("Posted in shared memory, which nobody serialises, it takes %s %s µs", row[0], row[3]))
+		}
+	}
+	var words []string
+	if len(starts) > 0 {
+		words = append(words, "Starting one takes: "+list(starts))
+	}
+	return sentences(append(words, without...))
+}
+
+// sharedWay is Node's hand-over without a copy.
+const sharedWay = "worker-shared"
 
 func loaderTable(g summary.Group, sizes []int) table {
 	t := table{Caption: "A loader's cost by the number of keys that are loaded at once", Heads: []string{"arm", "keys at once", "CPU ns/key", "wall ns/key", "batches", "trials"}}

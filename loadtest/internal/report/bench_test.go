@@ -30,7 +30,7 @@ func TestAllOfABenchmarkIsShown(t *testing.T) {
 	pss := 2_048_000.0
 	over := func(arm string) []record.Benched {
 		first := record.BenchWay{Way: "clone", Iterations: 9, WallNSP50: 12_340, WallNSP99: 56_780, CPUNSPerOperation: 9_870, TouchWallNSP50: 210}
-		second := record.BenchWay{Way: "shared", Iterations: 9, WallNSP50: 3_450, WallNSP99: 4_560, CPUNSPerOperation: 5_670, TouchWallNSP50: 220}
+		second := record.BenchWay{Way: "worker-shared", Iterations: 9, WallNSP50: 3_450, WallNSP99: 4_560, CPUNSPerOperation: 5_670, TouchWallNSP50: 220}
 		start := record.BenchStart{Unit: "worker", Count: 4, WallNSP50: 45_670_000, CPUNSEach: 34_560_000, PSSBytesEach: &pss}
 		if arm == "go" {
 			start.PSSBytesEach = nil
@@ -49,16 +49,20 @@ func TestAllOfABenchmarkIsShown(t *testing.T) {
 	ways := sectionOf(t, b, "ways").Table
 	assert.Equal(t, []string{"arm", "way", "bytes", "p50 µs", "p99 µs", "CPU µs each", "reading alone, p50 µs", "trials"}, ways.Heads)
 	assert.Contains(t, ways.Rows, []string{"node", "clone", "1,000", "12.34", "56.78", "9.87", "0.21", "8"})
-	assert.Contains(t, ways.Rows, []string{"node", "shared", "1,000", "3.45", "4.56", "5.67", "0.22", "8"})
+	assert.Contains(t, ways.Rows, []string{"node", "worker-shared", "1,000", "3.45", "4.56", "5.67", "0.22", "8"})
 	assert.Contains(t, ways.Rows, []string{"node", "clone", "100,000", "112.34", "0.00", "0.00", "0.00", "8"})
 	for _, row := range ways.Rows {
-		assert.False(t, row[0] == "go" && row[1] == "shared", "go has no such way")
-		assert.False(t, row[1] == "shared" && row[2] == "100,000", "it was not measured with that size")
+		assert.False(t, row[0] == "go" && row[1] == "worker-shared", "go has no such way")
+		assert.False(t, row[1] == "worker-shared" && row[2] == "100,000", "it was not measured with that size")
 	}
 	starts := sectionOf(t, b, "starts").Table
 	assert.Equal(t, []string{"arm", "unit", "p50 µs", "CPU µs each", "memory kB each", "trials"}, starts.Heads)
 	assert.Contains(t, starts.Rows, []string{"node", "worker", "45670.00", "34560.00", "2048.00", "8"})
 	assert.Contains(t, starts.Rows, []string{"go", "worker", "45670.00", "34560.00", "–", "8"})
+	assert.Contains(t, sectionOf(t, b, "ways").Lead, "Starting one takes: ")
+	assert.Contains(t, sectionOf(t, b, "ways").Lead, "a worker of go 45670.00 µs, ")
+	assert.Contains(t, sectionOf(t, b, "ways").Lead, "Posted in shared memory, which nobody serialises, it takes node 3.45 µs.")
+	assert.Contains(t, b.besideVerdict(&b.run.Scenarios[0]), "a worker of node 45670.00 µs and 2048.00 kB")
 
 	loads := func(string) []record.Benched {
 		return []record.Benched{

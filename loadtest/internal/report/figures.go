@@ -56,6 +56,8 @@ type build struct {
 	// runtimes are what the arms' runtimes told in one trial each at the common rate, atMost where they had all to do that
 	// they can and that decides.
 	runtimes, atMost map[string]map[string]runtimeOf // operation → arm
+	// pauses are what each trial's tail and longest pause were, of the scenarios that a tail decides.
+	pauses map[string]map[string][]pauseBeside // operation → arm
 	// prefixes of figures' names, where there are several operations
 	prefixes map[string]string
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/summary"
 )
@@ -63,6 +64,7 @@ func (b *build) bears(id string) borne {
 		for _, v := range verdicts {
 			x.Words = strings.TrimSpace(x.Words + " " + sentences([]string{claimedWords(v, s)}))
 		}
+		x.Words = strings.TrimSpace(x.Words + " " + b.besideVerdict(s))
 	case id == libraryID && len(verdicts) > 0:
 		x.Claim, x.Words = libraryClaim, b.libraryWords(verdicts)
 	default:
@@ -72,6 +74,20 @@ func (b *build) bears(id string) borne {
 		x.Verdict = claims.Overall(verdicts)
 	}
 	return x
+}
+
+// besideVerdict is what the figures say of a claim that its verdict leaves open.
+func (b *build) besideVerdict(s *record.Scenario) string {
+	for _, g := range b.groups {
+		switch {
+		case b.scenario(g) != s:
+		case s.Metric == farTail:
+			return b.pauseWords(g, s)
+		case s.Metric == contract.MetricHandOver:
+			return b.startWords(g, s)
+		}
+	}
+	return ""
 }
 
 const (

@@ -57,12 +57,13 @@ func madeRuntime(x record.Trial, seconds int) *record.RuntimeSeries {
 	switch x.Contender {
 	case "go":
 		r.Series["gc_pause_seconds_per_second"], r.Series["scheduling_delay_p99_seconds"] = of(0.0015), of(0.00025)
-		r.Series["pool_in_use_connections"] = of(2)
+		r.Series["pool_in_use_connections"], r.Series["document_cache_hit_share"], r.Series["goroutines"] = of(2), of(0.25), of(30)
+		r.Series["gc_longest_pause_seconds"] = of(0.0001)
 		none("it does not tell", "worker_busy_share", "event_loop_delay_p99_seconds")
 		none("it has one kind", "gc_minor_pause_seconds_per_second")
 	case "node":
 		r.Series["gc_pause_seconds_per_second"], r.Series["event_loop_delay_p99_seconds"], r.Series["worker_busy_share"] = of(0.0175), of(0.004), of(0.125)
-		r.Series["gc_minor_pause_seconds_per_second"] = of(0.01)
+		r.Series["gc_minor_pause_seconds_per_second"], r.Series["gc_longest_pause_seconds"] = of(0.01), of(0.002)
 		r.Workers = map[string]map[string][]*float64{
 			"10": {"worker_busy_share": of(0.25), "gc_longest_pause_seconds": of(0.0025), "gc_major_pause_seconds_per_second": of(0.0075)},
 			"9":  {"worker_busy_share": of(0.125)},
@@ -70,7 +71,7 @@ func madeRuntime(x record.Trial, seconds int) *record.RuntimeSeries {
 		none("there is no queue", "scheduling_delay_p99_seconds")
 	default:
 		r.Series["worker_busy_share"], r.Series["worker_steals_per_second"], r.Series["global_queue_tasks"] = of(0.0625), of(70), of(3)
-		none("there is no garbage collector", "gc_pause_seconds_per_second", "gc_minor_pause_seconds_per_second")
+		none("there is no garbage collector", "gc_pause_seconds_per_second", "gc_longest_pause_seconds", "gc_minor_pause_seconds_per_second")
 		none("nobody measures it", "scheduling_delay_p99_seconds", "event_loop_delay_p99_seconds")
 	}
 	return r

@@ -102,7 +102,7 @@ func open(s record.Saved) (*build, error) {
 		return nil, fmt.Errorf("run.json of %s: %w", s.Run.ID, err)
 	}
 	s.Run.Verdicts = claims.Worded(s.Run)
-	b := &build{run: s.Run, groups: summary.Groups(s.Run), logs: map[string]map[string]*latencies{}, runtimes: map[string]map[string]runtimeOf{}, atMost: map[string]map[string]runtimeOf{}}
+	b := &build{run: s.Run, groups: summary.Groups(s.Run), logs: map[string]map[string]*latencies{}, runtimes: map[string]map[string]runtimeOf{}, atMost: map[string]map[string]runtimeOf{}, pauses: map[string]map[string][]pauseBeside{}}
 	var contenders []string
 	for _, t := range s.Run.Trials {
 		contenders = append(contenders, t.Contender)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lab/loadtest/internal/chart"
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/scrape"
 	"lab/loadtest/internal/stats"
@@ -54,7 +55,12 @@ func (b *build) readRuntime(s record.Saved, g summary.Group, a summary.Arm) erro
 		return err
 	}
 	claim := b.scenario(g)
-	if claim == nil || claim.Metric != "achieved_rps" {
+	if claim != nil && slices.Contains(tailMetrics, claim.Metric) {
+		if err := b.readPauses(s, g, a, claim); err != nil {
+			return err
+		}
+	}
+	if claim == nil || claim.Metric != "achieved_rps" && claim.Metric != contract.MetricGrowth {
 		return nil
 	}
 	trials := a.Throughput
@@ -174,15 +180,15 @@ var (
 		{"longest GC pause, ms", "longest pause ms", "ms", []string{"gc_longest_pause_seconds"}, 1e3, three},
 		{"delay before running, p99, ms", "delay p99 ms", "ms", []string{"scheduling_delay_p99_seconds", "event_loop_delay_p99_seconds"}, 1e3, three},
 	}
-	kindsOfGC = []runtimePanel{
-		{"", "minor ms/s", "ms/s", []string{"gc_minor_pause_seconds_per_second"}, 1e3, three},
-		{"", "major ms/s", "ms/s", []string{"gc_major_pause_seconds_per_second"}, 1e3, three},
-		{"", "incremental ms/s", "ms/s", []string{"gc_incremental_pause_seconds_per_second"}, 1e3, three},
-	}
-	pausesBeside = slices.Concat(kindsOfGC, []runtimePanel{
+	pausesBeside = []runtimePanel{
 		{"", "GC pauses /s", "/s", []string{"gc_pauses_per_second"}, 1, one},
-		{"", "GC CPU s/s", "s/s", []string{"gc_cpu_seconds_per_second"}, 1, three},
-	})
+	}
+	runtimeCollections = []runtimePanel{
+		{"minor, ms in a second", "minor ms/s", "ms/s", []string{"gc_minor_pause_seconds_per_second"}, 1e3, three},
+		{"major, ms in a second", "major ms/s", "ms/s", []string{"gc_major_pause_seconds_per_second"}, 1e3, three},
+		{"incremental, ms in a second", "incremental ms/s", "ms/s", []string{"gc_incremental_pause_seconds_per_second"}, 1e3, three},
+		{"collector's CPU, s in a second", "GC CPU s/s", "s/s", []string{"gc_cpu_seconds_per_second"}, 1, three},
+	}
 	runtimeLoad = []runtimePanel{
 		{"busy share of workers, %", "workers busy %", "%", []string{busyShare}, 100, one},
 		{"CPU time, s in a second", "CPU s/s", "s/s", []string{"cpu_seconds_per_second"}, 1, two},
@@ -192,8 +198,8 @@ var (
 	loadBeside  = []runtimePanel{
 		{"", "busiest worker %", "%", []string{"busiest_worker_busy_share"}, 100, one},
 		{"", "heap used MB", "MB", []string{"heap_used_bytes"}, 1e-6, one},
-		{"", "goroutines or tasks", "", []string{"goroutines", "tasks"}, 1, whole},
 	}
+	tasksPanel  = runtimePanel{"goroutines or tasks", "goroutines or tasks", "", []string{"goroutines", "tasks"}, 1, whole}
 	runtimeWork = []runtimePanel{
 		{"connections in use", "connections in use", "in use", []string{"pool_in_use_connections"}, 1, one},
 		{"wait for one, ms in a second", "pool wait ms/s", "ms/s", []string{"pool_wait_seconds_per_second"}, 1e3, two},
@@ -201,10 +207,9 @@ var (
 	}
 	workBeside = []runtimePanel{
 		{"", "SQL statements /s", "/s", []string{"statements_per_second"}, 1, whole},
-		{"", "documents in cache %", "%", []string{"document_cache_hit_share"}, 100, one},
-		inRedis,
 	}
-	inRedis       = runtimePanel{"", "found in Redis %", "%", []string{"cache_hit_share"}, 100, one}
+	documentsKept = runtimePanel{"documents found parsed, %", "documents in cache %", "%", []string{"document_cache_hit_share"}, 100, one}
+	inRedis       = runtimePanel{"found in Redis, %", "found in Redis %", "%", []string{"cache_hit_share"}, 100, one}
 	runtimeSteals = []runtimePanel{
 		{"stolen tasks a second", "steals /s", "/s", []string{stealsSeries}, 1, whole},
 		{"polls of tasks a second", "polls /s", "/s", []string{"worker_polls_per_second"}, 1, whole},
@@ -217,7 +222,7 @@ var (
 		{"longest pause, ms", "longest pause ms", "ms", []string{"gc_longest_pause_seconds"}, 1e3, three},
 		{"steals a second", "steals /s", "/s", []string{stealsSeries}, 1, whole},
 	}
-	workersBeside = slices.Concat(kindsOfGC, []runtimePanel{
+	workersBeside = slices.Concat(runtimeCollections[:3], []runtimePanel{
 		{"", "own queue", "tasks", []string{"local_queue_tasks"}, 1, whole},
 		{"", "polls /s", "/s", []string{"worker_polls_per_second"}, 1, whole},
 	})
@@ -242,7 +247,7 @@ const stealsSeries = "worker_steals_per_second"
 // runtime is what explains a latency: what the arms' runtimes told meanwhile.
 func (b *build) runtime(g summary.Group) []section {
 	told := b.told(g)
-	return drawn(b.runtimePauses(g, told), b.runtimeLoad(g, told), b.runtimeWork(g, told), b.runtimeSteals(g, told), b.eachWorker(g, told))
+	return drawn(b.runtimePauses(g, told), b.runtimeCollections(g, told), b.runtimeLoad(g, told), b.runtimeTasks(g, told), b.runtimeWork(g, told), b.runtimeSteals(g, told), b.eachWorker(g, told))
 }
 
 // drawn are the sections that there are.
@@ -258,22 +263,33 @@ func drawn(charts ...*section) (out []section) {
 // runtimePauses is what kept servers from running.
 func (b *build) runtimePauses(g summary.Group, told toldBy) *section {
 	return b.runtimeCharts(g, told, "runtime-pauses", "Pauses and delays of the runtime", ofEach+"Lower is better. ", runtimePauses, pausesBeside,
-		"Pause: how long the garbage collector kept everything else of its process, or in Node of its thread, from running, all of them added up; minor, major and incremental are V8's kinds. Longest: the longest of them in the second, in Go to the end of its bucket, in a cluster of all processes. Delay: in Go how long a goroutine that could run had no thread; in Node how much later than asked a timer of the event loop ran, of the worst process. The worst of a hundred counts (p99), in Go to the end of its bucket, which is at most a quarter wider.")
+		"Pause: how long the garbage collector kept everything else of its process, or in Node of its thread, from running, all of them added up. Longest: the longest of them in the second, in Go to the end of its bucket, in a cluster of all processes. Delay: in Go how long a goroutine that could run had no thread; in Node how much later than asked a timer of the event loop ran, of the worst process. The worst of a hundred counts (p99), in Go to the end of its bucket, which is at most a quarter wider.")
 }
 
-// runtimeLoad is how busy servers were, what waited, and what their heap took.
+// runtimeCollections is what the collectors did, by kind and beside the program; nil where nothing collects.
+func (b *build) runtimeCollections(g summary.Group, told toldBy) *section {
+	panels := slices.DeleteFunc(slices.Clone(runtimeCollections), func(p runtimePanel) bool { return !told.ever(p) })
+	return b.runtimeCharts(g, told, "runtime-collections", "Collections", ofEach+"Lower is better. ", panels, nil,
+		"Minor, major and incremental are V8's kinds of pause, of all threads added up: of the young generation, of the whole heap, and the steps in which that is marked beforehand. The collector's CPU is Go's: most of its work is beside the program, and is no pause, but takes a CPU that requests then wait for.")
+}
+
+// runtimeLoad is how busy servers were, and what their heap took.
 func (b *build) runtimeLoad(g summary.Group, told toldBy) *section {
-	lead := "Busy: the share of their time, by their own clock, in which workers (event loops, threads of tokio) were not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not."
-	panels, beside := runtimeLoad, loadBeside
+	return b.runtimeCharts(g, told, "runtime-load", "Busy workers and heap", ofEach, runtimeLoad, loadBeside,
+		"Busy: the share of their time, by their own clock, in which workers (event loops, threads of tokio) were not waiting, mean of the workers; one that had no CPU counts as busy. CPU time is of the whole process, or of all that answer. Heap: what the runtime or the allocator has of the system, used or not.")
+}
+
+// runtimeTasks is how much was under way in servers, and what of it waited; nil where no runtime tells of it.
+func (b *build) runtimeTasks(g summary.Group, told toldBy) *section {
+	panels, beside := []runtimePanel{tasksPanel}, []runtimePanel{globalQueue}
+	lead := "Goroutines of Go, tasks of tokio that have not ended, when the second did."
 	if told.ever(globalQueue) {
-		panels = slices.Concat(panels, []runtimePanel{globalQueue})
-	} else { // a queue that was always empty is no picture
-		beside = slices.Concat([]runtimePanel{globalQueue}, beside)
-	}
+		panels, beside = append(panels, globalQueue), nil
+	} // a queue that was always empty is no picture
 	if told.tells(globalQueue) {
-		lead += " Global queue: tokio's tasks that no worker had yet when the second ended."
+		lead += " Global queue: tokio's tasks that no worker had yet."
 	}
-	return b.runtimeCharts(g, told, "runtime-load", "Busy workers and heap", ofEach, panels, beside, lead)
+	return b.runtimeCharts(g, told, "runtime-tasks", "Goroutines and tasks", ofEach, panels, beside, lead)
 }
 
 // runtimeSteals is what a tokio that counts it tells of its queues; nil where none does.
@@ -287,8 +303,15 @@ func (b *build) runtimeSteals(g summary.Group, told toldBy) *section {
 
 // runtimeWork is what the servers told of their ways to the data.
 func (b *build) runtimeWork(g summary.Group, told toldBy) *section {
-	return b.runtimeCharts(g, told, "runtime-work", "Connections, waits and batches", ofEach, runtimeWork, workBeside,
-		"In use: connections to the database that a statement had when the second ended, of all pools. Wait: how long statements waited for a connection, all added up. Keys: how many keys one statement of the loader asked for, mean of the second's batches.")
+	panels, beside, caches := runtimeWork, workBeside, "Documents: how many requests' documents had been parsed before."
+	if told.tells(inRedis) {
+		panels, beside = slices.Concat(panels, []runtimePanel{inRedis}), slices.Concat(beside, []runtimePanel{documentsKept})
+		caches = "Found in Redis: how many of the questions to it had an answer there; those that failed had none."
+	} else {
+		panels = slices.Concat(panels, []runtimePanel{documentsKept})
+	}
+	return b.runtimeCharts(g, told, "runtime-work", "Connections, waits, batches and caches", ofEach, panels, beside,
+		"In use: connections to the database that a statement had when the second ended, of all pools. Wait: how long statements waited for a connection, all added up. Keys: how many keys one statement of the loader asked for, mean of the second's batches. "+caches)
 }
 
 // eachWorker is what the workers of the arms that have several told; nil where none did.

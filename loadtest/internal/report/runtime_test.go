@@ -34,25 +34,31 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 	}
 	requests := func(arm string) string { return count(b.runtimes["library q2"][arm].trial.Sent) }
 	pauses := sectionOf(t, b, "runtime-pauses")
-	assert.Equal(t, []string{"arm", "block", "seconds", "GC pause ms/s", "delay p99 ms", "minor ms/s", "requests of the trial"}, pauses.Table.Heads)
-	assert.Equal(t, []string{"0.1–1.1", "1.500", "0.250", "–", requests("go")}, row(pauses, "go", 0)[2:])
-	assert.Equal(t, []string{"1.1–2.1", "3.000", "0.500", "–", requests("go")}, row(pauses, "go", 1)[2:])
-	assert.Equal(t, []string{"0.1–1.1", "17.500", "4.000", "10.000", requests("node")}, row(pauses, "node", 0)[2:])
+	assert.Equal(t, []string{"arm", "block", "seconds", "GC pause ms/s", "longest pause ms", "delay p99 ms", "requests of the trial"}, pauses.Table.Heads)
+	assert.Equal(t, []string{"0.1–1.1", "1.500", "0.100", "0.250", requests("go")}, row(pauses, "go", 0)[2:])
+	assert.Equal(t, []string{"1.1–2.1", "3.000", "0.200", "0.500", requests("go")}, row(pauses, "go", 1)[2:])
+	assert.Equal(t, []string{"0.1–1.1", "17.500", "2.000", "4.000", requests("node")}, row(pauses, "node", 0)[2:])
 	assert.Equal(t, []string{"0.1–1.1", "–", "–", "–", requests("rust")}, row(pauses, "rust", 0)[2:])
-	assert.Contains(t, pauses.Lead, "rust has no “GC pause ms/s”, “minor ms/s”: there is no garbage collector.", "what has one reason is told together")
+	assert.Contains(t, pauses.Lead, "rust has no “GC pause ms/s”, “longest pause ms”: there is no garbage collector.", "what has one reason is told together")
 	assert.Contains(t, pauses.Lead, "rust has no “delay p99 ms”: nobody measures it.")
-	assert.Equal(t, 1, strings.Count(pauses.Lead, "go has no"))
-	assert.Contains(t, pauses.Lead, "go has no “minor ms/s”: it has one kind.")
+	kinds := sectionOf(t, b, "runtime-collections")
+	assert.Equal(t, []string{"arm", "block", "seconds", "minor ms/s", "requests of the trial"}, kinds.Table.Heads)
+	assert.Equal(t, []string{"0.1–1.1", "10.000", requests("node")}, row(kinds, "node", 0)[2:])
+	assert.Equal(t, 1, strings.Count(kinds.Lead, "go has no"))
+	assert.Contains(t, kinds.Lead, "go has no “minor ms/s”: it has one kind.")
 	work := sectionOf(t, b, "runtime-work")
-	assert.Equal(t, []string{"arm", "block", "seconds", "connections in use", "requests of the trial"}, work.Table.Heads, "what no arm tells is no column")
-	assert.Equal(t, []string{"2.1–3.1", "6.0", requests("go")}, row(work, "go", 2)[2:])
+	assert.Equal(t, []string{"arm", "block", "seconds", "connections in use", "documents in cache %", "requests of the trial"}, work.Table.Heads, "what no arm tells is no column")
+	assert.Equal(t, []string{"2.1–3.1", "6.0", "75.0", requests("go")}, row(work, "go", 2)[2:])
 	steals := sectionOf(t, b, "runtime-steals")
 	assert.Equal(t, []string{"1.1–2.1", "140", requests("rust")}, row(steals, "rust", 1)[2:])
 	load := sectionOf(t, b, "runtime-load")
-	assert.Equal(t, []string{"arm", "block", "seconds", "workers busy %", "CPU s/s", "heap MB", "global queue", "requests of the trial"}, load.Table.Heads)
-	assert.Equal(t, []string{"2.1–3.1", "37.5", "0.75", "37.5", "–", requests("node")}, row(load, "node", 2)[2:])
-	assert.Equal(t, []string{"0.1–1.1", "–", "0.25", "12.5", "–", requests("go")}, row(load, "go", 0)[2:])
-	assert.Equal(t, []string{"0.1–1.1", "6.2", "0.25", "12.5", "3.0", requests("rust")}, row(load, "rust", 0)[2:], "the queue of a tokio that counts no steals too")
+	assert.Equal(t, []string{"arm", "block", "seconds", "workers busy %", "CPU s/s", "heap MB", "requests of the trial"}, load.Table.Heads)
+	assert.Equal(t, []string{"2.1–3.1", "37.5", "0.75", "37.5", requests("node")}, row(load, "node", 2)[2:])
+	assert.Equal(t, []string{"0.1–1.1", "–", "0.25", "12.5", requests("go")}, row(load, "go", 0)[2:])
+	tasks := sectionOf(t, b, "runtime-tasks")
+	assert.Equal(t, []string{"arm", "block", "seconds", "goroutines or tasks", "global queue", "requests of the trial"}, tasks.Table.Heads)
+	assert.Equal(t, []string{"0.1–1.1", "30", "–", requests("go")}, row(tasks, "go", 0)[2:])
+	assert.Equal(t, []string{"0.1–1.1", "–", "3.0", requests("rust")}, row(tasks, "rust", 0)[2:], "the queue of a tokio that counts no steals too")
 	assert.Equal(t, 1, strings.Count(load.Lead, "go has no “workers busy %”: it does not tell."), "once, not for each arm")
 
 	workers, nodeArms := sectionOf(t, b, "runtime-workers"), 0
@@ -75,8 +81,9 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 	assert.Equal(t, []string{"62.5", "25.0–100.0", "6.250", "2.500–10.000", "18.750", "7.500–30.000", requests("node")}, ofNode[1][3:])
 
 	for id, axes := range map[string][]string{
-		"runtime-pauses": {"GC pause, ms in a second", "delay before running, p99, ms"},
-		"runtime-work":   {"connections in use"},
+		"runtime-pauses": {"GC pause, ms in a second", "longest GC pause, ms", "delay before running, p99, ms"},
+		"runtime-work":   {"connections in use", "documents found parsed, %"},
+		"runtime-tasks":  {"goroutines or tasks", "tasks in the global queue"},
 		"runtime-steals": {"stolen tasks a second"},
 		"runtime-load":   {"busy share of workers, %", "CPU time, s in a second", "heap of the system, MB"},
 	} {
@@ -93,7 +100,7 @@ func TestRuntimeFiguresAreInTheirUnits(t *testing.T) {
 		ids = append(ids, s.ID)
 	}
 	at := slices.Index(ids, "latency-time")
-	assert.Equal(t, []string{"runtime-pauses", "runtime-load", "runtime-work", "runtime-steals", "runtime-workers"}, ids[at+1:at+6], "under the latency that they explain")
+	assert.Equal(t, []string{"runtime-pauses", "runtime-collections", "runtime-load", "runtime-tasks", "runtime-work", "runtime-steals", "runtime-workers"}, ids[at+1:at+8], "under the latency that they explain")
 }
 
 // Arms that are one contender with other settings are told apart in each chart, and look the same in all of them.

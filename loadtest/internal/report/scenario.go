@@ -56,16 +56,19 @@ func (b *build) atRate(g summary.Group) string {
 // explained are the charts that explain a claim, where the usual ones are another scenario's: what the runtimes told of
 // what decides it. Of the tail that is all of it, under latency over time; of recoveries the ways to the data, under the
 // same; of CPU how busy servers were and their heap; of throughput the same and each worker, where the arms had all to do
-// that they can. Where there is a Redis, it is how much was found there too.
+// that they can; of a median and of what a database does the ways to it. Where there is a Redis, it is how much was found there
+// too.
 func (b *build) explained(g summary.Group, s *record.Scenario) []section {
 	var out []section
 	told := b.told(g)
 	switch {
 	case slices.Contains(tailMetrics, s.Metric):
-		out = append(drawn(b.latencyTime(g)), b.runtime(g)...)
+		out = append(drawn(b.pausesAgainstTail(g, s), b.latencyTime(g)), b.runtime(g)...)
 	case s.Metric == contract.MetricRecovery:
 		out = drawn(b.latencyTime(g), b.runtimeWork(g, told))
-	case s.Metric == "achieved_rps":
+	case s.Metric == "latency_p50_ns":
+		out = drawn(b.latencyTime(g), b.runtimeWork(g, told))
+	case s.Metric == "achieved_rps", s.Metric == contract.MetricGrowth:
 		most := b.toldAtMost(g)
 		out = drawn(b.runtimeLoad(g, most), b.eachWorker(g, most))
 	case s.Metric == "cpu_us_per_request":
@@ -73,11 +76,11 @@ func (b *build) explained(g summary.Group, s *record.Scenario) []section {
 		if told.tells(inRedis) {
 			out = append(out, drawn(b.runtimeWork(g, told))...)
 		}
-	case told.tells(inRedis):
+	case s.Metric == "statements_per_request", s.Metric == "database_primary_cpu_us_per_request", s.Metric == contract.MetricLoader, told.tells(inRedis):
 		out = drawn(b.runtimeWork(g, told))
 	}
 	for i := range out {
-		out[i].Title = chart.Clean(s.ID+": "+lower(out[i].Title), 80)
+		out[i].Title = chart.Clean(s.ID+": "+lower(strings.TrimPrefix(out[i].Title, s.ID+": ")), 80)
 	}
 	return out
 }
@@ -282,6 +285,9 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 	}
 	lead := article + fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s %s What would change it: %s.",
 		strings.TrimSuffix(s.Claim, "."), overall, b.doneWords(g, s), summary.RuleWords(*s), strings.TrimSuffix(s.ChangedBy, "."))
+	if beside := b.besideVerdict(s); beside != "" {
+		lead += " What the verdict leaves open: " + beside
+	}
 	return &section{b.id(g, "claim"), chart.Clean(fmt.Sprintf("%s: %s", s.ID, overall), 80), lead, &f, t}
 }
 

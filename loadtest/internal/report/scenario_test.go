@@ -183,9 +183,10 @@ func TestAClaimHasWhatItsRuntimesTold(t *testing.T) {
 	}{
 		"CPU":               {"cpu_us_per_request", true, []string{"claim-runtime-load"}},
 		"throughput":        {"achieved_rps", true, []string{"claim-runtime-load", "claim-runtime-workers"}},
-		"the tail":          {"latency_p99_ns", true, []string{"claim-latency-time", "claim-runtime-pauses", "claim-runtime-load", "claim-runtime-work", "claim-runtime-steals", "claim-runtime-workers"}},
+		"the tail":          {"latency_p99_ns", true, []string{"claim-pauses-tail", "claim-latency-time", "claim-runtime-pauses", "claim-runtime-collections", "claim-runtime-load", "claim-runtime-tasks", "claim-runtime-work", "claim-runtime-steals", "claim-runtime-workers"}},
 		"recovery":          {"recovery_ns", true, []string{"claim-latency-time", "claim-runtime-work"}},
-		"statements":        {"statements_per_request", true, nil},
+		"the median":        {"latency_p50_ns", true, []string{"claim-latency-time", "claim-runtime-work"}},
+		"statements":        {"statements_per_request", true, []string{"claim-runtime-work"}},
 		"CPU untold":        {"cpu_us_per_request", false, nil},
 		"throughput untold": {"achieved_rps", false, nil},
 		"recovery untold":   {"recovery_ns", false, []string{"claim-latency-time"}},
@@ -200,6 +201,9 @@ func TestAClaimHasWhatItsRuntimesTold(t *testing.T) {
 			var explained []string
 			for _, s := range b.explained(b.groups[len(b.groups)-1], &b.run.Scenarios[0]) {
 				explained = append(explained, s.ID)
+				if s.ID == "claim-pauses-tail" {
+					continue // a table
+				}
 				require.NotNil(t, s.Figure)
 				assert.True(t, strings.HasPrefix(s.Title, "claim: "), s.Title)
 				if c.metric == "achieved_rps" {
@@ -213,6 +217,42 @@ func TestAClaimHasWhatItsRuntimesTold(t *testing.T) {
 			assert.Equal(t, c.explained, explained)
 		})
 	}
+}
+
+// A tail is held against the longest pause that the runtime of the same trial reported, in the section, with the verdict and in
+// the tree; where that is little of it, it is said that a pause is not what makes it.
+func TestATailIsHeldAgainstTheReportedPauses(t *testing.T) {
+	claim := record.Scenario{ID: "claim", Claim: "rust has less", Metric: "latency_p99_ns", Rule: "less", Margin: 1.05, Pairs: [][2]string{{"rust", "go"}, {"rust", "node"}}, ChangedBy: "little"}
+	b, err := open(opened(t, made{profile: "quick", blocks: 16, seconds: 3, rps: 300, runtime: true, change: ofScenario(8, claim)}.write(t)))
+	require.NoError(t, err)
+	g := b.groups[len(b.groups)-1]
+	for arm, longest := range map[string]float64{"go": 0.3, "node": 6} { // of the third second
+		of := b.pauses[groupKey(g)][arm]
+		require.Len(t, of, 8, arm)
+		for _, x := range of {
+			assert.InDelta(t, longest, x.longest, 1e-9)
+			assert.Positive(t, x.tail)
+		}
+	}
+	assert.NotContains(t, b.pauses[groupKey(g)], "rust")
+	s := b.pausesAgainstTail(g, &b.run.Scenarios[0])
+	require.NotNil(t, s)
+	for _, row := range s.Table.Rows {
+		switch row[0] {
+		case "go":
+			assert.Equal(t, []string{"0.300", "0.300–0.300"}, row[2:4])
+		case "node":
+			assert.Equal(t, []string{"6.000", "6.000–6.000"}, row[2:4])
+		case "rust":
+			assert.Equal(t, "there is no garbage collector", row[2])
+		}
+	}
+	assert.Contains(t, s.Lead, "in go it is the collector's work beside the requests, or waiting for something else, and not a pause")
+	assert.Regexp(t, `node has a tail of [0-9.]+ ms, in which the longest reported pause is 6\.000 ms`, s.Lead)
+	assert.NotContains(t, s.Lead, "in go and node it is")
+	assert.Empty(t, b.besideVerdict(&b.run.Scenarios[0]), "a claim about p99 is not about pauses")
+	b.run.Scenarios[0].Metric = farTail
+	assert.Contains(t, b.besideVerdict(&b.run.Scenarios[0]), "go has a tail of")
 }
 
 // What decides by memory has it for each process, and for each CPU that an arm can keep busy, as far as the record tells: Go
