@@ -58,7 +58,8 @@ func madeRuntime(x record.Trial, seconds int) *record.RuntimeSeries {
 	case "go":
 		r.Series["gc_pause_seconds_per_second"], r.Series["scheduling_delay_p99_seconds"] = of(0.0015), of(0.00025)
 		r.Series["pool_in_use_connections"], r.Series["document_cache_hit_share"], r.Series["goroutines"] = of(2), of(0.25), of(30)
-		r.Series["gc_longest_pause_seconds"] = of(0.0001)
+		r.Series["gc_longest_pause_seconds"], r.Series["gc_pauses_per_second"] = of(0.0001), of(2)
+		r.Series["gc_pauses_per_second"][1] = new(float64) // no collection in the first second
 		none("it does not tell", "worker_busy_share", "event_loop_delay_p99_seconds")
 		none("it has one kind", "gc_minor_pause_seconds_per_second")
 	case "node":

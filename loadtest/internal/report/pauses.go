@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+
 	"lab/loadtest/internal/chart"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
@@ -15,8 +17,12 @@ import (
 // longestPause is what collectors report, so that whether their pauses are a tail can be told.
 const longestPause = "gc_longest_pause_seconds"
 
-// pauseBeside is one trial's tail, and the longest pause that the runtime reported while it was under load, both in ms.
-type pauseBeside struct{ tail, longest, collectorCPU float64 }
+// pauseBeside is one trial's tail, and the longest pause that the runtime reported while it was under load, both in ms; and its
+// response times in the seconds in which the runtime told of a pause, and in the others, nil where there were none.
+type pauseBeside struct {
+	tail, longest, collectorCPU float64
+	collected, quiet            *hdr.Histogram
+}
 
 // readPauses reads what an arm's runtime reported of its pauses in each trial whose tail is in the figures.
 func (b *build) readPauses(s record.Saved, g summary.Group, a summary.Arm, claim *record.Scenario) error {
@@ -38,8 +44,22 @@ func (b *build) readPauses(s record.Saved, g summary.Group, a summary.Arm, claim
 			continue
 		}
 		x := pauseBeside{tail: one.Values[0]}
+		seconds, err := b.seconds(s, g, t)
+		if err != nil {
+			return err
+		}
 		places, _, _ := runtimeOf{t, series}.seconds()
-		for _, place := range places {
+		for k, place := range places {
+			if told := series.Series["gc_pauses_per_second"]; told != nil && told[place] != nil && k < len(seconds) {
+				into := &x.quiet
+				if *told[place] > 0 {
+					into = &x.collected
+				}
+				if *into == nil {
+					*into = empty(seconds[k])
+				}
+				(*into).Merge(seconds[k])
+			}
 			if v := pauses[place]; v != nil {
 				x.longest = max(x.longest, *v*1e3)
 			}
@@ -75,6 +95,29 @@ func pauseShares(of []pauseBeside) (tail, longest, share, collectorCPU float64) 
 	return stats.Median(tails), stats.Median(pauses), stats.Median(shares), stats.Median(cpus)
 }
 
+// bySeconds are p99, in ms, of all seconds of an arm's trials in which its runtime told of a pause, and of the others; 0 where
+// there are none.
+func bySeconds(of []pauseBeside) (collected, quiet float64) {
+	p99 := func(pick func(pauseBeside) *hdr.Histogram) float64 {
+		var all *hdr.Histogram
+		for _, x := range of {
+			switch h := pick(x); {
+			case h == nil:
+			case all == nil:
+				all = empty(h)
+				fallthrough
+			default:
+				all.Merge(h)
+			}
+		}
+		if all == nil || !stats.Carries(0.99, uint64(all.TotalCount())) {
+			return 0
+		}
+		return float64(all.ValueAtQuantile(99)) / 1e6
+	}
+	return p99(func(x pauseBeside) *hdr.Histogram { return x.collected }), p99(func(x pauseBeside) *hdr.Histogram { return x.quiet })
+}
+
 // pausesAgainstTail holds the longest pause that each runtime reported against the tail of the same trial; nil where none
 // reported any.
 func (b *build) pausesAgainstTail(g summary.Group, s *record.Scenario) *section {
@@ -84,7 +127,7 @@ func (b *build) pausesAgainstTail(g summary.Group, s *record.Scenario) *section 
 	if words == "" || !ok {
 		return nil
 	}
-	t := table{Caption: "The longest reported pause beside the tail of the same trial", Heads: []string{"arm", p.Name + " ms", "longest pause ms", "least–most", "longest in the tail %", "collector's CPU s/s, most", "trials"}}
+	t := table{Caption: "The longest reported pause beside the tail of the same trial", Heads: []string{"arm", p.Name + " ms", "longest pause ms", "least–most", "longest in the tail %", "p99 ms in seconds with a collection", "in those without", "collector's CPU s/s, most", "trials"}}
 	for _, a := range g.Arms {
 		trials, told := of[a.Name]
 		if !told {
@@ -92,7 +135,7 @@ func (b *build) pausesAgainstTail(g summary.Group, s *record.Scenario) *section 
 			if r, drawn := b.runtimes[groupKey(g)][a.Name]; drawn {
 				why = r.series.Absent[longestPause]
 			}
-			t.Rows = append(t.Rows, []string{marked(a), milli(a.LatencyOf(p, s.Operation).Median), chart.Clean(cmp.Or(why, "–"), 80), "–", "–", "–", "0"})
+			t.Rows = append(t.Rows, []string{marked(a), milli(a.LatencyOf(p, s.Operation).Median), chart.Clean(cmp.Or(why, "–"), 80), "–", "–", "–", "–", "–", "0"})
 			continue
 		}
 		tail, longest, share, cpu := pauseShares(trials)
@@ -104,7 +147,14 @@ func (b *build) pausesAgainstTail(g summary.Group, s *record.Scenario) *section 
 		if cpu > 0 {
 			cpuWords = two(cpu)
 		}
-		t.Rows = append(t.Rows, []string{marked(a), milli(tail), three(longest), three(least) + "–" + three(most), one(100 * share), cpuWords, fmt.Sprint(len(trials))})
+		with, without := "–", "–"
+		if collected, quiet := bySeconds(trials); collected > 0 {
+			with = milli(collected)
+			if quiet > 0 {
+				without = milli(quiet)
+			}
+		}
+		t.Rows = append(t.Rows, []string{marked(a), milli(tail), three(longest), three(least) + "–" + three(most), one(100 * share), with, without, cpuWords, fmt.Sprint(len(trials))})
 	}
 	return &section{
 		ID: b.id(g, "pauses-tail"), Title: chart.Clean(s.ID+": reported pauses against the tail", 80),
@@ -117,10 +167,13 @@ func (b *build) pausesAgainstTail(g summary.Group, s *record.Scenario) *section 
 // pauseWords say of the arms that are compared how much of their tail the longest reported pause is, and what follows where that is
 // little; empty where nobody reported pauses, or the tail is not about them.
 func (b *build) pauseWords(g summary.Group, s *record.Scenario) string {
-	var said, short []string
+	compared := func(a summary.Arm) bool {
+		return slices.ContainsFunc(s.Pairs, func(pair [2]string) bool { return slices.Contains(pair[:], a.Name) })
+	}
+	var said, short, with []string
 	for _, a := range g.Arms {
 		of, told := b.pauses[groupKey(g)][a.Name]
-		if !told || !slices.ContainsFunc(s.Pairs, func(pair [2]string) bool { return slices.Contains(pair[:], a.Name) }) {
+		if !told || !compared(a) {
 			continue
 		}
 		tail, longest, share, _ := pauseShares(of)
@@ -133,14 +186,28 @@ func (b *build) pauseWords(g summary.Group, s *record.Scenario) string {
 		return ""
 	}
 	words := sentences(said)
+	for _, a := range g.Arms {
+		if collected, quiet := bySeconds(b.pauses[groupKey(g)][a.Name]); collected > 0 && quiet > 0 && compared(a) {
+			words += fmt.Sprintf(" In the seconds in which %s collected its p99 is %s ms, in the others %s ms.", a.Name, milli(collected), milli(quiet))
+			if collected >= clearlyMore*quiet && slices.Contains(short, a.Name) {
+				with = append(with, a.Name)
+			}
+		}
+	}
 	if len(short) > 0 {
-		words += " A pause so much shorter than the tail is not what makes it: in " + list(short) + " it is the collector's work beside the requests, or waiting for something else, and not a pause."
+		words += " A pause so much shorter than the tail is not what makes it, in " + list(short) + "."
+	}
+	if len(with) > 0 {
+		words += " The tail comes with the collections all the same, in " + list(with) + ": by what else they do to requests that are under way."
 	}
 	return words
 }
 
 // farTail is the metric of claims that are about pauses.
 const farTail = "latency_p999_ns"
+
+// clearlyMore is how many times the p99 of the other seconds that of the seconds with a collection is, where the tail comes with them.
+const clearlyMore = 2
 
 // littleOfTail is the share of a tail below which a pause is not what makes it: even several in a row would be some of it.
 const littleOfTail = 0.1

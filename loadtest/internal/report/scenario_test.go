@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -247,9 +248,23 @@ func TestATailIsHeldAgainstTheReportedPauses(t *testing.T) {
 			assert.Equal(t, "there is no garbage collector", row[2])
 		}
 	}
-	assert.Contains(t, s.Lead, "in go it is the collector's work beside the requests, or waiting for something else, and not a pause")
+	assert.Contains(t, s.Lead, "A pause so much shorter than the tail is not what makes it, in go.")
 	assert.Regexp(t, `node has a tail of [0-9.]+ ms, in which the longest reported pause is 6\.000 ms`, s.Lead)
-	assert.NotContains(t, s.Lead, "in go and node it is")
+	assert.NotContains(t, s.Lead, "comes with the collections", "it is no longer in those seconds")
+	for _, x := range b.pauses[groupKey(g)]["go"] {
+		assert.EqualValues(t, 300, x.quiet.TotalCount(), "the first second")
+		assert.EqualValues(t, 600, x.collected.TotalCount(), "the others")
+	}
+	of, slow := b.pauses[groupKey(g)]["go"], hdr.New(1, 1e12, 3)
+	require.NoError(t, slow.RecordValues(25e6, 100_000))
+	quick := hdr.New(1, 1e12, 3)
+	require.NoError(t, quick.RecordValues(4e6, 100_000))
+	of[0].collected, of[0].quiet = slow, quick
+	words := b.pauseWords(g, &b.run.Scenarios[0])
+	assert.Contains(t, words, "In the seconds in which go collected its p99 is 25.0 ms, in the others 4.00 ms.")
+	assert.Contains(t, words, "The tail comes with the collections all the same, in go: ")
+	of[0].collected = quick
+	assert.NotContains(t, b.pauseWords(g, &b.run.Scenarios[0]), "comes with the collections")
 	assert.Empty(t, b.besideVerdict(&b.run.Scenarios[0]), "a claim about p99 is not about pauses")
 	b.run.Scenarios[0].Metric = farTail
 	assert.Contains(t, b.besideVerdict(&b.run.Scenarios[0]), "go has a tail of")
