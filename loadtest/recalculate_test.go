@@ -197,8 +197,12 @@ func madeRun(random *rand.Rand) record.Run {
 				alone, many := busy, busy
 				alone.Load, alone.Connections, alone.AchievedRPS = record.LoadClosed, 1, 100*(1+random.Float64()/10)
 				many.Load, many.Connections = record.LoadClosed, 8
-				if random.IntN(40) == 0 {
+				if random.IntN(40) == 0 { // one of the two was spoilt: another process was asked both
+					again, then := alone, many
+					again.Position, then.Position = 99, 99
+					again.AchievedRPS *= 1.2
 					alone.Void = new(string)
+					r.Trials = append(r.Trials, again, then)
 				}
 				r.Trials = append(r.Trials, x, busy, alone, many)
 			}

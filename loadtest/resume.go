@@ -289,7 +289,7 @@ func (todo *schedule) follows(order []string, b int, trials []record.Trial) bool
 			}
 		}
 		if len(spoilt) > 0 {
-			queue = append(queue, again{slot, spoilt})
+			queue = append(queue, again{slot, todo.study.together(spoilt, asks)})
 		}
 		return true
 	}

@@ -186,6 +186,25 @@ func TestWhatDecidesNothingIsAskedInFewerBlocks(t *testing.T) {
 	}
 }
 
+// What grows is of one process: where one of its trials was spoilt, all that decide are asked again; elsewhere only what was.
+func TestWhatGrowsIsAskedAgainTogether(t *testing.T) {
+	most, fewest, between, rate := ask{record.LoadClosed, 1024}, ask{record.LoadClosed, 1}, ask{record.LoadClosed, 16}, ask{load: record.LoadRate}
+	all := []ask{fewest, most, rate, between}
+	for _, c := range []struct {
+		metric        string
+		spoilt, again []ask
+	}{
+		{contract.MetricGrowth, []ask{most}, []ask{fewest, most}},
+		{contract.MetricGrowth, []ask{fewest, between}, []ask{fewest, most, between}},
+		{contract.MetricGrowth, []ask{rate}, []ask{rate}},
+		{contract.MetricGrowth, nil, nil},
+		{"achieved_rps", []ask{most}, []ask{most}},
+	} {
+		st := &study{Scenario: contract.Scenario{Metric: c.metric, Connections: []int{1, 16, 1024}}}
+		assert.Equal(t, c.again, st.together(c.spoilt, all), "%+v", c)
+	}
+}
+
 // Each scenario alone takes at most ten minutes, once its arms are built and proven.
 func TestEachScenarioAloneHasRoom(t *testing.T) {
 	l, err := openLab()

@@ -263,7 +263,7 @@ func (s *session) spoilt(todo *schedule, block, place int, slot plan.Slot, asks 
 			out = append(out, ask)
 		}
 	}
-	return out
+	return todo.study.together(out, asks)
 }
 
 // mayRepeat tells whether the profile's repeats and its time leave room for one more process.

@@ -90,6 +90,15 @@ func (st *study) decides(a ask) bool {
 	return contract.Decides(st.Metric, string(a.load), a.connections, st.Connections)
 }
 
+// together are the asks that are measured again of those that were spoilt: where what decides is of two trials of one process, all
+// that decide.
+func (st *study) together(spoilt, asks []ask) []ask {
+	if st.Metric != contract.MetricGrowth || !slices.ContainsFunc(spoilt, st.decides) {
+		return spoilt
+	}
+	return slices.DeleteFunc(slices.Clone(asks), func(a ask) bool { return !st.decides(a) && !slices.Contains(spoilt, a) })
+}
+
 // beside tells whether the process of a slot is asked what decides nothing, too.
 func (st *study) beside(block int, slot plan.Slot) bool {
 	if st.headline() || st.budget == 0 {

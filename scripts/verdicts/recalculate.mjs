@@ -132,11 +132,13 @@ function figure(metric, scenario) {
       return (t) => (t.load === 'closed' && t.connections === most ? positive(t.achieved_rps) : null);
     }
     case 'achieved_rps_growth_ratio': {
-      const [fewest, most] = [Math.min(...scenario.connections), Math.max(...scenario.connections)];
-      // Of the same process, whose trials are looked through: it is told by block, arm and whether it is the second of a pair.
+      const connections = scenario.connections ?? [];
+      const [fewest, most] = [Math.min(...connections), Math.max(...connections)];
+      // Of the same process: no other has its place in the block's order and the time that it took to start.
+      const of = (o) => [o.arm, o.block, o.duplicate, o.position, o.cold_start_ns].join(' ');
       return (t, trials) => {
         if (t.load !== 'closed' || t.connections !== most) return null;
-        const once = trials.find((o) => o.load === 'closed' && o.connections === fewest && o.arm === t.arm && o.block === t.block && o.duplicate === t.duplicate);
+        const once = trials.find((o) => o.load === 'closed' && o.connections === fewest && of(o) === of(t));
         return positive(once?.achieved_rps) === null ? null : positive(t.achieved_rps / once.achieved_rps);
       };
     }

@@ -140,7 +140,7 @@ func MetricWords(metric string) string {
 	words := map[string]string{
 		metricCPU: "CPU per request", "latency_p50_ns": "median response time", "latency_p90_ns": "p90 of response time", "latency_p99_ns": "p99 of response time", "latency_p999_ns": "p99.9 of response time",
 		contract.MetricHandOver: "time to hand over and get an answer", contract.MetricLoader: "CPU of the loader per key",
-		"achieved_rps": "throughput", contract.MetricGrowth: "growth of throughput with connections", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "database_primary_cpu_us_per_request": "CPU per request of the primary database", contract.MetricColdStart: "time from start to first answer",
+		"achieved_rps": "throughput", contract.MetricGrowth: "growth in throughput", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "database_primary_cpu_us_per_request": "CPU per request of the primary database", contract.MetricColdStart: "time from start to first answer",
 		contract.MetricRecovery: "longest time to recover from a fault",
 	}
 	if w, ok := words[metric]; ok {

@@ -254,8 +254,12 @@ func TestGrowthIsOfOneProcess(t *testing.T) {
 	process("go", 3, false, map[int]float64{1: 100, 1024: 400})
 	why := "the machine"
 	trials = append(trials, record.Trial{Scenario: "c", Arm: "go", Block: 4, Load: record.LoadClosed, Connections: 1024, AchievedRPS: 9}, record.Trial{Scenario: "c", Arm: "go", Block: 4, Load: record.LoadClosed, Connections: 1, AchievedRPS: 3, Void: &why})
+	// What was spoilt is asked again of another process, which is asked both.
+	trials = append(trials, record.Trial{Scenario: "c", Arm: "go", Block: 4, Position: 9, Load: record.LoadClosed, Connections: 1, AchievedRPS: 2}, record.Trial{Scenario: "c", Arm: "go", Block: 4, Position: 9, Load: record.LoadClosed, Connections: 1024, AchievedRPS: 10})
+	// An interrupted one has another at its place, which started in another time: no process has both.
+	trials = append(trials, record.Trial{Scenario: "c", Arm: "go", Block: 5, ColdStartNS: 7, Load: record.LoadClosed, Connections: 1, AchievedRPS: 2}, record.Trial{Scenario: "c", Arm: "go", Block: 5, ColdStartNS: 8, Load: record.LoadClosed, Connections: 1024, AchievedRPS: 10})
 	r := RuleOf(s)
-	assert.Equal(t, map[string]map[int]float64{"go": {1: 3, 3: 4}, "node": {1: 1.5}}, r.values(trials))
+	assert.Equal(t, map[string]map[int]float64{"go": {1: 3, 3: 4, 4: 5}, "node": {1: 1.5}}, r.values(trials))
 	assert.InDeltaSlice(t, []float64{math.Log(2)}, r.sameArm(trials), 1e-12)
 }
 

@@ -274,21 +274,29 @@ func (r Rule) grow(all, numbers map[string]map[int]float64) map[string]map[int]f
 
 // numbers are those of the processes, by arm and block: of the first, or of the second of A/A pairs.
 func (r Rule) numbers(trials []record.Trial, second bool) map[string]map[int]float64 {
-	out := byBlock(trials, second, r.Value)
 	if r.Per == nil {
-		return out
+		return byBlock(trials, second, r.Value)
 	}
-	per := byBlock(trials, second, r.Per)
-	for arm, blocks := range out {
-		for block := range blocks {
-			if by := per[arm][block]; by > 0 {
-				blocks[block] /= by
-			} else {
-				delete(blocks, block)
+	// In a block a process that was spoilt has another that took its place, at a place of its own in the order.
+	type process struct {
+		arm             string
+		block, position int
+		start           int64
+	}
+	of := func(t *record.Trial) process { return process{t.Arm, t.Block, t.Position, t.ColdStartNS} }
+	per := map[process]float64{}
+	for i := range trials {
+		if t := &trials[i]; t.Void == nil && t.Duplicate == second {
+			if v, ok := r.Per(t); ok {
+				per[of(t)] = v
 			}
 		}
 	}
-	return out
+	return byBlock(trials, second, func(t *record.Trial) (float64, bool) {
+		v, ok := r.Value(t)
+		by := per[of(t)]
+		return v / by, ok && by > 0
+	})
 }
 
 // grown takes an arm's baseline off its number.

@@ -67,7 +67,7 @@ func (b *build) budget(g summary.Group, s *record.Scenario) section {
 		Panels:   []chart.Panel{panel, {Axis: "the application's own, ms", Format: "number"}},
 	}
 	if len(sums) > 0 {
-		f.Finding += " One after the other, as the article adds the parts up: " + list(sums) + "; a sum, no response took so long."
+		f.Finding += " One after the other, as the article adds the parts up: " + list(sums) + "; a sum, and no measured response."
 		f.Panels = append(f.Panels, chart.Panel{Title: addedUpTitle, Axis: "sum of the measured parts, ms", Format: "number"})
 	}
 	f.Rows = b.rows(g, func(a summary.Arm) []chart.Cell {
@@ -98,7 +98,7 @@ func (b *build) budget(g summary.Group, s *record.Scenario) section {
 	lead := "Database: a statement was in flight. Service: a call of it was, and no statement, so that what passed while both were asked at once is the database's. Application: the rest of the server's time. The bar is made of the parts' medians; the whisker is the total's interval, which has the network in it. The servers tell all parts but the network (Server-Timing). " + networkWords +
 		" Beside the bar, the application's own time, with a mark for each trial. "
 	if len(sums) > 0 {
-		lead += "“" + capital(addedUpTitle) + "” is the article's way, made of the same measured parts: network, database, the whole external call and the application, of each trial. It is a sum, and no response was measured that took so long" + b.howAsked(g, leastMS) + " "
+		lead += "“" + capital(addedUpTitle) + "” is the article's way, made of the same measured parts: network, database, the whole external call and the application, of each trial. It is a sum, and no measured response" + b.howAsked(g, leastMS) + " "
 	}
 	lead += "In the table, “under load” is the median response time of the trials themselves, from the intended send."
 	return section{b.id(g, "budget"), chart.Clean(s.ID+": where the time goes", 80), lead, &figure, quantityTable("Phases of a request, medians", g, columns)}
@@ -171,9 +171,9 @@ func (b *build) howAsked(g summary.Group, leastMS float64) string {
 	case trials:
 		return ": in all trials the service was asked while the database was, so the whole call is taken to last from the first statement to its own end, and the first bar is what was measured."
 	case 0:
-		return " by more than what medians differ by: in all trials the service was asked when the database had answered."
+		return ": in all trials the service was asked when the database had answered, so the first bar is nearly the same."
 	}
-	return fmt.Sprintf(" where both were asked at once, as in %d of %d trials; there the whole call is taken to last from the first statement to its own end.", at, trials)
+	return fmt.Sprintf(": in %d of %d trials both were asked at once, and there the whole call is taken to last from the first statement to its own end.", at, trials)
 }
 
 // networkOf is what the way between client and server takes in milliseconds: as it was measured, else as it was set.

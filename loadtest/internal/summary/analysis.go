@@ -114,12 +114,17 @@ func (a Arm) ClosedAnswers(connections int) Quantity {
 // ClosedGrowth is how many times the answers a second of fewer connections those of so many are, of each process that was
 // asked with both.
 func (a Arm) ClosedGrowth(fewer, connections int) Quantity {
-	first := map[int]float64{} // by block
+	type process struct {
+		block, position int
+		start           int64
+	}
+	of := func(t record.Trial) process { return process{t.Block, t.Position, t.ColdStartNS} }
+	first := map[process]float64{}
 	for _, t := range a.ClosedAt(fewer) {
-		first[t.Block] = t.AchievedRPS
+		first[of(t)] = t.AchievedRPS
 	}
 	return Of(a.ClosedAt(connections), func(t record.Trial) (float64, bool) {
-		return t.AchievedRPS / first[t.Block], first[t.Block] > 0
+		return t.AchievedRPS / first[of(t)], first[of(t)] > 0
 	})
 }
 
