@@ -208,7 +208,7 @@ func (s *session) bench(ctx context.Context, arms []contender.Arm, size string, 
 						ID:       trialID("bench", q.name, ask{load: record.LoadThroughput}, b, i, arm.Name, false),
 						Scenario: "bench", Operation: q.name, Body: q.body(arm.Tier, s.run.Seed), Expected: q.expected, Load: record.LoadThroughput,
 						Block: b + 1, Position: i + 1, Seed: s.seedOf(b, i), Timeout: requestTimeout,
-						MaxInFlight: connections, Closed: true, Duration: d,
+						MaxInFlight: connections, Closed: true, Duration: d, Statements: allowed(arm, q),
 					}
 					if _, err := trial.WarmUp(ctx, subject, spec, warm); err != nil {
 						return err

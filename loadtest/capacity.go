@@ -195,6 +195,7 @@ func (todo *schedule) beside(load record.Load, arm contender.Arm, rps float64, n
 		Scenario: todo.study.ID, Operation: todo.question.name, Body: todo.question.body(arm.Tier, todo.seed), Expected: todo.question.expected,
 		Load: load, Position: number, Seed: seed, Timeout: requestTimeout, RPS: rps, Duration: d.Round(time.Millisecond),
 		MaxInFlight: max(rateMaxInFlight, min(mostInFlight, atLimit)), TooSlow: c.slo.TooSlow,
+		Statements: allowed(arm, todo.question),
 	}
 }
 

@@ -97,7 +97,7 @@ func newStage(t *testing.T, o compareOptions) *stage {
 	}
 	c.questions = func(_ context.Context, _ engine.Database, names ...string) (out []question, _ error) {
 		for _, name := range names {
-			out = append(out, question{name, reference.Request{Query: "{ x }"}, playedAnswer})
+			out = append(out, question{name: name, request: reference.Request{Query: "{ x }"}, expected: playedAnswer})
 		}
 		return out, nil
 	}

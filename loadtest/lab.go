@@ -115,6 +115,19 @@ type question struct {
 	name     string
 	request  reference.Request
 	expected string
+	// statements are how many SQL statements it takes there; nil: not known.
+	statements contract.Counts
+}
+
+// allowed are how many SQL statements each of these questions takes of an arm, by name; one of which it is not known is left out.
+func allowed(arm contender.Arm, questions ...question) map[string]contract.Range {
+	out := map[string]contract.Range{}
+	for _, q := range questions {
+		if q.statements != nil {
+			out[q.name] = q.statements.All(contract.SettingOf(arm.Environment))
+		}
+	}
+	return out
 }
 
 // mutates tells whether the operation writes.
@@ -150,7 +163,8 @@ func (l *lab) questions(ctx context.Context, database engine.Database, names ...
 		if answer.RequestError || len(answer.Errors) > 0 {
 			return nil, fmt.Errorf("operation %s: its answer has errors, so it cannot be put under load", name)
 		}
-		out = append(out, question{name, request, string(answer.JSON())})
+		answer.Statements.WithRedis()
+		out = append(out, question{name: name, request: request, expected: string(answer.JSON()), statements: answer.Statements})
 	}
 	return out, nil
 }

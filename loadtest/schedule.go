@@ -12,6 +12,7 @@ import (
 
 	"lab/loadtest/internal/agent"
 	"lab/loadtest/internal/contender"
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
 	"lab/loadtest/internal/plan"
@@ -97,7 +98,7 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec
 		Load: ask.load, Block: block + 1, Position: place + 1, Duplicate: slot.Duplicate, Seed: plan.Seeds(todo.study.seed(todo.seed), block, place), Timeout: requestTimeout,
 		ClientDelay: todo.study.clientDelay(), RPS: todo.rate, Duration: todo.profile.duration(ask.load), MaxInFlight: rateMaxInFlight,
 	}
-	spec.Operations = operations(todo.mixed, arm, todo.seed)
+	spec.Operations, spec.Statements = operations(todo.mixed, arm, todo.seed), todo.statements(arm)
 	if spec.Faults = todo.study.faults(); len(spec.Faults) > 0 {
 		spec.MaxInFlight, spec.Bound = faultedInFlight(spec.RPS, spec.Timeout), time.Duration(todo.study.Bound)
 	}
@@ -117,6 +118,15 @@ func (todo *schedule) spec(block, place int, slot plan.Slot, ask ask) trial.Spec
 		spec.RPS = ownRate(todo.study.OwnShare, todo.study.weakest(todo.capacity)[arm.Name])
 	}
 	return spec
+}
+
+// statements are how many a request for each operation takes of an arm.
+func (todo *schedule) statements(arm contender.Arm) map[string]contract.Range {
+	questions := []question{todo.question}
+	for _, w := range todo.mixed {
+		questions = append(questions, w.question)
+	}
+	return allowed(arm, questions...)
 }
 
 // weakest says of each arm how many requests a second the weakest of those bore that are asked alike: of one server the arms

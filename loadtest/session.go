@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"lab/loadtest/internal/contender"
@@ -159,10 +160,14 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 	if try == nil {
 		try = trial.Run
 	}
+	if s.nonconformant[subject.Arm.Name] {
+		spec.Statements = nil // it is known to do otherwise, and marked so
+	}
 	t, log, err := try(ctx, subject, spec)
 	if err != nil {
 		return t, err
 	}
+	s.tellSurplus(&t)
 	if t.Failed > 0 {
 		// What a contender answers without its database says nothing of it, and must not stand as measured.
 		if err := s.ended(ctx); err != nil {
@@ -212,6 +217,16 @@ func (s *session) measure(ctx context.Context, subject trial.Subject, spec trial
 		s.progress.say("void: %s: %s", t.ID, *t.Void)
 	}
 	return t, nil
+}
+
+// tellSurplus warns, once for an arm in a scenario, that the database was asked more than the arm's requests may take.
+func (s *session) tellSurplus(t *record.Trial) {
+	more := trial.Surplus(t)
+	about := fmt.Sprintf("%s of scenario %s asked the database more than it may", t.Arm, t.Scenario)
+	if more == "" || slices.ContainsFunc(s.run.Warnings, func(line string) bool { return strings.HasPrefix(line, about) }) {
+		return
+	}
+	s.warn("%s, first in %s: %s.", about, t.ID, more)
 }
 
 // piloted is what a pilot showed.

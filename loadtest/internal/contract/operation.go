@@ -51,9 +51,9 @@ const (
 // MasterStatements read master data.
 var MasterStatements = []string{"areas", "areas_by_ids", "genres", "genres_by_ids", "holidays"}
 
-// withRedis adds the settings that follow from the others. Statements for master data may run as often as without any cache
+// WithRedis adds the settings that follow from the others. Statements for master data may run as often as without any cache
 // and, after a change, once more as when memory is read anew; all others run as always.
-func (c Counts) withRedis() {
+func (c Counts) WithRedis() {
 	for redis, of := range map[Setting][2]Setting{MasterRedis: {Default, MasterNone}, LoaderOffMasterRedis: {LoaderOff, LoaderOffMasterNone}} {
 		ranges := maps.Clone(c[of[1]])
 		for _, name := range MasterStatements {
@@ -105,6 +105,14 @@ func (r *Range) UnmarshalJSON(text []byte) error {
 
 // Counts says how often each statement may run; one that is not named must not run.
 type Counts map[Setting]map[string]Range
+
+// All is how many statements one request may take in a setting, whichever they are.
+func (c Counts) All(setting Setting) (all Range) {
+	for _, r := range c[setting] {
+		all.Min, all.Max = all.Min+r.Min, all.Max+r.Max
+	}
+	return all
+}
 
 var operationName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
@@ -195,7 +203,7 @@ func loadOperation(dir string, c *Contract, expectations bool) (*Operation, erro
 			}
 		}
 	}
-	o.Statements.withRedis()
+	o.Statements.WithRedis()
 	return o, nil
 }
 

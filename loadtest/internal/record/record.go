@@ -360,12 +360,17 @@ type Trial struct {
 	// void, and so are those after it in what is left.
 	ProcessesEnded int `json:"processes_ended,omitempty"`
 	// ColdStartNS runs from the program's start, of the process or of the container, to its first right answer.
-	ColdStartNS            int64    `json:"cold_start_ns"`
-	StatementsPerRequest   *float64 `json:"statements_per_request"`
-	VoluntarySwitches      int64    `json:"voluntary_switches"`
-	InvoluntarySwitches    int64    `json:"involuntary_switches"`
-	MachineStealShare      float64  `json:"machine_steal_share"` // of all CPU time meanwhile, taken by the hypervisor
-	MachineOtherCPUSeconds float64  `json:"machine_other_cpu_seconds"`
+	ColdStartNS          int64    `json:"cold_start_ns"`
+	StatementsPerRequest *float64 `json:"statements_per_request"`
+	// StatementsLeastPerRequest is the fewest that the contract lets the requests that were answered right take, by operation and by
+	// the arm's settings, and StatementsMostPerRequest the most that it lets all take, each over the number of requests as
+	// StatementsPerRequest is. They are there where the contract says it.
+	StatementsLeastPerRequest *float64 `json:"statements_least_per_request,omitempty"`
+	StatementsMostPerRequest  *float64 `json:"statements_most_per_request,omitempty"`
+	VoluntarySwitches         int64    `json:"voluntary_switches"`
+	InvoluntarySwitches       int64    `json:"involuntary_switches"`
+	MachineStealShare         float64  `json:"machine_steal_share"` // of all CPU time meanwhile, taken by the hypervisor
+	MachineOtherCPUSeconds    float64  `json:"machine_other_cpu_seconds"`
 	// MachinePressureSeconds is for how long something on the machine was ready to run and had no CPU.
 	MachinePressureSeconds *float64 `json:"machine_pressure_seconds,omitempty"`
 	// CountedNS is the time between the two readings of the counters, which has start and end of the generator in it.
@@ -419,6 +424,27 @@ func (t *Trial) PrimaryCPUUsPerRequest() *float64 {
 	}
 	v := part.CPUSeconds * 1e6 / float64(t.Sent)
 	return &v
+}
+
+// MaxStatementsMissing is the share of the fewest statements that a trial's record may lack. A server that works lacks none: what a
+// request needs has been counted when it is answered. The share is for what the database's own account may lose, which forgets the
+// statement that ran least where it has no room for another.
+const MaxStatementsMissing = 0.005
+
+// LacksStatements tells whether the database was asked less than the contract says that what was answered takes.
+func (t *Trial) LacksStatements() bool {
+	return t.StatementsPerRequest != nil && t.StatementsLeastPerRequest != nil &&
+		*t.StatementsPerRequest < (1-MaxStatementsMissing)**t.StatementsLeastPerRequest
+}
+
+// StatementsBeside are how many statements beside those of requests a trial may have before it is told: connections are set up anew
+// and listened on, and master data is read.
+const StatementsBeside = 100
+
+// ExceedsStatements tells whether the database was asked more than the contract says that requests may take.
+func (t *Trial) ExceedsStatements() bool {
+	return t.StatementsPerRequest != nil && t.StatementsMostPerRequest != nil &&
+		(*t.StatementsPerRequest-(1+MaxStatementsMissing)**t.StatementsMostPerRequest)*float64(t.Sent) > StatementsBeside
 }
 
 // OperationNamed is an operation of the trial's mix, or nil.
@@ -525,6 +551,8 @@ func (t *Trial) Check() error {
 		return fmt.Errorf("trial %s: failed %d is not the sum of failed_by, %d", t.ID, t.Failed, t.FailedBy.Total())
 	case t.Sent != t.OK+t.Failed:
 		return fmt.Errorf("trial %s: sent %d is not ok %d + failed %d", t.ID, t.Sent, t.OK, t.Failed)
+	case t.Void == nil && t.LacksStatements():
+		return fmt.Errorf("trial %s: statements_per_request %g is less than statements_least_per_request %g, and the trial is not void", t.ID, *t.StatementsPerRequest, *t.StatementsLeastPerRequest)
 	case t.Compared > t.Sent:
 		return fmt.Errorf("trial %s: compared %d is more than sent %d", t.ID, t.Compared, t.Sent)
 	case t.LatencyP50NS > t.LatencyP90NS || t.LatencyP90NS > t.LatencyP99NS || t.LatencyP99NS > t.LatencyP999NS:

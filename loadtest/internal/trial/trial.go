@@ -88,6 +88,9 @@ type Spec struct {
 	Expected  string // the answer each body is compared with
 	// Operations, where there are any, are sent in place of Body; Operation is one of them.
 	Operations []agent.Operation
+	// Statements are how many SQL statements a request for each operation takes of this arm, by the contract; of one that is not
+	// there it is not known, and then nothing is made of how many there were.
+	Statements map[string]contract.Range
 	// Bench is the benchmark command that the arm's program is asked after the trial, or nil.
 	Bench *record.BenchAsked
 	// Staleness has the arm make writes after the trial, and looks how soon they can be read.
@@ -253,6 +256,7 @@ func Run(ctx context.Context, s Subject, spec Spec) (record.Trial, []byte, error
 		if len(statements.connections) > 0 {
 			n := float64(after.statements-before.statements) / float64(t.Sent)
 			t.StatementsPerRequest = &n
+			Allow(&t, spec.Statements)
 		}
 	}
 	t.MachinePressureSeconds = seconds(waited(before.pressure, after.pressure))
@@ -363,6 +367,8 @@ func maxSendLag(t *record.Trial) time.Duration {
 func void(t *record.Trial, tooSlow func(record.Trial) bool) *string {
 	objective := t.Load == record.LoadCapacity || t.Load == record.LoadCurve
 	switch {
+	case t.LacksStatements():
+		return lacking(t)
 	case t.ProcessesEnded > 0 && !(objective && t.Failed > 0):
 		return reason("%d of the contender's processes ended", t.ProcessesEnded)
 	case t.MachineStealShare > MaxSteal:
@@ -397,9 +403,10 @@ func unsettled(t *record.Trial, bound time.Duration) *string {
 }
 
 // Spoilt tells whether a trial is void for what the arm had no part in: the hypervisor, or a generator that sent or began
-// late. One that failed, or whose requests found no room, is void too, but another try at it would be a choice of results.
+// late. One that failed, whose requests found no room, or that answered without asking the database is void too, but another
+// try at it would be a choice of results.
 func Spoilt(t *record.Trial) bool {
-	return t.Void != nil && t.ProcessesEnded == 0 && t.OK > 0 && (t.Failed == 0 || len(t.Faults) > 0) && (t.Load != record.LoadRate || t.Unsent == 0) &&
+	return t.Void != nil && t.ProcessesEnded == 0 && !t.LacksStatements() && t.OK > 0 && (t.Failed == 0 || len(t.Faults) > 0) && (t.Load != record.LoadRate || t.Unsent == 0) &&
 		(t.MachineStealShare > MaxSteal || early(t) || t.Load == record.LoadRate && time.Duration(t.SendLagP99NS) > maxSendLag(t))
 }
 
