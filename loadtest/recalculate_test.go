@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,7 +118,7 @@ func TestAnotherProgramGivesTheSameVerdicts(t *testing.T) {
 	assert.Equal(t, 2, code)
 }
 
-// Of made-up runs too: with every rule and metric, arms that were not measured, void trials, ties, figures of nothing, wrong
+// Of made-up runs too: with every rule and metric, arms that were not measured or answered without the database, void trials, ties, figures of nothing, wrong
 // answers and blocks that are too few.
 func TestAnotherProgramGivesTheSameVerdictsOfMadeRuns(t *testing.T) {
 	root, err := findRoot()
@@ -126,11 +127,15 @@ func TestAnotherProgramGivesTheSameVerdictsOfMadeRuns(t *testing.T) {
 	random := rand.New(rand.NewPCG(20261127, 1))
 	var folders []string
 	found := map[string]int{}
-	for range 40 {
+	lacking := 0
+	for range 60 {
 		r := madeRun(random)
 		r.Verdicts = claims.Of(r)
 		for _, v := range r.Verdicts {
 			found[v.Verdict]++
+			if strings.HasSuffix(v.Reason, withoutWork) {
+				lacking++
+			}
 		}
 		b, err := json.Marshal(r)
 		require.NoError(t, err)
@@ -141,9 +146,13 @@ func TestAnotherProgramGivesTheSameVerdictsOfMadeRuns(t *testing.T) {
 	for _, verdict := range []string{claims.Holds, claims.Contradicted, claims.TooClose, claims.Untested} {
 		assert.Greater(t, found[verdict], 20, verdict)
 	}
+	assert.Greater(t, lacking, 10)
 	out, code := recalculate(folders...)
 	assert.Zero(t, code, out)
 }
+
+// withoutWork is why trials of made runs are void that answered without the database.
+const withoutWork = "made to ask for nothing"
 
 func madeRun(random *rand.Rand) record.Run {
 	r := record.Run{Profile: "quick"}
@@ -191,6 +200,10 @@ func madeRun(random *rand.Rand) record.Run {
 				}
 				if random.IntN(300) == 0 {
 					x.FailedBy.WrongAnswer = 1
+				}
+				if random.IntN(500) == 0 {
+					least, why := 2*v, withoutWork
+					x.Void, x.StatementsLeastPerRequest = &why, &least
 				}
 				busy := x
 				busy.Load, busy.AchievedRPS = record.LoadThroughput, 1000/max(v, 0.001)

@@ -187,6 +187,13 @@ function numbers(trials, figureOf, baselines = {}) {
   return { blocks: [...new Set(usable.map((t) => t.block))].sort((a, b) => a - b), of, identical };
 }
 
+/** The arms that have answered without the statements that their requests take: they are held against nobody. */
+function withoutWork(trials) {
+  // A least number that is not there is no number, and nothing is below it.
+  const lacks = (t) => t.statements_per_request !== null && t.statements_per_request < 0.995 * t.statements_least_per_request;
+  return new Set(trials.filter(lacks).map((t) => t.arm));
+}
+
 /** What identical arms differ by: the farther end of the interval of their log-ratios; null where they are too few. */
 function noiseFloor(identical) {
   const ends = identical.length === 0 ? null : interval(identical);
@@ -222,10 +229,11 @@ const differs = (ratio, against) => (p, floor) => {
 function judge({ id, metric, rule, margin, pairs, baselines, bound_ns: bound, absent = {} }, trials, value) {
   const { blocks, of, identical } = numbers(trials, value, baselines);
   const within = rule === 'within';
+  const idle = withoutWork(trials);
   const candidates = pairs.map(([a, b]) => {
     const c = { id: `${id}/${metric}/${a}-vs-${b}`, arms: [a, b], margin, d: [], verdict: untested };
     if (within) c.wrong = sum(trials.filter((t) => t.arm === a).map((t) => t.failed_by?.wrong_answer ?? 0));
-    if (absent[a] || absent[b]) return c;
+    if (absent[a] || absent[b] || idle.has(a) || idle.has(b)) return c;
     for (const block of blocks) {
       const [x, y] = [of(a, block), within ? bound : of(b, block)];
       if (x !== null && y !== null) c.d.push(Math.log(x / y));
@@ -254,8 +262,10 @@ function judge({ id, metric, rule, margin, pairs, baselines, bound_ns: bound, ab
 /** "The choice of library changes more than the choice of language": |L| > |G| where L − G and L + G have one sign. */
 function outweigh({ library, pairs, margin }, trials, has) {
   const { blocks, of, identical } = numbers(trials, figure('cpu_us_per_request'));
+  const idle = withoutWork(trials);
   const candidates = pairs.filter((pair) => [...library, ...pair].every(has)).map((pair) => {
     const c = { id: `library/outweighs/${pair[0]}-vs-${pair[1]}`, arms: pair, margin, d: [], verdict: untested };
+    if ([...library, ...pair].some((arm) => idle.has(arm))) return c;
     const [l, g] = [[], []];
     for (const block of blocks) {
       const x = [...library, ...pair].map((arm) => positive(of(arm, block)));

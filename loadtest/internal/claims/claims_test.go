@@ -359,3 +359,37 @@ func TestBaselines(t *testing.T) {
 	assert.Equal(t, Untested, rule.Decide(shrunk)[0].Verdict)
 	assert.Zero(t, rule.Decide(shrunk)[0].Blocks)
 }
+
+// An arm that once answered without the database is held against nobody, by whichever rule and in whatever its other trials say;
+// verdicts between others are made as ever.
+func TestAnArmThatAnswersWithoutTheDatabaseIsNotJudged(t *testing.T) {
+	few, least, why := 0.4, 2.0, "0.4 SQL statements a request; q1 with this arm's settings takes at least 2"
+	spoil := func(trials []record.Trial) []record.Trial {
+		i := slices.IndexFunc(trials, func(t record.Trial) bool { return t.Arm == "node" })
+		lacking := trials[i] // of another load, which decides nothing
+		lacking.Load, lacking.CPUUsPerRequest = record.LoadThroughput, nil
+		lacking.StatementsPerRequest, lacking.StatementsLeastPerRequest, lacking.Void = &few, &least, &why
+		return append(trials, lacking)
+	}
+	cost := map[string]float64{"go": 2, "node": 1, "rust": 0.5, "node-compiled": 0.2}
+	for _, v := range Library(spoil(records(rand.New(rand.NewPCG(1, 1)), 8, 0.02, cost))) {
+		if !slices.Contains(v.Arms[:], "node") {
+			assert.Equal(t, Holds, v.Verdict, "%+v", v)
+			continue
+		}
+		assert.Equal(t, Untested, v.Verdict, "%+v", v)
+		assert.Equal(t, "node: "+why, v.Reason)
+		assert.Zero(t, v.Blocks)
+		assert.Nil(t, v.P)
+	}
+	for _, v := range Outweigh(&canOutweigh, spoil(ofLibraries(rand.New(rand.NewPCG(3, 1)), 10, 0.02, cost))) {
+		assert.Equal(t, Untested, v.Verdict, "its library's language is node: %+v", v)
+		assert.Equal(t, "node: "+why, v.Reason)
+		assert.Nil(t, v.P)
+	}
+	within := Rule{Scenario: scenarioLibrary, Metric: metricCPU, Claim: Within, Bound: 1e9, Arms: []string{"go", "node"}, Value: CPUAtRate}
+	verdicts := within.Decide(spoil(records(rand.New(rand.NewPCG(1, 1)), 8, 0.02, cost)))
+	require.Len(t, verdicts, 2)
+	assert.Equal(t, Holds, verdicts[0].Verdict)
+	assert.Equal(t, Untested, verdicts[1].Verdict)
+}

@@ -35,6 +35,11 @@ func Outweigh(o *record.Outweighs, trials []record.Trial) []record.Verdict {
 			ID: fmt.Sprintf("%s/outweighs/%s-vs-%s", scenarioLibrary, pair[0], pair[1]), Scenario: scenarioLibrary, Metric: o.Metric,
 			Arms: pair, Library: &o.Library, Margin: o.Margin,
 		}
+		if why := withoutWork(trials, o.Library[0], o.Library[1], pair[0], pair[1]); why != "" {
+			v.Verdict, v.Reason = Untested, why
+			verdicts = append(verdicts, v)
+			continue
+		}
 		w, err := weigh(values, o.Library, pair)
 		v.Blocks = w.blocks
 		if err != nil {

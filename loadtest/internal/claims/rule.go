@@ -55,7 +55,8 @@ type Rule struct {
 	// Pairs are what is compared; nil: every two of Arms, in their order.
 	Pairs [][2]string
 	Arms  []string
-	// Absent are arms that were not measured, each with the reason: their pairs cannot be tested, and are not in the family.
+	// Absent are arms that were not measured, each with the reason: their pairs cannot be tested, and are not in the family. Nor are
+	// those of an arm that answered without the statements that its requests take.
 	Absent map[string]string
 	// Value is a trial's number; false where the trial has none or is not one that the claim is about. Void trials are
 	// left out before, and the second of an A/A pair counts for the noise floor only.
@@ -92,7 +93,7 @@ func (r Rule) decide(trials []record.Trial, m method) []record.Verdict {
 			ID: fmt.Sprintf("%s/%s/%s-vs-%s", r.Scenario, r.Metric, pair[0], pair[1]), Scenario: r.Scenario, Metric: r.Metric,
 			Arms: pair, Margin: r.Margin,
 		}
-		if why := cmp.Or(r.Absent[pair[0]], r.Absent[pair[1]]); why != "" {
+		if why := cmp.Or(r.Absent[pair[0]], r.Absent[pair[1]], withoutWork(trials, pair[:]...)); why != "" {
 			v.Verdict, v.Reason = Untested, why
 			verdicts = append(verdicts, v)
 			continue
@@ -195,6 +196,21 @@ func (r Rule) within(v *record.Verdict, p float64) {
 	default:
 		v.Verdict, v.Reason = Holds, fmt.Sprintf("the %s of %s is %.2f times the bound", MetricWords(r.Metric), v.Arms[0], *v.Ratio)
 	}
+}
+
+// withoutWork is why arms cannot be held against others, or empty: one of them has answered without asking the database what the
+// answer takes. What its other trials say is of a server that may do so at any time.
+func withoutWork(trials []record.Trial, arms ...string) string {
+	for i := range trials {
+		if t := &trials[i]; t.LacksStatements() && slices.Contains(arms, t.Arm) {
+			why := fmt.Sprintf("%.2f SQL statements a request in place of %.2f", *t.StatementsPerRequest, *t.StatementsLeastPerRequest)
+			if t.Void != nil {
+				why = *t.Void
+			}
+			return t.Arm + ": " + why
+		}
+	}
+	return ""
 }
 
 // wrongAnswers are an arm's in all its trials, void ones and the second of an A/A pair too.
