@@ -222,6 +222,10 @@ func TestTrialsThatContradictThemselvesAreNotWritten(t *testing.T) {
 			better := *t.CPUUsPerRequest * 0.9
 			t.CPUUsPerRequest = &better
 		},
+		"statements_per_request 0.4 is less than statements_least_per_request 2, and the trial is not void": func(t *Trial) {
+			few, least := 0.4, 2.0
+			t.StatementsPerRequest, t.StatementsLeastPerRequest = &few, &least
+		},
 	} {
 		_, trial := sample()
 		change(&trial)
