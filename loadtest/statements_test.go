@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/conformance"
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/engine"
@@ -145,6 +146,34 @@ func TestAnArmThatDoesNotAskTheDatabaseIsHeldAgainstNobody(t *testing.T) {
 				assert.Equal(t, 2, told, "once for each arm: %q", r.Warnings)
 			}
 		})
+	}
+}
+
+// An arm that is measured though it was not proven equal is marked, and known to do otherwise.
+func TestAnArmThatIsNotConformantIsNotHeldToItsStatements(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, contenders: "go,node", allow: true})
+	proven := s.proofs
+	s.proofs = func(ctx context.Context, o conformance.Options, arms []contender.Arm) ([]conformance.Report, error) {
+		reports, err := proven(ctx, o, arms)
+		for i := range reports {
+			reports[i].Conformant = reports[i].Arm != "go"
+		}
+		return reports, err
+	}
+	ask := s.questions
+	s.questions = func(ctx context.Context, d engine.Database, names ...string) ([]question, error) {
+		out, err := ask(ctx, d, names...)
+		for i := range out {
+			out[i].statements = contract.Counts{contract.Default: {"items": {Min: 3, Max: 3}}}
+		}
+		return out, err
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	for _, x := range whole(t, dir).Trials {
+		assert.Equal(t, x.Arm == "go", x.Nonconformant, x.ID)
+		assert.Equal(t, x.Arm == "node", x.LacksStatements(), x.ID)
 	}
 }
 
