@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"lab/loadtest/internal/contender"
@@ -21,14 +22,21 @@ import (
 func TestLoaderMutants(t *testing.T) {
 	l := newTestLab(t)
 	root := repositoryRoot(t)
-	// What each kind must be caught by: rows by arrival, not by key; a batch per key; what one request read, another gets.
+	// What each kind must be caught by: rows by arrival, not by key; a batch per key; what one request read, another gets; keys
+	// of several requests in one batch. The last one's requests keep loaders and caches of their own, so one request alone runs
+	// what it should, and all answers are right: what passes says that only the counts at once tell it.
 	kinds := []struct {
-		name string
-		want caught
+		name   string
+		want   caught
+		passes []string
 	}{
-		{"sorted-wrongly", caught{check: "answers-cold", operation: "q2", path: "data.items["}},
-		{"statement-per-key", caught{"statements", "q2", "statement users_by_ids", "1 for one request", ""}},
-		{"shared-cache", caught{check: "fresh-rows", operation: "q2", path: "author.name", expected: "(changed)", got: `"User `}},
+		{"sorted-wrongly", caught{check: "answers-cold", operation: "q2", path: "data.items["}, nil},
+		{"statement-per-key", caught{"statements", "q2", "statement users_by_ids", "1 for one request", "too many"}, nil},
+		{"shared-cache", caught{check: "fresh-rows", operation: "q2", path: "author.name", expected: "(changed)", got: `"User `}, nil},
+		{
+			"shared-batch", caught{"statements-16", "q2", "statement users_by_ids", "16 for 16 requests", "too few"},
+			[]string{"mutations", "statements", "answers-64", "isolation"},
+		},
 	}
 	for _, server := range []struct {
 		name  string
@@ -71,10 +79,14 @@ func TestLoaderMutants(t *testing.T) {
 						Start: server.build(t, source), Environment: map[string]string{"TIER": string(server.tier)},
 					}
 					reports, err := Prove(t.Context(), Options{
-						Contract: l.contract, Engine: l.shared, Root: root, Form: Full, Seed: 7, Checks: []string{kind.want.check},
+						Contract: l.contract, Engine: l.shared, Root: root, Form: Full, Seed: 7,
+						Checks: append([]string{kind.want.check}, kind.passes...),
 					}, []contender.Arm{arm})
 					require.NoError(t, err)
 					requireCaught(t, reports[0], kind.want)
+					for _, check := range reports[0].Checks {
+						assert.Equal(t, slices.Contains(kind.passes, check.Name), check.Passed, "%s: %v", check.Name, reports[0].Findings)
+					}
 				})
 			}
 		})
