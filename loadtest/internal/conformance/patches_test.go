@@ -22,6 +22,8 @@ import (
 func TestLoaderMutants(t *testing.T) {
 	l := newTestLab(t)
 	root := repositoryRoot(t)
+	contenders, err := contender.Load(root)
+	require.NoError(t, err)
 	// What each kind must be caught by: rows by arrival, not by key; a batch per key; what one request read, another gets; keys
 	// of several requests in one batch. The last one's requests keep loaders and caches of their own, so one request alone runs
 	// what it should, and all answers are right: what passes says that only the counts at once tell it.
@@ -67,6 +69,8 @@ func TestLoaderMutants(t *testing.T) {
 		}},
 	} {
 		t.Run(server.name, func(t *testing.T) {
+			unpatched, err := contender.Resolve(contenders, server.name)
+			require.NoError(t, err)
 			for _, kind := range kinds {
 				t.Run(kind.name, func(t *testing.T) {
 					patch, err := filepath.Abs(filepath.Join("mutants", server.name+"-"+kind.name+".patch"))
@@ -77,6 +81,7 @@ func TestLoaderMutants(t *testing.T) {
 					arm := contender.Arm{
 						Name: server.name + "-" + kind.name, Base: server.name, Contender: server.name, Tier: server.tier, Root: root,
 						Start: server.build(t, source), Environment: map[string]string{"TIER": string(server.tier)},
+						Deviations: unpatched.Deviations,
 					}
 					reports, err := Prove(t.Context(), Options{
 						Contract: l.contract, Engine: l.shared, Root: root, Form: Full, Seed: 7,
