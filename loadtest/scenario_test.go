@@ -687,6 +687,7 @@ func madeTrials(s record.Scenario, blocks int, level map[string]float64) []recor
 	for block := 1; block <= blocks; block++ {
 		for k := range len(s.Arms) + 1 {
 			arm := s.Arms[(k+block)%len(s.Arms)] // the last is the first again: the A/A pair
+			started := int64(1e8 * level[arm] * math.Exp(0.004*random.NormFloat64()))
 			for _, ask := range asksOf(s) {
 				x := record.Trial{Scenario: s.ID, Arm: arm, Tier: "mainstream", Load: ask.load, Connections: ask.connections, Block: block, Duplicate: k == len(s.Arms), Sent: 10_000}
 				v := level[arm] * math.Exp(0.004*random.NormFloat64())
@@ -698,7 +699,7 @@ func madeTrials(s record.Scenario, blocks int, level map[string]float64) []recor
 					recovery = int64(float64(s.BoundNS) * v)
 				}
 				x.RecoveryNS, x.Outcomes = &recovery, &record.Outcomes{ResolutionNS: 1e7}
-				x.LatencyP50NS, x.LatencyP90NS, x.LatencyP99NS, x.LatencyP999NS, x.ColdStartNS, x.AchievedRPS = int64(5e6*v), int64(7e6*v), int64(9e6*v), int64(11e6*v), int64(1e8*v), 400*v
+				x.LatencyP50NS, x.LatencyP90NS, x.LatencyP99NS, x.LatencyP999NS, x.ColdStartNS, x.AchievedRPS = int64(5e6*v), int64(7e6*v), int64(9e6*v), int64(11e6*v), started, 400*v
 				if s.Metric == contract.MetricGrowth && ask.connections == slices.Min(s.Connections) {
 					x.AchievedRPS = 100 // from which all grow
 				}
