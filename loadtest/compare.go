@@ -480,6 +480,11 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 				return nil, err
 			}
 			s.pilots[key] = pilot
+			if overhead != nil {
+				if err := st.delayed(*overhead); err != nil {
+					return nil, err
+				}
+			}
 			if x := s.run.ScenarioNamed(st.ID); x != nil && overhead != nil {
 				x.FaultOverhead = append(x.FaultOverhead, *overhead)
 			}

@@ -201,7 +201,7 @@ func TestTheClientsWayIsDelayed(t *testing.T) {
 			assert.Greater(t, o.AddedP50NS, int64(want)/2)
 		}
 	}
-	assert.Equal(t, []string{"client", "database_replica", "upstream"}, links)
+	assert.Equal(t, []string{"client", "database_primary", "database_replica", "upstream"}, links)
 	for _, x := range r.Trials {
 		if x.OK > 0 {
 			assert.Greater(t, x.LatencyP50NS, int64(want)+int64(3e6), "the delay and the played server's own")

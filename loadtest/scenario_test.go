@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"html"
 	"math"
@@ -324,6 +325,25 @@ func newScenarioStage(t *testing.T, o compareOptions) *stage {
 	return newStage(t, o)
 }
 
+// A database without its delay is no database with one: the scenario is not measured, and says what was measured on which way.
+// The other scenarios of the run are.
+func TestAWayWithoutItsDelayIsRefused(t *testing.T) {
+	inNoTime(t)
+	s := newScenarioStage(t, compareOptions{seed: 7, scenario: "io-bound,n-plus-one"})
+	s.engine.Undelayed = "database_primary"
+	dir := filepath.Join(t.TempDir(), "run")
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	r := whole(t, dir)
+	require.Len(t, r.Scenarios, 1)
+	assert.Equal(t, "n-plus-one", r.Scenarios[0].ID)
+	assert.Contains(t, strings.Join(r.Warnings, "\n"), "Scenario io-bound was not measured: a round trip on the way database_primary was to take 20ms longer, and takes 0s longer (median of 50)")
+	assert.Zero(t, s.engine.Proxies(), "the proxy has ended")
+	for added, refused := range map[time.Duration]bool{18 * time.Millisecond: true, 19 * time.Millisecond: false, 30 * time.Millisecond: false} {
+		err := (&study{}).delayed(record.FaultOverhead{Link: "client", DelayNS: 20e6, AddedP50NS: int64(added)})
+		assert.Equal(t, refused, errors.Is(err, errRefused), added)
+	}
+}
+
 // One run measures several scenarios, each by its own plan, and only what asks for delays has the proxy in its way.
 func TestSeveralScenariosInOneRun(t *testing.T) {
 	inNoTime(t)
@@ -348,8 +368,8 @@ func TestSeveralScenariosInOneRun(t *testing.T) {
 			assert.InDelta(t, 70, x.RateRPS, 0)
 		}
 	}
-	require.Len(t, bound.FaultOverhead, 1)
-	assert.Equal(t, "database_replica", bound.FaultOverhead[0].Link)
+	require.Len(t, bound.FaultOverhead, 2)
+	assert.Equal(t, []string{"database_primary", "database_replica"}, []string{bound.FaultOverhead[0].Link, bound.FaultOverhead[1].Link})
 	assert.Empty(t, plus.FaultOverhead)
 	assert.Zero(t, s.engine.Proxies(), "the proxy has ended")
 	through := 0

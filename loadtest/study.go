@@ -585,17 +585,29 @@ func (s *session) lay(ctx context.Context, st *study) (overheads []record.FaultO
 				take()
 				return nil, nil, fmt.Errorf("fault proxy: %s: %w", name, err)
 			}
-			if overhead != nil {
-				overheads = append(overheads, *overhead)
+			if err := st.delayed(*overhead); err != nil {
+				take()
+				return nil, nil, err
 			}
+			overheads = append(overheads, *overhead)
 		}
 	}
 	s.ways = w
 	return overheads, take, nil
 }
 
-// layOne adds a link to ways, and measures what it adds to a round trip; not of the primary's, since the replica's is the same
-// and is the one that queries take.
+// delayShort is the share of a delay that a link adds at least where it is there: the clocks of a machine are better than that.
+const delayShort = 0.95
+
+// delayed says that a way does not have the delay that the scenario is about, by what was measured on it before the pilot.
+func (st *study) delayed(o record.FaultOverhead) error {
+	if float64(o.AddedP50NS) >= delayShort*float64(o.DelayNS) {
+		return nil
+	}
+	return fmt.Errorf("%s %w: a round trip on the way %s was to take %v longer, and takes %v longer (median of %d)", st.refusal(), errRefused, o.Link, time.Duration(o.DelayNS), time.Duration(o.AddedP50NS).Round(10*time.Microsecond), o.RoundTrips)
+}
+
+// layOne adds a link to ways, and measures what it adds to a round trip.
 func (s *session) layOne(ctx context.Context, w *ways, name, target string, delay time.Duration) (*record.FaultOverhead, error) {
 	link, err := w.proxy.Link(ctx, name, target)
 	if err != nil {
@@ -606,9 +618,6 @@ func (s *session) layOne(ctx context.Context, w *ways, name, target string, dela
 		if err := link.Set(ctx, engine.Fault{Kind: engine.FaultLatency, Delay: delay}); err != nil {
 			return nil, err
 		}
-	}
-	if name == trial.LinkPrimary {
-		return nil, nil
 	}
 	overhead, err := w.proxy.Overhead(ctx, link, overheadRoundTrips)
 	if err != nil {

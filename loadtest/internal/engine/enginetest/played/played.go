@@ -49,6 +49,8 @@ type Engine struct {
 	// Bears has arms of known capacity, in requests a second: an attack on one takes no time, and its result says what an
 	// exact server would show, quick up to that rate and slow beyond.
 	Bears map[string]float64
+	// Undelayed is the name of a link that adds none of the delay that is set on it.
+	Undelayed string
 	// GeneratorBears is the rate from which the load generator is late, against the null server and arms of known capacity.
 	GeneratorBears float64
 
@@ -216,13 +218,15 @@ func (p *proxy) Link(_ context.Context, name, url string) (engine.FaultLink, err
 	return &link{e: p.e, name: name, target: url}, nil
 }
 
-// Overhead is what was set, to the nanosecond.
+// Overhead is what was set, to the nanosecond, and nothing of the link that is Undelayed.
 func (p *proxy) Overhead(_ context.Context, l engine.FaultLink, roundTrips int) (record.FaultOverhead, error) {
 	out := record.FaultOverhead{Link: l.Name(), RoundTrips: roundTrips}
 	for _, f := range l.Faults() {
 		out.DelayNS += int64(f.Delay)
 	}
-	out.ProxiedP50NS, out.ProxiedP99NS, out.AddedP50NS, out.AddedP99NS = out.DelayNS, out.DelayNS, out.DelayNS, out.DelayNS
+	if l.Name() != p.e.Undelayed {
+		out.ProxiedP50NS, out.ProxiedP99NS, out.AddedP50NS, out.AddedP99NS = out.DelayNS, out.DelayNS, out.DelayNS, out.DelayNS
+	}
 	return out, nil
 }
 
