@@ -428,7 +428,7 @@ func (b *build) memoryByMaster(g summary.Group, s *record.Scenario) *section {
 	for _, a := range slices.SortedStableFunc(slices.Values(g.Arms), func(x, y summary.Arm) int { return cmp.Compare(amount(x), amount(y)) }) {
 		name, mib := settingOf(a.Name, contender.MasterMB)
 		all, each := pss.of(a), perCPU(a)
-		if mib == 0 || len(each.Values) == 0 {
+		if mib == 0 || len(all.Values) == 0 {
 			continue
 		}
 		i, known := at[name]
@@ -445,14 +445,20 @@ func (b *build) memoryByMaster(g summary.Group, s *record.Scenario) *section {
 			steps = append(steps, mib)
 		}
 		for p, q := range []summary.Quantity{all, each} {
+			if len(q.Values) == 0 { // how many CPUs an arm can keep busy its runtime may not have told
+				continue
+			}
 			l := &panels[p].Lines[i]
 			mark(l, float64(mib), q, fmt.Sprintf("%d MiB", mib), l.Name+"  "+pss.format(q.Median)+" MB")
 		}
-		t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(mib), pss.format(all.Median), pss.format(all.Least()) + "–" + pss.format(all.Most()), one(each.Median), fmt.Sprint(len(all.Values))})
+		t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(mib), pss.format(all.Median), pss.format(all.Least()) + "–" + pss.format(all.Most()), oneOr(each), fmt.Sprint(len(all.Values))})
 	}
 	if len(steps) < 2 {
 		return nil
 	}
+	panels = slices.DeleteFunc(panels, func(p chart.CurvePanel) bool {
+		return !slices.ContainsFunc(p.Lines, func(l chart.Line) bool { return len(l.Points) > 0 })
+	})
 	var finding []string
 	for _, l := range panels[0].Lines {
 		first, last := l.Points[0], l.Points[len(l.Points)-1]
@@ -463,6 +469,14 @@ func (b *build) memoryByMaster(g summary.Group, s *record.Scenario) *section {
 		Finding: sentences(finding), Rate: true, Axis: "master data, MiB", Height: 300, Panels: panels,
 	}.Figure()
 	return &section{f.ID, chart.Clean(s.ID+": memory by master data", 80), "A line that is steeper holds more for each MiB: a copy in each process, or the room that a garbage collector leaves itself.", &f, t}
+}
+
+// oneOr is a median with one digit, or a dash where there is none.
+func oneOr(q summary.Quantity) string {
+	if len(q.Values) == 0 {
+		return "–"
+	}
+	return one(q.Median)
 }
 
 // closedLoops are throughput and tail against the number of connections.
