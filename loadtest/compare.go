@@ -484,9 +484,9 @@ func (s *session) plan(ctx context.Context, c *comparison, st *study, q question
 				if err := st.delayed(*overhead); err != nil {
 					return nil, err
 				}
-			}
-			if x := s.run.ScenarioNamed(st.ID); x != nil && overhead != nil {
-				x.FaultOverhead = append(x.FaultOverhead, *overhead)
+				if x := s.run.ScenarioNamed(st.ID); x != nil {
+					x.FaultOverhead = append(x.FaultOverhead, *overhead)
+				}
 			}
 		}
 		around += pilot.around / time.Duration(len(st.arms))

@@ -221,8 +221,9 @@ func (st *study) refuse(planned []record.PlannedPercentile) error {
 	if !st.profile.evidence || st.headline() {
 		return nil
 	}
+	decides, _ := st.decidingPercentile()
 	for _, q := range planned {
-		if need := requestsToPlan(q.RequestsRequired); st.Metric == metricOf(q.Name) && q.RequestsPlanned < need {
+		if need := requestsToPlan(q.RequestsRequired); q.Name == decides.Name && q.RequestsPlanned < need {
 			return fmt.Errorf("%s %w: it is decided by %s, for which %d requests of %s have to be planned in a trial, and %d are", st.refusal(), errRefused, q.Name, need, strings.ToUpper(st.Operation), q.RequestsPlanned)
 		}
 	}
@@ -231,11 +232,6 @@ func (st *study) refuse(planned []record.PlannedPercentile) error {
 		return fmt.Errorf("%s %w: a family of %s needs at least %d blocks, and %d are planned", st.refusal(), errRefused, summary.Plural(family, "pair"), need, st.profile.blocks)
 	}
 	return nil
-}
-
-// metricOf is the metric of a percentile, as p99.
-func metricOf(percentile string) string {
-	return "latency_" + strings.ReplaceAll(percentile, ".", "") + "_ns"
 }
 
 // requestsToPlan are some more than a percentile needs, since random arrivals scatter.
@@ -260,12 +256,7 @@ func (st *study) lengthen(rps float64) {
 
 // decidingPercentile is the one that decides, if one does.
 func (st *study) decidingPercentile() (summary.Percentile, bool) {
-	percentiles := summary.Percentiles()
-	i := slices.IndexFunc(percentiles, func(q summary.Percentile) bool { return st.Metric == metricOf(q.Name) })
-	if i < 0 {
-		return summary.Percentile{}, false
-	}
-	return percentiles[i], true
+	return summary.PercentileOf(st.Metric)
 }
 
 // refusal is how a refusal of the scenario begins.

@@ -293,24 +293,15 @@ func (r Rule) numbers(trials []record.Trial, second bool) map[string]map[int]flo
 	if r.Per == nil {
 		return byBlock(trials, second, r.Value)
 	}
-	// In a block a process that was spoilt has another that took its place, at a place of its own in the order.
-	type process struct {
-		arm             string
-		block, position int
-		start           int64
-	}
-	of := func(t *record.Trial) process { return process{t.Arm, t.Block, t.Position, t.ColdStartNS} }
-	per := map[process]float64{}
+	per := map[record.Process]float64{}
 	for i := range trials {
-		if t := &trials[i]; t.Void == nil && t.Duplicate == second {
-			if v, ok := r.Per(t); ok {
-				per[of(t)] = v
-			}
+		if v, ok := r.Per(&trials[i]); ok && trials[i].Void == nil {
+			per[trials[i].Process()] = v
 		}
 	}
 	return byBlock(trials, second, func(t *record.Trial) (float64, bool) {
 		v, ok := r.Value(t)
-		by := per[of(t)]
+		by := per[t.Process()]
 		return v / by, ok && by > 0
 	})
 }

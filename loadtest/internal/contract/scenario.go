@@ -369,8 +369,11 @@ func LoadsOf(metric string) []string {
 
 // Decides tells whether a metric is taken from a trial of a load, of a closed loop with so many connections of those that there are.
 func Decides(metric, load string, connections int, of []int) bool {
-	if !slices.Contains(LoadsOf(metric), load) || load != loadClosed {
-		return slices.Contains(LoadsOf(metric), load)
+	switch {
+	case !slices.Contains(LoadsOf(metric), load):
+		return false
+	case load != loadClosed:
+		return true
 	}
 	return len(of) > 0 && (connections == slices.Max(of) || metric == MetricGrowth && connections == slices.Min(of))
 }

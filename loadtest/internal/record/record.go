@@ -447,6 +447,20 @@ func (t *Trial) ExceedsStatements() bool {
 		(*t.StatementsPerRequest-(1+MaxStatementsMissing)**t.StatementsMostPerRequest)*float64(t.Sent) > StatementsBeside
 }
 
+// Process tells the contender's process that a trial was of from all others of its scenario: what was spoilt is measured again at a
+// place of its own in its block's order, and what an interrupt cut off at the same place, by a process that started in another time.
+type Process struct {
+	Arm             string
+	Block, Position int
+	Duplicate       bool
+	ColdStartNS     int64
+}
+
+// Process is that of the trial.
+func (t *Trial) Process() Process {
+	return Process{t.Arm, t.Block, t.Position, t.Duplicate, t.ColdStartNS}
+}
+
 // OperationNamed is an operation of the trial's mix, or nil.
 func (t *Trial) OperationNamed(name string) *OperationFigures {
 	for i := range t.Operations {

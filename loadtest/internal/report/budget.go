@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"lab/loadtest/internal/chart"
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/summary"
 )
@@ -18,7 +19,7 @@ type budgetPart struct {
 // budget is where the time of a request went: the article's latency budget, drawn as one bar for each arm.
 func (b *build) budget(g summary.Group, s *record.Scenario) section {
 	networkMS, networkWords := networkOf(s)
-	leastMS := float64(s.DelaysNS[linkUpstream]) / 1e6
+	leastMS := float64(s.DelaysNS[contract.WayUpstream]) / 1e6
 	with := func(name string, more float64) func(summary.Arm) summary.Quantity {
 		return func(a summary.Arm) summary.Quantity {
 			return summary.Of(a.Rate, func(t record.Trial) (float64, bool) {
@@ -106,9 +107,6 @@ func (b *build) budget(g summary.Group, s *record.Scenario) section {
 
 // addedUpTitle is of the panel in which no two parts pass at once.
 const addedUpTitle = "one after the other (a sum)"
-
-// linkUpstream is the way to the HTTP service, as scenarios call it.
-const linkUpstream = "upstream"
 
 // partsBar is a bar of parts' medians, with the whole's interval.
 func partsBar(a summary.Arm, whole summary.Quantity, parts []budgetPart) chart.Cell {

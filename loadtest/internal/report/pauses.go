@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 
@@ -24,66 +23,52 @@ type pauseBeside struct {
 	collected, quiet            *hdr.Histogram
 }
 
-// readPauses reads what an arm's runtime reported of its pauses in each trial whose tail is in the figures.
-func (b *build) readPauses(s record.Saved, g summary.Group, a summary.Arm, claim *record.Scenario) error {
-	p, ok := percentileOf(claim.Metric)
-	if !ok {
+// addPauses reads what an arm's runtime reported of its pauses in a trial of a claim that a tail decides, whose response times in
+// each second these are.
+func (b *build) addPauses(s record.Saved, g summary.Group, t record.Trial, seconds []*hdr.Histogram) error {
+	claim := b.scenario(g)
+	if claim == nil || !slices.Contains(tailMetrics, claim.Metric) || t.RuntimeSeries == "" {
 		return nil
 	}
-	for _, t := range a.Rate {
-		if t.RuntimeSeries == "" {
-			continue
-		}
-		series, err := s.Runtime(t)
-		if err != nil {
-			return err
-		}
-		pauses, told := series.Series[longestPause]
-		one := summary.Arm{Rate: []record.Trial{t}}.LatencyOf(p, claim.Operation)
-		if !told || len(one.Values) == 0 {
-			continue
-		}
-		x := pauseBeside{tail: one.Values[0]}
-		seconds, err := b.seconds(s, g, t)
-		if err != nil {
-			return err
-		}
-		places, _, _ := runtimeOf{t, series}.seconds()
-		for k, place := range places {
-			if told := series.Series["gc_pauses_per_second"]; told != nil && told[place] != nil && k < len(seconds) {
-				into := &x.quiet
-				if *told[place] > 0 {
-					into = &x.collected
-				}
-				if *into == nil {
-					*into = empty(seconds[k])
-				}
-				(*into).Merge(seconds[k])
-			}
-			if v := pauses[place]; v != nil {
-				x.longest = max(x.longest, *v*1e3)
-			}
-			if cpu := series.Series["gc_cpu_seconds_per_second"]; cpu != nil && cpu[place] != nil {
-				x.collectorCPU = max(x.collectorCPU, *cpu[place])
-			}
-		}
-		key := groupKey(g)
-		if b.pauses[key] == nil {
-			b.pauses[key] = map[string][]pauseBeside{}
-		}
-		b.pauses[key][a.Name] = append(b.pauses[key][a.Name], x)
+	series, err := s.Runtime(t)
+	if err != nil {
+		return err
 	}
+	p, _ := summary.PercentileOf(claim.Metric)
+	tail := summary.Arm{Rate: []record.Trial{t}}.LatencyOf(p, claim.Operation)
+	if _, told := series.Series[longestPause]; !told || len(tail.Values) == 0 {
+		return nil
+	}
+	x := pauseBeside{tail: tail.Values[0]}
+	in := func(name string, place int) (float64, bool) {
+		if values := series.Series[name]; values != nil && values[place] != nil {
+			return *values[place], true
+		}
+		return 0, false
+	}
+	places, _, _ := runtimeOf{t, series}.seconds()
+	for k, place := range places {
+		if told, ok := in("gc_pauses_per_second", place); ok && k < len(seconds) {
+			into := &x.quiet
+			if told > 0 {
+				into = &x.collected
+			}
+			if *into == nil {
+				*into = empty(seconds[k])
+			}
+			(*into).Merge(seconds[k])
+		}
+		longest, _ := in(longestPause, place)
+		x.longest = max(x.longest, longest*1e3)
+		cpu, _ := in("gc_cpu_seconds_per_second", place)
+		x.collectorCPU = max(x.collectorCPU, cpu)
+	}
+	key := groupKey(g)
+	if b.pauses[key] == nil {
+		b.pauses[key] = map[string][]pauseBeside{}
+	}
+	b.pauses[key][t.Arm] = append(b.pauses[key][t.Arm], x)
 	return nil
-}
-
-// percentileOf is that of a metric, where it is of one.
-func percentileOf(metric string) (summary.Percentile, bool) {
-	for _, p := range summary.Percentiles() {
-		if metric == "latency_"+strings.ReplaceAll(p.Name, ".", "")+"_ns" {
-			return p, true
-		}
-	}
-	return summary.Percentile{}, false
 }
 
 // pauseShares are an arm's medians over its trials: the tail, the longest pause, and how much of the tail that is.
@@ -122,7 +107,7 @@ func bySeconds(of []pauseBeside) (collected, quiet float64) {
 // reported any.
 func (b *build) pausesAgainstTail(g summary.Group, s *record.Scenario) *section {
 	of := b.pauses[groupKey(g)]
-	p, ok := percentileOf(s.Metric)
+	p, ok := summary.PercentileOf(s.Metric)
 	words := b.pauseWords(g, s)
 	if words == "" || !ok {
 		return nil
@@ -157,7 +142,7 @@ func (b *build) pausesAgainstTail(g summary.Group, s *record.Scenario) *section 
 		t.Rows = append(t.Rows, []string{marked(a), milli(tail), three(longest), three(least) + "–" + three(most), one(100 * share), with, without, cpuWords, fmt.Sprint(len(trials))})
 	}
 	return &section{
-		ID: b.id(g, "pauses-tail"), Title: chart.Clean(s.ID+": reported pauses against the tail", 80),
+		ID: b.id(g, "pauses-tail"), Title: "Reported pauses against the tail",
 		Lead: "The longest single pause that a runtime reported in a trial, in which nothing else of its process ran (in Node, of its thread), beside " + p.Name + " of the same trial: medians of the trials. " + words +
 			" The collector's CPU is Go's, in the second with the most of it: most of its work is beside the program.",
 		Table: t,

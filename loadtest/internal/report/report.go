@@ -138,6 +138,9 @@ func open(s record.Saved) (*build, error) {
 					of[a.Name] = &latencies{all: empty(seconds[0])}
 				}
 				of[a.Name].add(t, seconds)
+				if err := b.addPauses(s, g, t, seconds); err != nil {
+					return nil, err
+				}
 			}
 			if err := b.readRuntime(s, g, a); err != nil {
 				return nil, err

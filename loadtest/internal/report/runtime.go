@@ -55,11 +55,6 @@ func (b *build) readRuntime(s record.Saved, g summary.Group, a summary.Arm) erro
 		return err
 	}
 	claim := b.scenario(g)
-	if claim != nil && slices.Contains(tailMetrics, claim.Metric) {
-		if err := b.readPauses(s, g, a, claim); err != nil {
-			return err
-		}
-	}
 	if claim == nil || claim.Metric != "achieved_rps" && claim.Metric != contract.MetricGrowth {
 		return nil
 	}

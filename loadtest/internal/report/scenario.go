@@ -64,9 +64,7 @@ func (b *build) explained(g summary.Group, s *record.Scenario) []section {
 	switch {
 	case slices.Contains(tailMetrics, s.Metric):
 		out = append(drawn(b.pausesAgainstTail(g, s), b.latencyTime(g)), b.runtime(g)...)
-	case s.Metric == contract.MetricRecovery:
-		out = drawn(b.latencyTime(g), b.runtimeWork(g, told))
-	case s.Metric == "latency_p50_ns":
+	case s.Metric == contract.MetricRecovery, s.Metric == "latency_p50_ns":
 		out = drawn(b.latencyTime(g), b.runtimeWork(g, told))
 	case s.Metric == "achieved_rps", s.Metric == contract.MetricGrowth:
 		most := b.toldAtMost(g)
@@ -80,7 +78,7 @@ func (b *build) explained(g summary.Group, s *record.Scenario) []section {
 		out = drawn(b.runtimeWork(g, told))
 	}
 	for i := range out {
-		out[i].Title = chart.Clean(s.ID+": "+lower(strings.TrimPrefix(out[i].Title, s.ID+": ")), 80)
+		out[i].Title = chart.Clean(s.ID+": "+lower(out[i].Title), 80)
 	}
 	return out
 }
@@ -121,19 +119,10 @@ func decidingQuantity(s *record.Scenario) quantity {
 
 // quantityOf shows a metric; of a mix, latencies are those of the operation.
 func quantityOf(metric, operation string) quantity {
-	latency := func(i int) quantity {
-		p := summary.Percentiles()[i]
+	if p, ok := summary.PercentileOf(metric); ok {
 		return quantity{p.Name + " ms", p.Name + " of response time, ms", "ms", func(a summary.Arm) summary.Quantity { return a.LatencyOf(p, operation) }, milli}
 	}
 	switch metric {
-	case "latency_p50_ns":
-		return latency(0)
-	case "latency_p90_ns":
-		return latency(1)
-	case "latency_p99_ns":
-		return latency(2)
-	case "latency_p999_ns":
-		return latency(3)
 	case "achieved_rps":
 		return quantity{"answers /s", "right answers a second", "answers a second", summary.Arm.Answers, whole}
 	case "statements_per_request":
@@ -451,7 +440,7 @@ func (b *build) memoryByMaster(g summary.Group, s *record.Scenario) *section {
 			l := &panels[p].Lines[i]
 			mark(l, float64(mib), q, fmt.Sprintf("%d MiB", mib), l.Name+"  "+pss.format(q.Median)+" MB")
 		}
-		t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(mib), pss.format(all.Median), pss.format(all.Least()) + "–" + pss.format(all.Most()), oneOr(each), fmt.Sprint(len(all.Values))})
+		t.Rows = append(t.Rows, []string{marked(a), fmt.Sprint(mib), pss.format(all.Median), pss.format(all.Least()) + "–" + pss.format(all.Most()), quantityCells(each, one)[0], fmt.Sprint(len(all.Values))})
 	}
 	if len(steps) < 2 {
 		return nil
@@ -469,14 +458,6 @@ func (b *build) memoryByMaster(g summary.Group, s *record.Scenario) *section {
 		Finding: sentences(finding), Rate: true, Axis: "master data, MiB", Height: 300, Panels: panels,
 	}.Figure()
 	return &section{f.ID, chart.Clean(s.ID+": memory by master data", 80), "A line that is steeper holds more for each MiB: a copy in each process, or the room that a garbage collector leaves itself.", &f, t}
-}
-
-// oneOr is a median with one digit, or a dash where there is none.
-func oneOr(q summary.Quantity) string {
-	if len(q.Values) == 0 {
-		return "–"
-	}
-	return one(q.Median)
 }
 
 // closedLoops are throughput and tail against the number of connections.

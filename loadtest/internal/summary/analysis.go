@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
@@ -114,17 +115,13 @@ func (a Arm) ClosedAnswers(connections int) Quantity {
 // ClosedGrowth is how many times the answers a second of fewer connections those of so many are, of each process that was
 // asked with both.
 func (a Arm) ClosedGrowth(fewer, connections int) Quantity {
-	type process struct {
-		block, position int
-		start           int64
-	}
-	of := func(t record.Trial) process { return process{t.Block, t.Position, t.ColdStartNS} }
-	first := map[process]float64{}
+	first := map[record.Process]float64{}
 	for _, t := range a.ClosedAt(fewer) {
-		first[of(t)] = t.AchievedRPS
+		first[t.Process()] = t.AchievedRPS
 	}
 	return Of(a.ClosedAt(connections), func(t record.Trial) (float64, bool) {
-		return t.AchievedRPS / first[of(t)], first[of(t)] > 0
+		by := first[t.Process()]
+		return t.AchievedRPS / by, by > 0
 	})
 }
 
@@ -172,6 +169,21 @@ type Percentile struct {
 	Name     string
 	Quantile float64
 	Of       func(record.Trial) int64 // nanoseconds
+}
+
+// Metric is what records and rules call it.
+func (p Percentile) Metric() string {
+	return "latency_" + strings.ReplaceAll(p.Name, ".", "") + "_ns"
+}
+
+// PercentileOf is that of a metric, where it is of one.
+func PercentileOf(metric string) (Percentile, bool) {
+	for _, p := range Percentiles() {
+		if p.Metric() == metric {
+			return p, true
+		}
+	}
+	return Percentile{}, false
 }
 
 // OfOperation is that of an operation of a mix, in nanoseconds.
