@@ -423,7 +423,7 @@ func (s *session) compare(ctx context.Context, c *comparison) error {
 		}
 		measurable++
 		err := s.study(ctx, c, st, todos[st.ID])
-		if errors.Is(err, errRefused) && !errors.Is(err, errPartGone) && !errors.Is(err, engine.ErrGone) && len(c.studies) > 1 { // the others can be measured
+		if errors.Is(err, errRefused) && !ofParts(err) && len(c.studies) > 1 { // the others can be measured
 			s.progress.say("%v", err)
 			s.warn("%s.", capital(err.Error()))
 			refused = append(refused, err)

@@ -790,7 +790,8 @@ func TestWhatGoesInTheMiddleIsNamed(t *testing.T) {
 		report  bool
 	}{
 		"the database":       {func(s *stage, _ string) error { s.engine.EndDatabase(); return nil }, []string{"the primary database is gone", "the last line of a played database"}, true},
-		"a backend":          {func(s *stage, _ string) error { s.engine.CutDatabase(); return nil }, []string{"count statements", "the last line of a played database"}, true},
+		"a backend":          {func(s *stage, _ string) error { s.engine.CrashBackend(); return nil }, []string{"a process of PostgreSQL crashed or was killed", "(PID 7) was terminated by signal 9: Killed\nseen by: count statements"}, true},
+		"a connection":       {func(s *stage, _ string) error { s.engine.CutDatabase(); return nil }, []string{"count statements", "the last line of a played database"}, true},
 		"a contender":        {func(s *stage, _ string) error { s.engine.EndContender(); return nil }, []string{": ended with a played crash\nseen by: read the CPU time of contender"}, true},
 		"the engine":         {func(s *stage, _ string) error { s.engine.End(); return nil }, []string{engine.ErrGone.Error()}, true},
 		"the load generator": {func(*stage, string) error { return errors.New("killed by signal 9") }, []string{"load generator", "killed by signal 9"}, true},
@@ -836,6 +837,29 @@ func TestWhatGoesInTheMiddleIsNamed(t *testing.T) {
 	}
 }
 
+// What the database recovered from before a process was started is no excuse for what that one fails.
+func TestAnEarlierCrashExcusesNoArm(t *testing.T) {
+	inNoTime(t)
+	s := newStage(t, compareOptions{seed: 7, contenders: "go,node"})
+	dir, n := filepath.Join(t.TempDir(), "run"), 0
+	var crash sync.Once
+	s.engine.BeforeAttack = func(_ context.Context, _ int, job agent.Job) error {
+		if job.Closed {
+			crash.Do(s.engine.CrashBackend) // in a pilot, where nobody notices
+			return nil
+		}
+		s.engine.Say(playedAnswer)
+		if n++; n == 3 { // the first of the second process's two
+			s.engine.Say(`{"data":{"x":2}}`)
+		}
+		return nil
+	}
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	r := whole(t, dir)
+	assert.Positive(t, r.Trials[2].Failed)
+	assert.NotNil(t, r.Trials[2].Void)
+}
+
 // Redis that goes is named, too; where it goes in a pilot there is no plan that was made without it.
 func TestRedisThatGoesIsNamed(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -858,7 +882,8 @@ func TestRedisThatGoesIsNamed(t *testing.T) {
 				return nil
 			}
 			assert.Equal(t, exitCannot, s.begin(t.Context(), t, dir))
-			assert.Contains(t, s.errs.String(), "Redis is gone")
+			assert.Contains(t, s.errs.String(), "Redis is gone: ended with a played crash")
+			assert.Equal(t, 1, strings.Count(s.errs.String(), "ended with a played crash"), "told once")
 			if !c.planned {
 				assert.NoDirExists(t, dir, "nothing to go on with")
 				return

@@ -13,7 +13,6 @@ import (
 	"lab/loadtest/internal/agent"
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/contract"
-	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
 	"lab/loadtest/internal/plan"
 	"lab/loadtest/internal/record"
@@ -350,13 +349,13 @@ func (s *session) process(ctx context.Context, todo *schedule, arm contender.Arm
 
 // because names what is behind an error of a scenario where it is one of the parts that all arms lean on.
 func (s *session) because(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil || errors.Is(err, errInterrupted) || errors.Is(err, engine.ErrGone) || errors.Is(err, errPartGone) {
+	if err == nil || ctx.Err() != nil || errors.Is(err, errInterrupted) || ofParts(err) {
 		return err
 	}
 	if gone := s.ended(ctx); gone != nil {
 		return fmt.Errorf("%w\nseen by: %w", gone, err)
 	}
-	if errors.Is(err, trial.ErrStatements) { // it is there again, and its log says why it was not
+	if errors.Is(err, trial.ErrStatements) { // it is there, and its log may say why nobody answered
 		return fmt.Errorf("%w%s", err, host.QuoteLog(s.database.Logs(10)))
 	}
 	return err

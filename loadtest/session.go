@@ -13,6 +13,7 @@ import (
 	"lab/loadtest/internal/contender"
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/host"
+	"lab/loadtest/internal/engine/postgres"
 	"lab/loadtest/internal/plan"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/trial"
@@ -40,6 +41,8 @@ type session struct {
 	ceilings map[string]*float64
 	// begun says that run.json is on disk.
 	begun bool
+	// recovered are the lines of PostgreSQL's logs about crashes before the process under way was started.
+	recovered []string
 	// staleness looks how soon writes can be read.
 	staleness func(context.Context, trial.Subject, trial.Spec) ([]record.Staleness, error)
 	// try runs a trial; nil is trial.Run.
@@ -123,6 +126,7 @@ func (s *session) with(ctx context.Context, arm contender.Arm, first question, m
 		redis, spec.RedisURL = s.redis, s.redis.URL()
 	}
 	s.ways.through(&spec)
+	s.recovered = postgres.Crashes(s.database.Logs(host.KeptLines))
 	c, err := s.engine.Contender(ctx, spec)
 	if err != nil {
 		return err
@@ -341,7 +345,15 @@ func (s *session) put(err error, out streams) error {
 // errPartGone marks what all arms lean on and is no longer there.
 var errPartGone = errors.New("is gone")
 
-// ended says which of the parts that all arms lean on is no longer there, or nil.
+// errCrashed marks that it is there again, and was not meanwhile.
+var errCrashed = errors.New("a process of PostgreSQL crashed or was killed, so that it ended all connections and recovered")
+
+// ofParts tells whether an error names one of the parts that all arms lean on.
+func ofParts(err error) bool {
+	return errors.Is(err, engine.ErrGone) || errors.Is(err, errPartGone) || errors.Is(err, errCrashed)
+}
+
+// ended says which of the parts that all arms lean on is no longer there, or was not since the process under way was started, or nil.
 func (s *session) ended(ctx context.Context) error {
 	if err := s.engine.Alive(ctx); err != nil {
 		return err
@@ -350,22 +362,36 @@ func (s *session) ended(ctx context.Context) error {
 		name  string
 		meter engine.Meter
 		logs  func(int) []string
+		stop  func(context.Context) error // or nil
 	}
 	parts := []part{
-		{"the primary database", s.database.Primary(), s.database.Logs},
-		{"the replica", s.database.Replica(), s.database.Logs},
-		{"the quote service", s.upstream, s.upstream.Logs},
+		{"the primary database", s.database.Primary(), s.database.Logs, nil},
+		{"the replica", s.database.Replica(), s.database.Logs, nil},
+		{"the quote service", s.upstream, s.upstream.Logs, s.upstream.Stop},
 	}
 	if s.redis != nil {
-		parts = append(parts, part{"Redis", s.redis, s.redis.Logs})
+		parts = append(parts, part{"Redis", s.redis, s.redis.Logs, s.redis.Stop})
 	}
 	if s.ways != nil {
-		parts = append(parts, part{"the fault proxy", s.ways.proxy, s.ways.proxy.Logs})
+		parts = append(parts, part{"the fault proxy", s.ways.proxy, s.ways.proxy.Logs, nil})
 	}
 	for _, part := range parts {
-		if _, err := part.meter.Usage(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("%s %w: %w%s", part.name, errPartGone, err, host.QuoteLog(part.logs(10)))
+		_, err := part.meter.Usage(ctx)
+		if err == nil || ctx.Err() != nil {
+			continue
 		}
+		if part.stop != nil && errors.Is(err, engine.ErrExited) {
+			// Stopping what has ended tells how it ended, with its last lines; else closing the engine would tell it once more.
+			if how := part.stop(ctx); how != nil {
+				return fmt.Errorf("%s %w: %w", part.name, errPartGone, how)
+			}
+		}
+		return fmt.Errorf("%s %w: %w%s", part.name, errPartGone, err, host.QuoteLog(part.logs(10)))
+	}
+	crashes := postgres.Crashes(s.database.Logs(host.KeptLines))
+	crashes = slices.DeleteFunc(crashes, func(line string) bool { return slices.Contains(s.recovered, line) })
+	if len(crashes) > 0 {
+		return fmt.Errorf("%w; its log:\n  %s", errCrashed, strings.Join(crashes, "\n  "))
 	}
 	return nil
 }

@@ -218,7 +218,7 @@ type Database interface {
 	Replica() Meter
 	// Meter covers both servers with all their backends.
 	Meter
-	// Logs returns the last n lines of the servers' logs, the primary's before the replica's.
+	// Logs returns the last n lines of the servers' logs, the primary's before the replica's, each with its server's name before it.
 	Logs(n int) []string
 	// Fork makes a further, freshly seeded database of that name on the same servers; the replica has it when Fork
 	// returns. Stopping the fork drops it.

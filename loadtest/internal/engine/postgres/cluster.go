@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"sync"
 
 	"lab/loadtest/internal/engine"
@@ -172,9 +174,32 @@ func (d *Database) Memory(ctx context.Context) (engine.Memory, error) {
 	return primary.Add(replica), err
 }
 
-// Logs returns the last n lines of each server's log.
-func (d *Database) Logs(n int) []string {
-	return append(d.On.Primary.Known().Logs(n), d.On.Replica.Known().Logs(n)...)
+// Logs returns the last n lines of each server's log, each with its server's name before it.
+func (d *Database) Logs(n int) (lines []string) {
+	for _, s := range []Server{d.On.Primary.Known(), d.On.Replica.Known()} {
+		for _, line := range s.Logs(n) {
+			lines = append(lines, s.Name+": "+line)
+		}
+	}
+	return lines
+}
+
+// crash is how a server tells that a process of its own crashed or was killed: then it ends all the others, and with them every
+// connection, and recovers. One that is shut down, or whose connections are ended on purpose, says nothing of the kind.
+var crash = regexp.MustCompile(`LOG: +.+ \(PID \d+\) was terminated by (signal|exception) |LOG: +server process \(PID \d+\) exited with exit code `)
+
+// Crashes are the lines of a log that tell of crashes, each with what follows of the statement that it was in.
+func Crashes(log []string) (lines []string) {
+	for i, line := range log {
+		if !crash.MatchString(line) {
+			continue
+		}
+		lines = append(lines, line)
+		if i+1 < len(log) && strings.Contains(log[i+1], "DETAIL:") {
+			lines = append(lines, log[i+1])
+		}
+	}
+	return lines
 }
 
 // WaitReplica returns when the replica has all that the primary has written until now.

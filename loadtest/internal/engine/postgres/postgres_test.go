@@ -75,3 +75,22 @@ func TestForksHaveNamesThatNeedNoQuoting(t *testing.T) {
 		require.ErrorContains(t, Pair{}.Fork(t.Context(), name), "not a name", name)
 	}
 }
+
+func TestCrashesAreTold(t *testing.T) {
+	const at = "2026-01-31 12:00:00.000 UTC [7] "
+	killed, statement := "primary: "+at+"LOG:  server process (PID 41) was terminated by signal 9: Killed", "primary: "+at+"DETAIL:  Failed process was running: select 1"
+	for name, c := range map[string]struct{ log, told []string }{
+		"nothing":                    {nil, nil},
+		"a backend in a statement":   {[]string{"a", killed, statement, "b"}, []string{killed, statement}},
+		"a backend that was idle":    {[]string{killed, "a"}, []string{killed}},
+		"the last line":              {[]string{killed}, []string{killed}},
+		"one that gave up":           {[]string{at + "LOG:  server process (PID 41) exited with exit code 2"}, []string{at + "LOG:  server process (PID 41) exited with exit code 2"}},
+		"another process":            {[]string{at + "LOG:  WAL receiver process (PID 41) was terminated by signal 6: Aborted"}, []string{at + "LOG:  WAL receiver process (PID 41) was terminated by signal 6: Aborted"}},
+		"a background worker's end":  {[]string{at + `LOG:  background worker "logical replication launcher" (PID 41) exited with exit code 1`}, nil},
+		"a connection ended by hand": {[]string{at + "FATAL:  terminating connection due to administrator command"}, nil},
+		"a statement that says so":   {[]string{at + "STATEMENT:  select 'LOG:  server process was terminated by signal 9'"}, nil},
+		"what follows from a crash":  {[]string{at + "LOG:  terminating any other active server processes", at + "FATAL:  the database system is in recovery mode"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) { assert.Equal(t, c.told, Crashes(c.log)) })
+	}
+}

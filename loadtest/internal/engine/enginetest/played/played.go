@@ -76,6 +76,7 @@ type Engine struct {
 	last    *server       // the contender that was started last
 	redis   *service      // or nil
 	cut     chan struct{} // closed to end the connections to the database
+	crashes []string      // what the database has logged of its own
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -100,7 +101,15 @@ func (e *Engine) Say(answer string) { e.answer.Store(&answer) }
 // EndDatabase has both servers end, as a crash would.
 func (e *Engine) EndDatabase() { e.ending.Do(func() { close(e.ended) }) }
 
-// CutDatabase ends all connections to it, as a database does that recovers from a backend that was killed.
+// CrashBackend is CutDatabase with what a database logs that recovers from a backend that was killed.
+func (e *Engine) CrashBackend() {
+	e.mu.Lock()
+	e.crashes = append(e.crashes, fmt.Sprintf("primary: LOG:  server process (PID %d) was terminated by signal 9: Killed", 7+len(e.crashes)))
+	e.mu.Unlock()
+	e.CutDatabase()
+}
+
+// CutDatabase ends all connections to it.
 func (e *Engine) CutDatabase() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -511,7 +520,12 @@ func (d *database) AdminReplicaURL() string { return d.url }
 func (d *database) Size() string            { return d.size }
 func (d *database) Primary() engine.Meter   { return d.meter }
 func (d *database) Replica() engine.Meter   { return d.meter }
-func (d *database) Logs(int) []string       { return []string{"the last line of a played database"} }
+
+func (d *database) Logs(int) []string {
+	d.e.mu.Lock()
+	defer d.e.mu.Unlock()
+	return append(slices.Clone(d.e.crashes), "replica: the last line of a played database")
+}
 
 func (d *database) Fork(context.Context, string) (engine.Database, error) {
 	return nil, errors.New("no fork is played")
