@@ -153,3 +153,18 @@ func TestAFaultThatCannotBeCausedEndsTheRun(t *testing.T) {
 	assert.Equal(t, exitCannot, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}))
 	assert.Contains(t, s.errs.String(), "fault worker_killed: go has 1 processes that can be seen here, and one beside its first is expected")
 }
+
+// In a trial with faults a failed request is an answer, but not where the database crashed as well, which nobody asked for.
+func TestACrashOfTheDatabaseIsNoFault(t *testing.T) {
+	s := newFaultStage(t, "go", 1, 300*time.Millisecond, 50*time.Millisecond, contract.Fault{Kind: contract.FaultBackendsKilled, At: 20 * ms})
+	s.engine.StaysBroken = true
+	s.engine.BeforeAttack = beforeTrials(s.engine.CrashBackend)
+	dir := filepath.Join(t.TempDir(), "run")
+	folder, err := record.Create(dir)
+	require.NoError(t, err)
+	assert.Equal(t, exitCannot, s.run(t.Context(), folder, time.Now().UTC(), streams{Out: &s.out, Err: s.errs}))
+	assert.Contains(t, s.errs.String(), "a process of PostgreSQL crashed or was killed")
+	saved, err := record.Open(dir)
+	require.NoError(t, err)
+	assert.Empty(t, saved.Run.Trials)
+}
