@@ -78,6 +78,71 @@ func TestClaimsFollowDoubles(t *testing.T) {
 					assert.Contains(t, []string{want, claims.Untested}, verdicts[0].Verdict, "%s", said)
 				})
 			}
+			if more := particular[id]; all && more != nil {
+				more(t, l, entered(t, l, id))
+			}
+		})
+	}
+}
+
+// particular are truths of one scenario that a factor of two in its figure is not: of what makes the figure.
+var particular = map[string]func(*testing.T, *lab, record.Scenario){"io-bound": nearDoubles, "cluster-memory": copyDoubles}
+
+// nearDoubles has two servers that ask the database as often, of which one needs twice as long itself: behind the scenario's
+// delay nobody notices, and where the database is near the same two contradict the claim.
+func nearDoubles(t *testing.T, l *lab, s record.Scenario) {
+	s.Pairs = s.Pairs[:1]
+	s.Arms = s.Pairs[0][:]
+	for want, delayed := range map[string]bool{claims.Holds: true, claims.Contradicted: false} {
+		t.Run(map[bool]string{true: "behind a delay", false: "without a delay"}[delayed], func(t *testing.T) {
+			verdicts := measureDoubles(t, l, s, func(arm string) double.Behaviour {
+				b := double.Behaviour{Statements: 2, Wait: time.Millisecond}
+				if arm == s.Arms[1] {
+					b.Wait *= 2
+				}
+				return b
+			}, func(st *study) {
+				st.RateRPS = 40 // which the few connections of a double carry
+				if !delayed {
+					st.Delays = nil
+				}
+			})
+			require.Len(t, verdicts, 1)
+			t.Logf("%s, ratio %s (%s)", verdicts[0].Verdict, ratioSaid(verdicts[0]), verdicts[0].Reason)
+			assert.Equal(t, want, verdicts[0].Verdict)
+		})
+	}
+}
+
+// copyDoubles has a cluster of two processes beside one process: the claim holds where each of the two has a copy, and does not
+// where both have the same one, of which neither has more.
+func copyDoubles(t *testing.T, l *lab, s record.Scenario) {
+	s.Pairs = s.Pairs[:1]
+	one, cluster := s.Pairs[0][0], s.Pairs[0][1]
+	s.Arms = []string{one, s.Baselines[one], cluster, s.Baselines[cluster]}
+	for _, c := range []struct {
+		says    string
+		shared  bool
+		verdict string
+		ratio   float64
+	}{{"a copy each", false, claims.Holds, 0.5}, {"one copy that both share", true, claims.TooClose, 1}} {
+		t.Run(c.says, func(t *testing.T) {
+			verdicts := measureDoubles(t, l, s, func(arm string) double.Behaviour {
+				b := double.Behaviour{MemoryMiB: 400}
+				if arm != one && arm != cluster {
+					b.MemoryMiB = 20 // what it grows from
+				}
+				if arm == cluster || arm == s.Baselines[cluster] {
+					b.Processes, b.Shared = 2, c.shared
+				}
+				return b
+			}, nil)
+			require.Len(t, verdicts, 1)
+			t.Logf("%s, ratio %s (%s)", verdicts[0].Verdict, ratioSaid(verdicts[0]), verdicts[0].Reason)
+			assert.Equal(t, c.verdict, verdicts[0].Verdict)
+			if assert.NotNil(t, verdicts[0].Ratio) {
+				assert.InDelta(t, c.ratio, *verdicts[0].Ratio, 0.05)
+			}
 		})
 	}
 }
@@ -156,8 +221,15 @@ func behaviourOf(s record.Scenario, level float64) double.Behaviour {
 	return double.Behaviour{Wait: scaled(20 * time.Millisecond)} // latencies
 }
 
-// compareDoubles measures a scenario whose arms are doubles, as compare does, with trials as short as its metric bears.
+// compareDoubles measures a scenario whose arms are doubles that differ in its figure by their levels.
 func compareDoubles(t *testing.T, l *lab, s record.Scenario, level func(arm string) float64) []record.Verdict {
+	t.Helper()
+	return measureDoubles(t, l, s, func(arm string) double.Behaviour { return behaviourOf(s, level(arm)) }, nil)
+}
+
+// measureDoubles measures a scenario whose arms are doubles, as compare does, with trials as short as its metric bears. change
+// makes it another scenario than its file says, or is nil.
+func measureDoubles(t *testing.T, l *lab, s record.Scenario, behaviourOf func(arm string) double.Behaviour, change func(*study)) []record.Verdict {
 	t.Helper()
 	const ms = time.Millisecond
 	binary := filepath.Join(l.root, "bin", "loadtest")
@@ -187,9 +259,12 @@ func compareDoubles(t *testing.T, l *lab, s record.Scenario, level func(arm stri
 	require.NoError(t, c.anew())
 	for _, st := range c.studies {
 		st.Staleness = false // a double's data never changes
+		if change != nil {
+			change(st)
+		}
 		for i := range st.arms {
 			arm := &st.arms[i]
-			behaviour, err := json.Marshal(behaviourOf(s, level(arm.Name)))
+			behaviour, err := json.Marshal(behaviourOf(arm.Name))
 			require.NoError(t, err)
 			arm.Start, arm.Version = []string{binary, "double"}, []string{"echo", `{"name":"double","language":"go","language_version":"0","libraries":{}}`}
 			environment := map[string]string{double.Variable: string(behaviour)}

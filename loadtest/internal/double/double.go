@@ -42,8 +42,11 @@ type Behaviour struct {
 	Statements int `json:"statements,omitempty"`
 	// PrimaryRows are counted by the primary for each request.
 	PrimaryRows int `json:"primary_rows,omitempty"`
-	// MemoryMiB are held from the start on.
-	MemoryMiB int `json:"memory_mib,omitempty"`
+	// MemoryMiB are held from the start on by each of its Processes, of which the first answers and the others do nothing else: a
+	// copy each, or one that is Shared by all. 0 is one process.
+	MemoryMiB int  `json:"memory_mib,omitempty"`
+	Processes int  `json:"processes,omitempty"`
+	Shared    bool `json:"shared,omitempty"`
 	// Start is how long it takes to become ready beside reading its data.
 	Start time.Duration `json:"start_ns,omitempty"`
 	// Broken is for how long it answers nothing right after it has lost a connection to the primary or, where it is given one,
@@ -63,6 +66,12 @@ func Serve(ctx context.Context, getenv func(string) string, stdout io.Writer) er
 	var b Behaviour
 	if err := json.Unmarshal([]byte(getenv(Variable)), &b); err != nil {
 		return fmt.Errorf("double: %s=%q: %w", Variable, getenv(Variable), err)
+	}
+	if getenv(holder) != "" {
+		if err := holdAlone(ctx, b, os.Stdin, stdout); err != nil {
+			return fmt.Errorf("double: %w", err)
+		}
+		return nil
 	}
 	listener, err := listenerOf(getenv, stdout)
 	if err != nil {
@@ -129,7 +138,7 @@ type server struct {
 	ready     atomic.Bool
 	executor  *reference.Executor
 	pools     struct{ primary, replica *pgxpool.Pool }
-	held      []byte
+	held      *memory
 
 	mu          sync.Mutex
 	answers     map[string][]byte // by the request's body
@@ -179,9 +188,8 @@ func (s *server) open(ctx context.Context, getenv func(string) string) error {
 			}
 		}
 	}
-	s.held = make([]byte, s.behaviour.MemoryMiB<<20)
-	for i := 0; i < len(s.held); i += 4096 {
-		s.held[i] = 1 // a page that nobody touched is not there
+	if s.held, err = holdMemory(ctx, s.behaviour); err != nil {
+		return err
 	}
 	select {
 	case <-ctx.Done():
@@ -197,6 +205,7 @@ func (s *server) close() {
 			pool.Close()
 		}
 	}
+	s.held.free()
 }
 
 // watched is a connection whose loss breaks the double.
