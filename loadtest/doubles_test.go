@@ -121,11 +121,15 @@ func copyDoubles(t *testing.T, l *lab, s record.Scenario) {
 	one, cluster := s.Pairs[0][0], s.Pairs[0][1]
 	s.Arms = []string{one, s.Baselines[one], cluster, s.Baselines[cluster]}
 	for _, c := range []struct {
-		says    string
-		shared  bool
-		verdict string
-		ratio   float64
-	}{{"a copy each", false, claims.Holds, 0.5}, {"one copy that both share", true, claims.TooClose, 1}} {
+		says     string
+		shared   bool
+		verdicts []string
+		ratio    float64
+	}{
+		{"a copy each", false, []string{claims.Holds}, 0.5},
+		// Too close, as they are alike; of so few blocks chance may decide, and half of the time against the claim.
+		{"one copy that both share", true, []string{claims.TooClose, claims.Contradicted}, 1},
+	} {
 		t.Run(c.says, func(t *testing.T) {
 			verdicts := measureDoubles(t, l, s, func(arm string) double.Behaviour {
 				b := double.Behaviour{MemoryMiB: 400}
@@ -139,7 +143,7 @@ func copyDoubles(t *testing.T, l *lab, s record.Scenario) {
 			}, nil)
 			require.Len(t, verdicts, 1)
 			t.Logf("%s, ratio %s (%s)", verdicts[0].Verdict, ratioSaid(verdicts[0]), verdicts[0].Reason)
-			assert.Equal(t, c.verdict, verdicts[0].Verdict)
+			assert.Contains(t, c.verdicts, verdicts[0].Verdict)
 			if assert.NotNil(t, verdicts[0].Ratio) {
 				assert.InDelta(t, c.ratio, *verdicts[0].Ratio, 0.05)
 			}
