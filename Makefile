@@ -151,6 +151,7 @@ lint: need-go need-node need-rust build-node lint-scripts ## Check style and typ
 	go -C loadtest tool staticcheck ./...
 	cd go-server && "$$(go -C ../loadtest tool -n staticcheck)" ./...
 	npm --prefix node-server run lint
+	cd scripts && ../node-server/node_modules/.bin/biome check --error-on-warnings .
 	cargo fmt --manifest-path rust-server/Cargo.toml --check
 	cargo clippy --manifest-path rust-server/Cargo.toml --locked --all-targets -- -D warnings
 

@@ -338,9 +338,21 @@ func TestAWayWithoutItsDelayIsRefused(t *testing.T) {
 	assert.Equal(t, "n-plus-one", r.Scenarios[0].ID)
 	assert.Contains(t, strings.Join(r.Warnings, "\n"), "Scenario io-bound was not measured: a round trip on the way database_primary was to take 20ms longer, and takes 0s longer (median of 50)")
 	assert.Zero(t, s.engine.Proxies(), "the proxy has ended")
-	for added, refused := range map[time.Duration]bool{18 * time.Millisecond: true, 19 * time.Millisecond: false, 30 * time.Millisecond: false} {
+	for added, refused := range map[time.Duration]bool{18 * time.Millisecond: true, 19 * time.Millisecond: false, 32 * time.Millisecond: false, 33 * time.Millisecond: true} {
 		err := (&study{}).delayed(record.FaultOverhead{Link: "client", DelayNS: 20e6, AddedP50NS: int64(added)})
 		assert.Equal(t, refused, errors.Is(err, errRefused), added)
+	}
+}
+
+// A way that is slow for a moment, as on a machine that was busy, is measured a second time before its scenario is refused.
+func TestAWayIsLookedAtTwice(t *testing.T) {
+	inNoTime(t)
+	s := newScenarioStage(t, compareOptions{seed: 7, scenario: "io-bound"})
+	s.engine.SlowAtFirst = "database_primary"
+	dir := filepath.Join(t.TempDir(), "run")
+	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
+	for _, o := range whole(t, dir).Scenarios[0].FaultOverhead {
+		assert.Equal(t, o.DelayNS, o.AddedP50NS, o.Link)
 	}
 }
 

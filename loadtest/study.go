@@ -596,12 +596,23 @@ func (s *session) lay(ctx context.Context, st *study) (overheads []record.FaultO
 	return overheads, take, nil
 }
 
-// delayShort is the share of a delay that a link adds at least where it is there: the clocks of a machine are better than that.
-const delayShort = 0.95
+// What a link adds where its delay is there: at least the share delayShort of it, the clocks of a machine are better than that; at
+// most delayLong times it and delayMore, for what the proxy and a busy machine need themselves.
+const (
+	delayShort = 0.95
+	delayLong  = 1.5
+	delayMore  = 2 * time.Millisecond
+)
+
+// isDelayed tells whether what was measured on a way fits the delay that was asked of it.
+func isDelayed(o record.FaultOverhead) bool {
+	added, asked := float64(o.AddedP50NS), float64(o.DelayNS)
+	return added >= delayShort*asked && added <= delayLong*asked+float64(delayMore)
+}
 
 // delayed says that a way does not have the delay that the scenario is about, by what was measured on it before the pilot.
 func (st *study) delayed(o record.FaultOverhead) error {
-	if float64(o.AddedP50NS) >= delayShort*float64(o.DelayNS) {
+	if isDelayed(o) {
 		return nil
 	}
 	return fmt.Errorf("%s %w: a round trip on the way %s was to take %v longer, and takes %v longer (median of %d)", st.refusal(), errRefused, o.Link, time.Duration(o.DelayNS), time.Duration(o.AddedP50NS).Round(10*time.Microsecond), o.RoundTrips)
@@ -620,6 +631,10 @@ func (s *session) layOne(ctx context.Context, w *ways, name, target string, dela
 		}
 	}
 	overhead, err := w.proxy.Overhead(ctx, link, overheadRoundTrips)
+	if err == nil && !isDelayed(overhead) {
+		// The machine may have been busy: a delay that is not there is not there the second time either.
+		overhead, err = w.proxy.Overhead(ctx, link, overheadRoundTrips)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ func LoadSettings(getenv func(string) string) (Settings, error) {
 		Port:        strconv.Itoa(e.number("PORT", defaultPort, 0, 65535)),
 		ContractDir: e.text("CONTRACT_DIR", filepath.Join("..", "contract")),
 		DatabaseURL: e.databaseURL("DATABASE_URL", ""),
-		PoolSize:    int32(e.number("POOL_SIZE", 16, 1, 10000)),
+		PoolSize:    int32(e.number("POOL_SIZE", 16, 1, 1024)),
 		UpstreamURL: e.httpURL("UPSTREAM_URL"),
 		RedisURL:    e.redisURL("REDIS_URL"),
 		Tier:        e.choice("TIER", TierMainstream, TierFloor, TierMainstream),

@@ -83,7 +83,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   }
   const concurrencyModel = readChoice('CONCURRENCY_MODEL', get('CONCURRENCY_MODEL'), concurrencyModels, 'process');
   const workers = readWorkers(get('WORKERS'), concurrencyModel);
-  const poolSize = readInteger('POOL_SIZE', get('POOL_SIZE'), 16, 1, 1000);
+  const poolSize = readInteger('POOL_SIZE', get('POOL_SIZE'), 16, 1, 1024);
   if (concurrencyModel === 'cluster' && poolSize < workers) {
     throw expected('POOL_SIZE', String(poolSize), `at least ${workers}, a connection for each of the WORKERS`);
   }

@@ -27,14 +27,40 @@ await build({
 
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => String.fromCodePoint(from + i)).join('');
 // For text that is ours: what a picture says.
-const picture = range(0x20, 0x7e) + 'µ÷×±–—…·≥≤→°−’“”';
+const picture = `${range(0x20, 0x7e)}µ÷×±–—…·≥≤→°−’“”`;
 // For names that come from records too; what is not here falls back to a font of the system.
-const page = range(0x20, 0x7e) + range(0xa0, 0x24f) + range(0x370, 0x3ff) + range(0x400, 0x45f) + range(0x2010, 0x2027) + range(0x2070, 0x209f) + '€−≤≥≠≈∞√→←↑↓↔';
-for (const [weight, name] of [[400, '400Regular/Inter_400Regular'], [600, '600SemiBold/Inter_600SemiBold']]) {
+const letters = [range(0x20, 0x7e), range(0xa0, 0x24f), range(0x370, 0x3ff), range(0x400, 0x45f)].join('');
+const signs = [range(0x2010, 0x2027), range(0x2070, 0x209f), '€−≤≥≠≈∞√→←↑↓↔'].join('');
+const page = letters + signs;
+for (const [weight, name] of [
+  [400, '400Regular/Inter_400Regular'],
+  [600, '600SemiBold/Inter_600SemiBold'],
+]) {
   const font = await readFile(require.resolve(`@expo-google-fonts/inter/${name}.ttf`));
-  await writeFile(out(`inter-${weight}.ttf`), await subsetFont(font, page, { targetFormat: 'truetype', noLayoutClosure: true, preserveNameIds: [1, 2, 4, 6, 16, 17] }));
-  await writeFile(out(`inter-${weight}.woff2`), await subsetFont(font, page, { targetFormat: 'woff2', noLayoutClosure: true, preserveNameIds: [1, 2, 4, 6, 16, 17] }));
-  await writeFile(out(`inter-${weight}-picture.woff2`), await subsetFont(font, picture, { targetFormat: 'woff2', noLayoutClosure: true, preserveNameIds: [1, 2, 4, 6, 16, 17] }));
+  await writeFile(
+    out(`inter-${weight}.ttf`),
+    await subsetFont(font, page, {
+      targetFormat: 'truetype',
+      noLayoutClosure: true,
+      preserveNameIds: [1, 2, 4, 6, 16, 17],
+    }),
+  );
+  await writeFile(
+    out(`inter-${weight}.woff2`),
+    await subsetFont(font, page, {
+      targetFormat: 'woff2',
+      noLayoutClosure: true,
+      preserveNameIds: [1, 2, 4, 6, 16, 17],
+    }),
+  );
+  await writeFile(
+    out(`inter-${weight}-picture.woff2`),
+    await subsetFont(font, picture, {
+      targetFormat: 'woff2',
+      noLayoutClosure: true,
+      preserveNameIds: [1, 2, 4, 6, 16, 17],
+    }),
+  );
 }
 
 await copyFile(require.resolve('@resvg/resvg-wasm/index_bg.wasm'), out('resvg.wasm'));

@@ -15,9 +15,18 @@ import {
 import { SVGRenderer } from 'echarts/renderers';
 
 core.use([
-  CustomChart, LineChart, ScatterChart,
-  AxisPointerComponent, DataZoomInsideComponent, GraphicComponent, GridComponent, LegendComponent, MarkAreaComponent,
-  MarkLineComponent, TitleComponent, TooltipComponent,
+  CustomChart,
+  LineChart,
+  ScatterChart,
+  AxisPointerComponent,
+  DataZoomInsideComponent,
+  GraphicComponent,
+  GridComponent,
+  LegendComponent,
+  MarkAreaComponent,
+  MarkLineComponent,
+  TitleComponent,
+  TooltipComponent,
   SVGRenderer,
 ]);
 

@@ -50,8 +50,9 @@ function signFlip(d, shift = 0) {
 function interval(d) {
   if (2 / 2 ** d.length > alpha) return null;
   const centre = mean(d);
-  const end = (outside) => {
+  const end = (far) => {
     let inside = centre;
+    let outside = far;
     for (let step = 0; step < 100; step++) {
       const middle = (inside + outside) / 2;
       if (signFlip(d, middle) > alpha) inside = middle;
@@ -190,7 +191,8 @@ function numbers(trials, figureOf, baselines = {}) {
 /** The arms that have answered without the statements that their requests take: they are held against nobody. */
 function withoutWork(trials) {
   // A least number that is not there is no number, and nothing is below it.
-  const lacks = (t) => t.statements_per_request !== null && t.statements_per_request < 0.995 * t.statements_least_per_request;
+  const lacks = (t) =>
+    t.statements_per_request !== null && t.statements_per_request < 0.995 * t.statements_least_per_request;
   return new Set(trials.filter(lacks).map((t) => t.arm));
 }
 
@@ -248,7 +250,8 @@ function judge({ id, metric, rule, margin, pairs, baselines, bound_ns: bound, ab
     }
     const ratio = mean(c.d);
     const ends = interval(c.d);
-    if (rule !== 'equal') return { ...c, p: signFlip(c.d), ratio, ends, decide: differs(ratio, rule === 'less' && ratio > 0) };
+    if (rule !== 'equal')
+      return { ...c, p: signFlip(c.d), ratio, ends, decide: differs(ratio, rule === 'less' && ratio > 0) };
     const edge = Math.log(margin);
     const inside = Math.abs(ratio) < edge;
     const p = inside ? Math.max(signFlip(c.d, edge), signFlip(c.d, -edge)) : signFlip(c.d, Math.sign(ratio) * edge);
@@ -263,22 +266,24 @@ function judge({ id, metric, rule, margin, pairs, baselines, bound_ns: bound, ab
 function outweigh({ library, pairs, margin }, trials, has) {
   const { blocks, of, identical } = numbers(trials, figure('cpu_us_per_request'));
   const idle = withoutWork(trials);
-  const candidates = pairs.filter((pair) => [...library, ...pair].every(has)).map((pair) => {
-    const c = { id: `library/outweighs/${pair[0]}-vs-${pair[1]}`, arms: pair, margin, d: [], verdict: untested };
-    if ([...library, ...pair].some((arm) => idle.has(arm))) return c;
-    const [l, g] = [[], []];
-    for (const block of blocks) {
-      const x = [...library, ...pair].map((arm) => positive(of(arm, block)));
-      if (x.includes(null)) continue;
-      l.push(Math.log(x[0] / x[1]));
-      g.push(Math.log(x[2] / x[3]));
-    }
-    if (l.length === 0) return c;
-    c.d = l.map((v, i) => Math.sign(mean(l)) * v - Math.sign(mean(g)) * g[i]);
-    const p = Math.max(signFlip(l.map((v, i) => v - g[i])), signFlip(l.map((v, i) => v + g[i])));
-    const ratio = mean(c.d);
-    return { ...c, p, ratio, ends: interval(c.d), decide: differs(ratio, ratio < 0) };
-  });
+  const candidates = pairs
+    .filter((pair) => [...library, ...pair].every(has))
+    .map((pair) => {
+      const c = { id: `library/outweighs/${pair[0]}-vs-${pair[1]}`, arms: pair, margin, d: [], verdict: untested };
+      if ([...library, ...pair].some((arm) => idle.has(arm))) return c;
+      const [l, g] = [[], []];
+      for (const block of blocks) {
+        const x = [...library, ...pair].map((arm) => positive(of(arm, block)));
+        if (x.includes(null)) continue;
+        l.push(Math.log(x[0] / x[1]));
+        g.push(Math.log(x[2] / x[3]));
+      }
+      if (l.length === 0) return c;
+      c.d = l.map((v, i) => Math.sign(mean(l)) * v - Math.sign(mean(g)) * g[i]);
+      const p = Math.max(signFlip(l.map((v, i) => v - g[i])), signFlip(l.map((v, i) => v + g[i])));
+      const ratio = mean(c.d);
+      return { ...c, p, ratio, ends: interval(c.d), decide: differs(ratio, ratio < 0) };
+    });
   return family(candidates, identical, false);
 }
 

@@ -54,6 +54,8 @@ type Contender struct {
 	Deviations []Deviation
 	// Profile says whose functions are whose, or is nil.
 	Profile *Profile
+	// Settings are what can be set on its arms.
+	Settings Settings
 	// Dir is the contender's folder, relative to the repository's root.
 	Dir string
 }
@@ -79,6 +81,8 @@ type Arm struct {
 	Deviations []Deviation
 	// Profile says whose the functions in a profile are, or is nil.
 	Profile *Profile
+	// Settings are what can be set on it.
+	Settings Settings
 }
 
 // Profile are patterns of functions as the contender's /profile writes them.
@@ -108,6 +112,9 @@ type manifest struct {
 	Arms       map[string]manifestArm `yaml:"arms"`
 	Deviations []Deviation            `yaml:"deviations"`
 	Profile    *manifestProfile       `yaml:"profile"`
+	// Settings are what can be set on any arm, and RuntimeSettings begin the names of what the language's runtime takes.
+	Settings        map[string]Values `yaml:"settings"`
+	RuntimeSettings []string          `yaml:"runtime_settings"`
 }
 
 type manifestProfile struct {
@@ -137,9 +144,6 @@ var (
 // engineSets lists what the engine alone gives a server; a manifest or an arm that set it would break the comparison.
 var engineSets = []string{"HOST", "PORT", "CONTRACT_DIR", "DATABASE_URL", "DATABASE_REPLICA_URL", "UPSTREAM_URL", "REDIS_URL"}
 
-// settings lists what the contract lets one set on a server beyond that.
-var settings = []string{"CONCURRENCY_MODEL", CPUs, "GRAPHIQL", "LOADER", "LOG_LEVEL", "MASTER", MasterMB, "POOL_SIZE", "PROFILER", Replica, "REQUEST_TIMEOUT", "START", "TIER", "WORKERS"}
-
 // Settings that are the engine's to carry out; no contender is told of them.
 const (
 	// Replica is on or off: off starts a contender without DATABASE_REPLICA_URL, so that it reads from the primary too.
@@ -165,9 +169,6 @@ func (a Arm) UsesRedis() bool { return a.Environment["MASTER"] == "redis" }
 // MasterMB is how many MiB of master data in bulk a contender keeps in memory.
 const MasterMB = "MASTER_MB"
 
-// mostMasterMB bounds it, as each server does.
-const mostMasterMB = 1024
-
 // MasterMiB is how much master data in bulk the arm keeps.
 func (a Arm) MasterMiB() int {
 	n, _ := strconv.Atoi(a.Environment[MasterMB]) // was checked
@@ -183,9 +184,6 @@ func MostMasterMiB(arms []Arm) int {
 	return most
 }
 
-// mostCPUs bounds CPUs, so that a slip of the pen is told as one.
-const mostCPUs = 1024
-
 // CPUCount is on how many CPUs the arm asks to run; 0: on those of the machine's placement.
 func (a Arm) CPUCount() int {
 	n, _ := strconv.Atoi(a.Environment[CPUs]) // was checked
@@ -195,23 +193,16 @@ func (a Arm) CPUCount() int {
 // SameCode tells whether two arms are one program with the same settings of the contract, and differ at most in those of the
 // language's runtime, in what the engine carries out, and in how much data they keep that no request reads.
 func (a Arm) SameCode(b Arm) bool {
-	return a.Contender == b.Contender && maps.Equal(a.BuildArguments, b.BuildArguments) && maps.Equal(codeSettings(a.Environment), codeSettings(b.Environment))
+	return a.Contender == b.Contender && maps.Equal(a.BuildArguments, b.BuildArguments) && maps.Equal(a.codeSettings(), b.codeSettings())
 }
 
-func codeSettings(environment map[string]string) map[string]string {
-	out := maps.Clone(environment)
+func (a Arm) codeSettings() map[string]string {
+	out := maps.Clone(a.Environment)
 	maps.DeleteFunc(out, func(name, _ string) bool {
-		return name == MasterMB || slices.Contains(EngineSettings, name) || isRuntimeSetting(name)
+		return name == MasterMB || slices.Contains(EngineSettings, name) || a.Settings.isRuntime(name)
 	})
 	return out
 }
-
-func isRuntimeSetting(name string) bool {
-	return slices.ContainsFunc(runtimePrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
-}
-
-// runtimePrefixes begin the names of settings that belong to a language's runtime or allocator.
-var runtimePrefixes = []string{"GO", "NODE_", "UV_", "TOKIO_", "RUST_", "MALLOC_", "MIMALLOC_"}
 
 // Load reads the manifest of every contender of the repository at root and returns the contenders sorted by name.
 func Load(root string) ([]Contender, error) {
@@ -286,6 +277,10 @@ func parse(text []byte, root, dir string) (Contender, error) {
 	if err != nil {
 		return Contender{}, err
 	}
+	settings, err := m.settings(text)
+	if err != nil {
+		return Contender{}, err
+	}
 	// A Go map forgets the order in which the manifest lists the arms; tables keep to it.
 	var ordered struct {
 		Arms yaml.MapSlice `yaml:"arms"`
@@ -295,7 +290,7 @@ func parse(text []byte, root, dir string) (Contender, error) {
 	}
 	c := Contender{
 		Name: m.Name, Language: m.Language, Version: m.Version, Build: m.Build, Start: m.Start,
-		Deviations: m.Deviations, Dir: dir, Profile: profile,
+		Deviations: m.Deviations, Dir: dir, Profile: profile, Settings: settings,
 	}
 	for _, item := range ordered.Arms {
 		name := fmt.Sprint(item.Key)
@@ -303,7 +298,11 @@ func parse(text []byte, root, dir string) (Contender, error) {
 		if err != nil {
 			return Contender{}, located(text, fmt.Errorf("arms.%s: %w", strings.Join(strings.Fields(name), " "), err), "arms", name)
 		}
-		arm.Profile = profile
+		arm.Profile, arm.Settings = profile, settings
+		// Another revision's manifest may be from before they were listed.
+		if err := arm.checkEnvironment(); err != nil && len(settings.Values) > 0 {
+			return Contender{}, located(text, fmt.Errorf("arms.%s: environment: %w", name, err), "arms", name)
+		}
 		c.Arms = append(c.Arms, arm)
 	}
 	return c, nil
@@ -340,6 +339,19 @@ func located(text []byte, err error, path ...string) error {
 		return fmt.Errorf("line %d: %w", place.Line, err)
 	}
 	return err
+}
+
+// checkEnvironment tells what of the arm's own settings cannot be set.
+func (a Arm) checkEnvironment() error {
+	for _, key := range slices.Sorted(maps.Keys(a.Environment)) {
+		if key == "TIER" {
+			continue
+		}
+		if err := a.Settings.check(key, a.Environment[key]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // arm makes the arm of that name out of the manifest.
@@ -418,50 +430,13 @@ func Resolve(contenders []Contender, text string) (Arm, error) {
 		if !hasSettings {
 			return arm.with(nil), nil
 		}
-		changed, err := parseSettings(rest)
+		changed, err := arm.Settings.parse(rest)
 		if err != nil {
 			return Arm{}, fmt.Errorf("contender %q: %w", text, err)
 		}
 		return arm.with(changed), nil
 	}
 	return Arm{}, fmt.Errorf("contender %q is not known; there are: %s", name, strings.Join(names, ", "))
-}
-
-// parseSettings reads KEY=VALUE[+KEY=VALUE…].
-func parseSettings(text string) (map[string]string, error) {
-	changed := map[string]string{}
-	for pair := range strings.SplitSeq(text, "+") {
-		key, value, ok := strings.Cut(pair, "=")
-		if !ok || key == "" || value == "" {
-			return nil, fmt.Errorf("setting %q is not written KEY=VALUE", pair)
-		}
-		if key == "TIER" {
-			return nil, errors.New("TIER cannot be set: a tier is an arm of its own, such as go-floor")
-		}
-		if slices.Contains(engineSets, key) {
-			return nil, fmt.Errorf("%s is set by the engine alone", key)
-		}
-		// A name with a slip of the pen would have no effect, and the figures would carry a wrong label.
-		if !slices.Contains(settings, key) && !(isRuntimeSetting(key) && environmentName.MatchString(key)) {
-			return nil, fmt.Errorf("%s is no setting; there are: %s, and those of a runtime (%s…)", key, strings.Join(settings, ", "), strings.Join(runtimePrefixes, "…, "))
-		}
-		if key == Replica && value != "on" && value != "off" {
-			return nil, fmt.Errorf("%s is %q: expected on or off", key, value)
-		}
-		n, err := strconv.Atoi(value)
-		isNumber := err == nil && value == strconv.Itoa(n)
-		if key == CPUs && (!isNumber || n < 1 || n > mostCPUs) {
-			return nil, fmt.Errorf("%s is %q: expected a number of CPUs, 1 to %d", key, value, mostCPUs)
-		}
-		if key == MasterMB && (!isNumber || n < 0 || n > mostMasterMB) {
-			return nil, fmt.Errorf("%s is %q: expected a number of MiB, 0 to %d", key, value, mostMasterMB)
-		}
-		if _, twice := changed[key]; twice {
-			return nil, fmt.Errorf("%s is set twice", key)
-		}
-		changed[key] = value
-	}
-	return changed, nil
 }
 
 // with returns a copy of the arm with more settings, named after them.

@@ -3,6 +3,7 @@ package contender
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -17,6 +18,13 @@ start: [bin/go-server]
 arms:
   go:       { tier: mainstream, environment: { TIER: mainstream } }
   go-floor: { tier: floor, environment: { TIER: floor, WORKERS: 1 } }
+settings:
+  LOADER:          { one_of: ["on", "off"] }
+  MASTER:          { one_of: [memory, redis, none] }
+  REPLICA:         { one_of: ["on", "off"] }
+  REQUEST_TIMEOUT: { duration: true }
+  WORKERS:         { from: 1, to: 1024 }
+runtime_settings: [GO]
 deviations: []
 `
 
@@ -33,6 +41,7 @@ arms:
     build: [make, build-rust-system-malloc]
     start: [rust-server/target/system/rust-server]
     build_arguments: { CARGO_FEATURES: system-malloc }
+settings: { LOADER: { one_of: ["on", "off"] } }
 deviations:
   - { id: short-path, rule: "4.2", upstream: "https://example.org/1", test: tests/paths.rs }
 `
@@ -98,6 +107,17 @@ func TestLoadNamesFileAndKeyOfWhatIsWrong(t *testing.T) {
 		{"an arm that is built otherwise and started as the others", head + "arms: { go: { tier: floor, version: [v], build: [b], build_arguments: { TAGS: x } } }\n", []string{"arms.go", "start"}},
 		{"a base image as an arm's", head + "arms: { go: { tier: floor, version: [v], build: [b], start: [s], build_arguments: { GO_IMAGE: x } } }\n", []string{"build_arguments", `"GO_IMAGE"`}},
 		{"a build argument that is no part of a name", head + "arms: { go: { tier: floor, version: [v], build: [b], start: [s], build_arguments: { TAGS: a/b } } }\n", []string{"build_arguments.TAGS", `"a/b"`}},
+		{"a setting in lower case", head + "arms: { go: { tier: floor } }\nsettings: { loader: { duration: true } }\n", []string{`settings: "loader" is not a name`}},
+		{"a tier as a setting", head + "arms: { go: { tier: floor } }\nsettings: { TIER: { one_of: [floor] } }\n", []string{"settings.TIER"}},
+		{"a setting that the engine sets", head + "arms: { go: { tier: floor } }\nsettings: { PORT: { from: 1, to: 2 } }\n", []string{"settings.PORT"}},
+		{"a setting without values", head + "arms: { go: { tier: floor } }\nsettings: { LOADER: {} }\n", []string{"settings.LOADER: expected one of"}},
+		{"a setting with an empty word", head + "arms: { go: { tier: floor } }\nsettings: { LOADER: { one_of: [on, ''] } }\n", []string{"settings.LOADER: expected one of"}},
+		{"a setting that is a word and a number", head + "arms: { go: { tier: floor } }\nsettings: { LOADER: { one_of: [on], from: 1, to: 2 } }\n", []string{"settings.LOADER: expected one of"}},
+		{"a number without an end", head + "arms: { go: { tier: floor } }\nsettings: { WORKERS: { from: 1 } }\n", []string{"settings.WORKERS: expected one of"}},
+		{"a number that ends before it begins", head + "arms: { go: { tier: floor } }\nsettings: { WORKERS: { from: 2, to: 1 } }\n", []string{"settings.WORKERS: expected one of"}},
+		{"a runtime's setting in lower case", head + "arms: { go: { tier: floor } }\nruntime_settings: [go]\n", []string{`runtime_settings[0]: "go"`}},
+		{"an arm with a setting that there is none", head + "arms: { go: { tier: floor, environment: { LODER: off } } }\nsettings: { LOADER: { one_of: [on, off] } }\n", []string{"arms.go: environment: LODER is no setting", "LOADER"}},
+		{"an arm with a value that there is none", head + "arms: { go: { tier: floor, environment: { LOADER: of } } }\nsettings: { LOADER: { one_of: [on, off] } }\n", []string{`arms.go: environment: LOADER is "of": expected on or off`}},
 		{"a profile without patterns", head + "arms: { go: { tier: floor } }\nprofile: { loader: [a] }\n", []string{"profile.runtime: expected regular expressions"}},
 		{"a profile with a pattern that is none", head + "arms: { go: { tier: floor } }\nprofile: { loader: [a], runtime: ['('] }\n", []string{`profile.runtime[0]: "(" is no regular expression`}},
 		{"a profile with an empty pattern", head + "arms: { go: { tier: floor } }\nprofile: { loader: [a, ''], runtime: [b] }\n", []string{`profile.loader[1]: "" is no regular expression`}},
@@ -153,6 +173,12 @@ func TestResolve(t *testing.T) {
 		{"the same setting twice", "go+LOADER=on+LOADER=off", "twice"},
 		{"a tier is an arm", "go+TIER=floor", "go-floor"},
 		{"half a replica", "go+REPLICA=half", "expected on or off"},
+		{"no duration", "go+REQUEST_TIMEOUT=5", "expected a duration such as 5s"},
+		{"a timeout of nothing", "go+REQUEST_TIMEOUT=0s", "expected a duration such as 5s"},
+		{"a number out of range", "go+WORKERS=0", "expected a number from 1 to 1024"},
+		{"a number in another writing", "go+WORKERS=02", "expected a number from 1 to 1024"},
+		{"a setting of another contender", "rust+MASTER=none", "there are: LOADER, and those of its runtime (none)"},
+		{"a setting of another runtime", "go+NODE_OPTIONS=x", "NODE_OPTIONS is no setting of this contender"},
 		{"what the engine sets", "go+DATABASE_URL=x", "engine"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -181,6 +207,31 @@ func TestParseVersion(t *testing.T) {
 			_, err := ParseVersion([]byte(text))
 			require.Error(t, err)
 		})
+	}
+}
+
+// All servers have the settings of the contract's table, with the same values, but for how each can divide its work; so
+// has the tool.
+func TestSettingsAreTheSame(t *testing.T) {
+	root := filepath.Join("..", "..", "..")
+	contenders, err := Load(root)
+	require.NoError(t, err)
+	table, err := os.ReadFile(filepath.Join(root, "contract", "README.md"))
+	require.NoError(t, err)
+	for _, c := range contenders {
+		for name, values := range contenders[0].Settings.Values {
+			if name != "CONCURRENCY_MODEL" {
+				assert.Equal(t, values, c.Settings.Values[name], "%s of %s and %s", name, contenders[0].Name, c.Name)
+			}
+			if !slices.Contains(EngineSettings, name) {
+				assert.Contains(t, string(table), "\n| `"+name+"` |")
+			}
+		}
+		assert.Len(t, c.Settings.Values, len(contenders[0].Settings.Values), c.Name)
+		for _, name := range append([]string{"CONCURRENCY_MODEL", MasterMB}, EngineSettings...) {
+			assert.Contains(t, c.Settings.Values, name, c.Name)
+		}
+		assert.NotEmpty(t, c.Settings.Runtime, c.Name)
 	}
 }
 

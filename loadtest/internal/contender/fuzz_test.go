@@ -47,10 +47,12 @@ func FuzzManifest(f *testing.F) {
 
 // An arm's name is refused, or has the settings that it names.
 func FuzzResolve(f *testing.F) {
-	for _, text := range []string{"go", "go+LOADER=off", "go+GOGC=50+LOADER=on", "go+", "go+=", "go+A=B=C", "rust"} {
+	for _, text := range []string{"go", "go+LOADER=off", "go+GOGC=50+LOADER=on", "go+", "go+=", "go+A=B=C", "go+GODEBUG=a=1+WORKERS=2", "go+REQUEST_TIMEOUT=5s", "rust"} {
 		f.Add(text)
 	}
-	contenders := []Contender{{Name: "go", Arms: []Arm{{Name: "go", Base: "go", Tier: TierMainstream, Environment: map[string]string{"TIER": "mainstream"}}}}}
+	least, most := 1, 9
+	settings := Settings{Values: map[string]Values{"LOADER": {OneOf: []string{"on", "off"}}, "WORKERS": {From: &least, To: &most}, "REQUEST_TIMEOUT": {Duration: true}}, Runtime: []string{"GO"}}
+	contenders := []Contender{{Name: "go", Arms: []Arm{{Name: "go", Base: "go", Tier: TierMainstream, Environment: map[string]string{"TIER": "mainstream"}, Settings: settings}}}}
 	f.Fuzz(func(t *testing.T, text string) {
 		arm, err := Resolve(contenders, text)
 		if err != nil {

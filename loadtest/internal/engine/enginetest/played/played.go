@@ -51,6 +51,8 @@ type Engine struct {
 	Bears map[string]float64
 	// Undelayed is the name of a link that adds none of the delay that is set on it.
 	Undelayed string
+	// SlowAtFirst is the name of a link that adds three times the delay when that is measured first.
+	SlowAtFirst string
 	// GeneratorBears is the rate from which the load generator is late, against the null server and arms of known capacity.
 	GeneratorBears float64
 
@@ -227,15 +229,23 @@ func (p *proxy) Link(_ context.Context, name, url string) (engine.FaultLink, err
 	return &link{e: p.e, name: name, target: url}, nil
 }
 
-// Overhead is what was set, to the nanosecond, and nothing of the link that is Undelayed.
+// Overhead is what was set, to the nanosecond, but for the links that are Undelayed and SlowAtFirst.
 func (p *proxy) Overhead(_ context.Context, l engine.FaultLink, roundTrips int) (record.FaultOverhead, error) {
 	out := record.FaultOverhead{Link: l.Name(), RoundTrips: roundTrips}
 	for _, f := range l.Faults() {
 		out.DelayNS += int64(f.Delay)
 	}
-	if l.Name() != p.e.Undelayed {
-		out.ProxiedP50NS, out.ProxiedP99NS, out.AddedP50NS, out.AddedP99NS = out.DelayNS, out.DelayNS, out.DelayNS, out.DelayNS
+	added := out.DelayNS
+	switch l.Name() {
+	case p.e.Undelayed:
+		added = 0
+	case p.e.SlowAtFirst:
+		if !l.(*link).measured {
+			added *= 3
+		}
 	}
+	l.(*link).measured = true
+	out.ProxiedP50NS, out.ProxiedP99NS, out.AddedP50NS, out.AddedP99NS = added, added, added, added
 	return out, nil
 }
 
@@ -243,6 +253,7 @@ type link struct {
 	e            *Engine
 	name, target string
 	faults       []engine.Fault
+	measured     bool
 }
 
 func (l *link) Name() string           { return l.name }
