@@ -146,7 +146,7 @@ func follows(of []borne) string {
 	case len(by[claims.Holds])+len(by[notMeasured]) == len(of):
 		return "This run alone does not settle it: of what decides it, " + said + "."
 	}
-	return "This run does not bear it out: of what decides it, " + said + "."
+	return "This run leaves it open: of what decides it, " + said + "."
 }
 
 // guideLeaf is a leaf with what a run measured of the claims behind it.

@@ -61,8 +61,8 @@ func TestTheTreeCarriesTheRunsVerdicts(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(r["report.html"], `id="guide"`))
 }
 
-// An advice follows where all that decides it holds; what was not measured settles nothing, and what is undecided bears nothing
-// out.
+// An advice follows where all that decides it holds; what was not measured settles nothing, and what is undecided leaves
+// it open.
 func TestWhetherAnAdviceFollows(t *testing.T) {
 	of := func(verdicts ...string) string {
 		var all []borne
@@ -72,12 +72,12 @@ func TestWhetherAnAdviceFollows(t *testing.T) {
 		return follows(all)
 	}
 	for want, got := range map[string]string{
-		"This run bears it out: of what decides it, a and b: holds.":                                                      of(claims.Holds, claims.Holds),
-		"This run alone does not settle it: of what decides it, b: not measured in this run; a: holds.":                   of(claims.Holds, notMeasured),
-		"This run says nothing of it: a and b: not measured in this run.":                                                 of(notMeasured, notMeasured),
-		"This run speaks against it: of what decides it, b: contradicted; a: holds.":                                      of(claims.Holds, claims.Contradicted),
-		"This run does not bear it out: of what decides it, a: too close to call; b: cannot be tested here.":              of(claims.TooClose, claims.Untested),
-		"This run does not bear it out: of what decides it, a: too close to call; c: not measured in this run; b: holds.": of(claims.TooClose, claims.Holds, notMeasured),
+		"This run bears it out: of what decides it, a and b: holds.":                                                of(claims.Holds, claims.Holds),
+		"This run alone does not settle it: of what decides it, b: not measured in this run; a: holds.":             of(claims.Holds, notMeasured),
+		"This run says nothing of it: a and b: not measured in this run.":                                           of(notMeasured, notMeasured),
+		"This run speaks against it: of what decides it, b: contradicted; a: holds.":                                of(claims.Holds, claims.Contradicted),
+		"This run leaves it open: of what decides it, a: too close to call; b: cannot be tested here.":              of(claims.TooClose, claims.Untested),
+		"This run leaves it open: of what decides it, a: too close to call; c: not measured in this run; b: holds.": of(claims.TooClose, claims.Holds, notMeasured),
 	} {
 		assert.Equal(t, want, got)
 	}
