@@ -156,7 +156,7 @@ lint: need-go need-node need-rust build-node lint-scripts ## Check style and typ
 	cargo clippy --manifest-path rust-server/Cargo.toml --locked --all-targets -- -D warnings
 
 # Folders that hold a module or a package have no scripts of the shell.
-SCRIPTS := .ci/run $(shell find scripts -maxdepth 1 -type f) $(wildcard scripts/postgres/* scripts/stand-ins/*)
+SCRIPTS := .ci/run $(shell find scripts -maxdepth 1 -type f ! -name '*.json') $(wildcard scripts/postgres/* scripts/stand-ins/*)
 .PHONY: lint-scripts
 lint-scripts: need-go
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
