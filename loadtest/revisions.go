@@ -138,6 +138,7 @@ func armAt(l *lab, tree revision.Tree, name string) (contender.Arm, error) {
 	if err != nil {
 		return contender.Arm{}, err
 	}
+	contender.TakeSettings(contenders, l.contenders)
 	arm, err := contender.Resolve(contenders, name)
 	if err != nil {
 		return arm, err

@@ -351,7 +351,9 @@ func TestAWayIsLookedAtTwice(t *testing.T) {
 	s.engine.SlowAtFirst = "database_primary"
 	dir := filepath.Join(t.TempDir(), "run")
 	require.Equal(t, exitOK, s.begin(t.Context(), t, dir), s.errs)
-	for _, o := range whole(t, dir).Scenarios[0].FaultOverhead {
+	overheads := whole(t, dir).Scenarios[0].FaultOverhead
+	require.NotEmpty(t, overheads)
+	for _, o := range overheads {
 		assert.Equal(t, o.DelayNS, o.AddedP50NS, o.Link)
 	}
 }

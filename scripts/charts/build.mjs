@@ -37,30 +37,14 @@ for (const [weight, name] of [
   [600, '600SemiBold/Inter_600SemiBold'],
 ]) {
   const font = await readFile(require.resolve(`@expo-google-fonts/inter/${name}.ttf`));
-  await writeFile(
-    out(`inter-${weight}.ttf`),
-    await subsetFont(font, page, {
-      targetFormat: 'truetype',
-      noLayoutClosure: true,
-      preserveNameIds: [1, 2, 4, 6, 16, 17],
-    }),
-  );
-  await writeFile(
-    out(`inter-${weight}.woff2`),
-    await subsetFont(font, page, {
-      targetFormat: 'woff2',
-      noLayoutClosure: true,
-      preserveNameIds: [1, 2, 4, 6, 16, 17],
-    }),
-  );
-  await writeFile(
-    out(`inter-${weight}-picture.woff2`),
-    await subsetFont(font, picture, {
-      targetFormat: 'woff2',
-      noLayoutClosure: true,
-      preserveNameIds: [1, 2, 4, 6, 16, 17],
-    }),
-  );
+  for (const [file, text, targetFormat] of [
+    [`inter-${weight}.ttf`, page, 'truetype'],
+    [`inter-${weight}.woff2`, page, 'woff2'],
+    [`inter-${weight}-picture.woff2`, picture, 'woff2'],
+  ]) {
+    const options = { targetFormat, noLayoutClosure: true, preserveNameIds: [1, 2, 4, 6, 16, 17] };
+    await writeFile(out(file), await subsetFont(font, text, options));
+  }
 }
 
 await copyFile(require.resolve('@resvg/resvg-wasm/index_bg.wasm'), out('resvg.wasm'));

@@ -299,8 +299,7 @@ func parse(text []byte, root, dir string) (Contender, error) {
 			return Contender{}, located(text, fmt.Errorf("arms.%s: %w", strings.Join(strings.Fields(name), " "), err), "arms", name)
 		}
 		arm.Profile, arm.Settings = profile, settings
-		// Another revision's manifest may be from before they were listed.
-		if err := arm.checkEnvironment(); err != nil && len(settings.Values) > 0 {
+		if err := arm.checkEnvironment(); err != nil {
 			return Contender{}, located(text, fmt.Errorf("arms.%s: environment: %w", name, err), "arms", name)
 		}
 		c.Arms = append(c.Arms, arm)
@@ -343,6 +342,9 @@ func located(text []byte, err error, path ...string) error {
 
 // checkEnvironment tells what of the arm's own settings cannot be set.
 func (a Arm) checkEnvironment() error {
+	if !a.Settings.listed() {
+		return nil
+	}
 	for _, key := range slices.Sorted(maps.Keys(a.Environment)) {
 		if key == "TIER" {
 			continue
@@ -350,6 +352,17 @@ func (a Arm) checkEnvironment() error {
 		if err := a.Settings.check(key, a.Environment[key]); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkName tells what is wrong with a name that stands under a key of the manifest and is to be set for a server.
+func checkName(under, name string) error {
+	switch {
+	case !environmentName.MatchString(name):
+		return fmt.Errorf("%s: %q is not a name of upper-case letters, digits and _", under, name)
+	case slices.Contains(engineSets, name):
+		return fmt.Errorf("%s.%s: is set by the engine alone", under, name)
 	}
 	return nil
 }
@@ -364,11 +377,8 @@ func (m *manifest) arm(name, root, dir string) (Arm, error) {
 		return Arm{}, fmt.Errorf("tier: got %q, expected one of %q", a.Tier, tiers)
 	}
 	for key := range a.Environment {
-		switch {
-		case !environmentName.MatchString(key):
-			return Arm{}, fmt.Errorf("environment: %q is not a name of upper-case letters, digits and _", key)
-		case slices.Contains(engineSets, key):
-			return Arm{}, fmt.Errorf("environment.%s: is set by the engine alone", key)
+		if err := checkName("environment", key); err != nil {
+			return Arm{}, err
 		}
 	}
 	if tier, set := a.Environment["TIER"]; set && tier != string(a.Tier) {

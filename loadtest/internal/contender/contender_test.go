@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -208,6 +209,27 @@ func TestParseVersion(t *testing.T) {
 			require.Error(t, err)
 		})
 	}
+}
+
+// A revision from before manifests listed settings has those of today, and one that lists them keeps its own.
+func TestOlderManifestsTakeTodaysSettings(t *testing.T) {
+	now, err := Load(repository(t, map[string]string{"go-server": goManifest, "rust-server": rustManifest}))
+	require.NoError(t, err)
+	older := strings.Join(slices.DeleteFunc(strings.SplitAfter(goManifest, "\n"), func(line string) bool {
+		return strings.Contains(line, "one_of") || strings.Contains(line, "duration") || strings.Contains(line, "from:") || strings.Contains(line, "settings:")
+	}), "")
+	old, err := Load(repository(t, map[string]string{"go-server": older, "rust-server": rustManifest}))
+	require.NoError(t, err)
+	_, err = Resolve(old, "go+LOADER=off")
+	require.ErrorContains(t, err, "is no setting of this contender")
+	TakeSettings(old, now)
+	arm, err := Resolve(old, "go+GOGC=50+LOADER=off")
+	require.NoError(t, err)
+	assert.Equal(t, "off", arm.Environment["LOADER"])
+	_, err = Resolve(old, "go+LOADER=of")
+	require.ErrorContains(t, err, "expected on or off")
+	_, err = Resolve(old, "rust+MASTER=none")
+	require.ErrorContains(t, err, "there are: LOADER")
 }
 
 // All servers have the settings of the contract's table, with the same values, but for how each can divide its work; so

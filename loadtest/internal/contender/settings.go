@@ -44,15 +44,14 @@ func (v Values) String() string {
 
 // isWhole tells whether it says one thing, wholly.
 func (v Values) isWhole() bool {
-	isNumber := v.From != nil && v.To != nil && *v.From <= *v.To
-	isWord := len(v.OneOf) > 0 && !slices.Contains(v.OneOf, "")
+	isWord, isNumber := len(v.OneOf) > 0, v.From != nil || v.To != nil
 	switch {
 	case isWord:
-		return v.From == nil && v.To == nil && !v.Duration
+		return !isNumber && !v.Duration && !slices.Contains(v.OneOf, "")
 	case isNumber:
-		return len(v.OneOf) == 0 && !v.Duration
+		return !v.Duration && v.From != nil && v.To != nil && *v.From <= *v.To
 	default:
-		return v.Duration && v.From == nil && v.To == nil && len(v.OneOf) == 0
+		return v.Duration
 	}
 }
 
@@ -84,6 +83,23 @@ func (s Settings) check(key, value string) error {
 		return fmt.Errorf("%s is %q: expected %s", key, value, values)
 	}
 	return nil
+}
+
+// listed tells whether the manifest lists any.
+func (s Settings) listed() bool { return len(s.Values)+len(s.Runtime) > 0 }
+
+// TakeSettings gives contenders of a revision from before manifests listed settings those that their namesakes have now.
+func TakeSettings(old, now []Contender) {
+	for i := range old {
+		j := slices.IndexFunc(now, func(c Contender) bool { return c.Name == old[i].Name })
+		if j < 0 || old[i].Settings.listed() {
+			continue
+		}
+		old[i].Settings = now[j].Settings
+		for k := range old[i].Arms {
+			old[i].Arms[k].Settings = now[j].Settings
+		}
+	}
 }
 
 func (s Settings) isRuntime(name string) bool {
@@ -125,14 +141,11 @@ func (s Settings) parse(text string) (map[string]string, error) {
 // settings reads those of a manifest; an error names the key that is wrong.
 func (m *manifest) settings(text []byte) (Settings, error) {
 	for _, name := range slices.Sorted(maps.Keys(m.Settings)) {
-		var err error
+		err := checkName("settings", name)
 		switch {
-		case !environmentName.MatchString(name):
-			err = fmt.Errorf("settings: %q is not a name of upper-case letters, digits and _", name)
+		case err != nil:
 		case name == "TIER":
 			err = errors.New("settings.TIER: a tier is an arm of its own, such as go-floor")
-		case slices.Contains(engineSets, name):
-			err = fmt.Errorf("settings.%s: is set by the engine alone", name)
 		case !m.Settings[name].isWhole():
 			err = fmt.Errorf("settings.%s: expected one of: one_of with words, from and to with numbers, duration: true", name)
 		}
