@@ -36,7 +36,7 @@ func (b *build) outweighs(g summary.Group) *section {
 		Finding: b.outweighsWords(verdicts), Panels: []chart.Panel{panel}, Rows: rows,
 	}.Figure()
 	overall := claims.Overall(verdicts)
-	lead := fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s%s, the same query by each arm; %s in random order. %s What would change it: %s.",
+	lead := ownClaim + fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s%s, the same query by each arm; %s in random order. %s What would change it: %s.",
 		strings.TrimSuffix(o.Claim, "."), overall, operation(g), summary.RateWords(b.run, g.Scenario), summary.Plural(b.run.Plan.Blocks, "block"), summary.OutweighsWords(*o), strings.TrimSuffix(o.ChangedBy, "."))
 	return &section{b.id(g, "outweighs"), chart.Clean(fmt.Sprintf("%s: %s", libraryID, overall), 80), lead, &f, t}
 }

@@ -270,7 +270,7 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 	if s.Article != "" {
 		article = fmt.Sprintf("The article: “%s”. ", strings.TrimSuffix(s.Article, "."))
 	} else if s.About != "" { // recorded since articles are
-		article = "This claim is the project's own, not the article's. "
+		article = ownClaim
 	}
 	lead := article + fmt.Sprintf("The claim: “%s”. Verdict: %s. What was done: %s %s What would change it: %s.",
 		strings.TrimSuffix(s.Claim, "."), overall, b.doneWords(g, s), summary.RuleWords(*s), strings.TrimSuffix(s.ChangedBy, "."))
@@ -279,6 +279,9 @@ func (b *build) claimPairs(g summary.Group, s *record.Scenario) *section {
 	}
 	return &section{b.id(g, "claim"), chart.Clean(fmt.Sprintf("%s: %s", s.ID, overall), 80), lead, &f, t}
 }
+
+// ownClaim says whose a claim is that is not the article's.
+const ownClaim = "This claim is the project's own, not the article's. "
 
 // aboutRunes bounds what a scenario says of itself.
 const aboutRunes = 2000

@@ -217,8 +217,12 @@ func (b *build) headline() string {
 		operations = append(operations, operation(g))
 	}
 	words := fmt.Sprintf("What answering %s costs: %s", list(operations), list(names))
-	if len(claimed) > 0 {
-		words += fmt.Sprintf("; and %s put to the test", summary.Plural(len(claimed), "claim"))
+	tested := len(claimed)
+	if b.outweighsAnswer() != "" {
+		tested++ // the headline's own
+	}
+	if tested > 0 {
+		words += fmt.Sprintf("; and %s put to the test", summary.Plural(tested, "claim"))
 	}
 	return words
 }
