@@ -245,6 +245,9 @@ func measureDoubles(t *testing.T, l *lab, s record.Scenario, behaviourOf func(ar
 		pilotWarm: 200 * ms, pilot: 400 * ms, warm: trial.Warmth{Window: 100 * ms, Most: 300 * ms}, rate: 700 * ms, throughput: 700 * ms,
 		capacity: capacityTimes{ceiling: 200 * ms},
 	}}
+	if s.Metric == contract.MetricMedianSecond {
+		profiles[0].rate = contract.FewestSeconds * time.Second
+	}
 	profiles[0].blocks = stats.MinPairs(claims.Alpha, max(1, len(s.Pairs)))
 	c, err := newComparison(l, compareOptions{profile: "smoke", engine: "native", scenario: s.ID, contenders: strings.Join(s.Arms, ","), seed: 7, power: 100 * defaultPower})
 	require.NoError(t, err)

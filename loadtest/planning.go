@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lab/loadtest/internal/claims"
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
 	"lab/loadtest/internal/summary"
@@ -227,9 +228,24 @@ func (st *study) refuse(planned []record.PlannedPercentile) error {
 			return fmt.Errorf("%s %w: it is decided by %s, for which %d requests of %s have to be planned in a trial, and %d are", st.refusal(), errRefused, q.Name, need, strings.ToUpper(st.Operation), q.RequestsPlanned)
 		}
 	}
+	if err := st.refuseSeconds(planned); err != nil {
+		return err
+	}
 	family := st.design(0).Family
 	if need := stats.MinPairs(claims.Alpha, family); st.profile.blocks < need {
 		return fmt.Errorf("%s %w: a family of %s needs at least %d blocks, and %d are planned", st.refusal(), errRefused, summary.Plural(family, "pair"), need, st.profile.blocks)
+	}
+	return nil
+}
+
+// refuseSeconds is refuse of what is decided by single seconds, each of which has to carry its own percentile.
+func (st *study) refuseSeconds(planned []record.PlannedPercentile) error {
+	if st.Metric != contract.MetricMedianSecond {
+		return nil
+	}
+	need, got := requestsToPlan(stats.RequestsToCarry(0.99)), uint64(float64(planned[0].RequestsPlanned)/st.profile.rate.Seconds())
+	if got < need {
+		return fmt.Errorf("%s %w: it is decided by p99 of each second, for which %d requests of %s have to be planned in a second, and %d are", st.refusal(), errRefused, need, strings.ToUpper(st.Operation), got)
 	}
 	return nil
 }

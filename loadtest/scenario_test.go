@@ -144,8 +144,9 @@ func TestAPlanOfShorterTrialsIsGoneOnWith(t *testing.T) {
 // Where the pilot shows that a trial's requests would not carry the percentile that decides, trials are made longer, within
 // bounds; else as long as the file says.
 func TestTrialsAreLongEnoughForWhatDecides(t *testing.T) {
-	for rps, want := range map[float64]time.Duration{2000: 7700 * time.Millisecond, 600: 9300 * time.Millisecond, 100: 7700 * time.Millisecond} {
+	for rps, want := range map[float64]time.Duration{2000: 7 * time.Second, 600: 9300 * time.Millisecond, 100: 7 * time.Second} {
 		st := studiesOf(t, compareOptions{profile: "nightly", scenario: "gc-tail"})[0].study
+		st.Metric = "latency_p999_ns"
 		st.lengthen(rps)
 		st.fit(0, time.Second)
 		assert.Equal(t, want, st.profile.rate, "%v", rps)
@@ -154,6 +155,23 @@ func TestTrialsAreLongEnoughForWhatDecides(t *testing.T) {
 		} else {
 			require.NoError(t, st.refuse(planned), "%v", rps)
 		}
+	}
+}
+
+// Where each second has to carry its own percentile, longer trials are no help, and are not made.
+func TestSecondsCarryWhatDecides(t *testing.T) {
+	for rps, refused := range map[float64]bool{551: false, 550: true} {
+		st := studiesOf(t, compareOptions{profile: "nightly", scenario: "gc-tail"})[0].study
+		st.lengthen(rps)
+		st.fit(0, time.Second)
+		assert.Equal(t, 7*time.Second, st.profile.rate)
+		err := st.refuse(plannedPercentiles(rps, st.profile.rate))
+		if !refused {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorIs(t, err, errRefused)
+		require.ErrorContains(t, err, "it is decided by p99 of each second, for which 551 requests of Q1 have to be planned in a second, and 550 are")
 	}
 }
 
@@ -278,9 +296,17 @@ func studiesOf(t *testing.T, o compareOptions, rps ...float64) []fitted {
 			st.lengthen(rate)
 		}
 		st.fit(spent, around)
-		out = append(out, fitted{st, spent + st.takes(around)})
+		out = append(out, fitted{st, laid(st) + spent + st.takes(around)})
 	}
 	return out
+}
+
+// laid is how long it takes to measure the delays of a scenario's ways before its pilot, once each.
+func laid(st *study) (takes time.Duration) {
+	for _, way := range st.proxied() {
+		takes += time.Duration(len(trial.LinksOf[way])*overheadRoundTrips) * time.Duration(st.Delays[way])
+	}
+	return takes + overheadRoundTrips*st.clientDelay()
 }
 
 // A fault that would hit nobody is refused before anything starts.
@@ -734,6 +760,8 @@ func madeTrials(s record.Scenario, blocks int, level map[string]float64) []recor
 				}
 				x.RecoveryNS, x.Outcomes = &recovery, &record.Outcomes{ResolutionNS: 1e7}
 				x.LatencyP50NS, x.LatencyP90NS, x.LatencyP99NS, x.LatencyP999NS, x.ColdStartNS, x.AchievedRPS = int64(5e6*v), int64(7e6*v), int64(9e6*v), int64(11e6*v), started, 400*v
+				second := int64(8e6 * v)
+				x.LatencyP99MedianSecondNS = &second
 				if s.Metric == contract.MetricGrowth && ask.connections == slices.Min(s.Connections) {
 					x.AchievedRPS = 100 // from which all grow
 				}

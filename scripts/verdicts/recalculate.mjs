@@ -127,6 +127,8 @@ function figure(metric, scenario) {
       return percentile(0.99, metric);
     case 'latency_p999_ns':
       return percentile(0.999, metric);
+    case 'latency_p99_median_second_ns':
+      return atRate((t) => positive(t.latency_p99_median_second_ns));
     case 'achieved_rps': {
       const most = Math.max(0, ...(scenario.connections ?? []));
       if (most === 0) return (t) => (t.load === 'throughput' ? positive(t.achieved_rps) : null);

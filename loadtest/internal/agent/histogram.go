@@ -76,6 +76,15 @@ func (s Series) record(intended, value time.Duration) {
 	s[min(max(int(intended/time.Second), 0), len(s)-1)].record(value)
 }
 
+// Each has every second's histogram in the form of the whole.
+func (s Series) Each() []*hdr.Histogram {
+	var out []*hdr.Histogram
+	for i := range s {
+		out = append(out, s[i:i+1].Merge())
+	}
+	return out
+}
+
 // Merge is the whole, without loss.
 func (s Series) Merge() *hdr.Histogram {
 	all := hdr.New(histogramLowest, histogramHighest, histogramDigits)

@@ -86,6 +86,13 @@ func valueOf(s record.Scenario) func(*record.Trial) (float64, bool) {
 		return percentile(0.99, func(t *record.Trial) int64 { return t.LatencyP99NS })
 	case "latency_p999_ns":
 		return percentile(0.999, func(t *record.Trial) int64 { return t.LatencyP999NS })
+	case contract.MetricMedianSecond:
+		return at(record.LoadRate, func(t *record.Trial) (float64, bool) {
+			if t.LatencyP99MedianSecondNS == nil {
+				return 0, false
+			}
+			return float64(*t.LatencyP99MedianSecondNS), true
+		})
 	case contract.MetricGrowth:
 		return answersAt(s.MostConnections())
 	case "achieved_rps":
@@ -138,7 +145,7 @@ func known(x *float64) (float64, bool) {
 // MetricWords is a metric as a person says it, without an article: it stands behind "the" and "ratio of" alike.
 func MetricWords(metric string) string {
 	words := map[string]string{
-		metricCPU: "CPU per request", "latency_p50_ns": "median response time", "latency_p90_ns": "p90 of response time", "latency_p99_ns": "p99 of response time", "latency_p999_ns": "p99.9 of response time",
+		metricCPU: "CPU per request", "latency_p50_ns": "median response time", "latency_p90_ns": "p90 of response time", "latency_p99_ns": "p99 of response time", "latency_p999_ns": "p99.9 of response time", contract.MetricMedianSecond: "p99 of response time in the median second",
 		contract.MetricHandOver: "time to hand over and get an answer", contract.MetricLoader: "CPU of the loader per key",
 		"achieved_rps": "throughput", contract.MetricGrowth: "growth in throughput", "statements_per_request": "SQL statements per request", "memory_pss_peak_bytes": "memory (PSS)", "database_primary_cpu_us_per_request": "CPU per request of the primary database", contract.MetricColdStart: "time from start to first answer",
 		contract.MetricRecovery: "longest time to recover from a fault",

@@ -163,7 +163,7 @@ func Named(all []Scenario, list string) ([]Scenario, error) {
 }
 
 // ScenarioMetrics are those of a trial's record that a scenario may be decided by.
-var ScenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", MetricColdStart, "database_primary_cpu_us_per_request", MetricRecovery, MetricGrowth, MetricHandOver, MetricLoader}
+var ScenarioMetrics = []string{"cpu_us_per_request", "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "achieved_rps", "statements_per_request", "memory_pss_peak_bytes", MetricMedianSecond, MetricColdStart, "database_primary_cpu_us_per_request", MetricRecovery, MetricGrowth, MetricHandOver, MetricLoader}
 
 // MetricColdStart is the time from a server's start to its first right answer.
 const MetricColdStart = "cold_start_ns"
@@ -179,6 +179,13 @@ const MetricRecovery = "recovery_ns"
 // MetricGrowth is how many times the right answers a second in the closed loop with the fewest connections those of the same process
 // are in the one with the most.
 const MetricGrowth = "achieved_rps_growth_ratio"
+
+// MetricMedianSecond is the median of the p99 of the response times of each whole second of a trial: one second in which the machine
+// stood still does not make it, as it makes the tail of the whole trial.
+const MetricMedianSecond = "latency_p99_median_second_ns"
+
+// FewestSeconds is how many whole seconds a trial has whose median second one of them alone does not make.
+const FewestSeconds = 3
 
 // scenarioAlpha is the chance of a false verdict that is accepted, in every scenario.
 const scenarioAlpha = 0.05
@@ -272,6 +279,8 @@ func parseScenario(text []byte) (Scenario, error) {
 		{"connections", "numbers of connections, as the load has closed loops", (len(s.Connections) > 0) == slices.Contains(s.Load, loadClosed)},
 		{"metric", fmt.Sprintf("one of %q", ScenarioMetrics), slices.Contains(ScenarioMetrics, s.Metric)},
 		{"connections", "two numbers or more, between which something grows", s.Metric != MetricGrowth || len(s.Connections) > 1},
+		{"duration", fmt.Sprintf("%ds or more, of whose seconds there is a median", FewestSeconds), s.Metric != MetricMedianSecond || time.Duration(s.Duration) >= FewestSeconds*time.Second},
+		{"mix", "none, as what decides is of all requests", s.Metric != MetricMedianSecond || len(s.Mix) == 0},
 		{"rule", fmt.Sprintf("one of %q", scenarioRules), slices.Contains(scenarioRules, s.Rule)},
 		{"pairs", "pairs, since the rule says which of two has less", s.Rule != RuleLess || len(s.Pairs) > 0},
 		{"changed_by", "a sentence", s.ChangedBy != ""},

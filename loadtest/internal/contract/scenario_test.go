@@ -125,6 +125,8 @@ func TestABadScenarioIsNamed(t *testing.T) {
 		"another bench":          {"metric: latency_p50_ns", "metric: bench_loader_cpu_ns_per_key\nbench: {command: hand-over, sizes: [4]}", []string{`key "bench.command" is hand-over`, `"loader"`}},
 		"a bench of no size":     {"margin: 1.05", "margin: 1.05\nbench: {command: loader}", []string{`key "bench.sizes" is missing`, "one size or more"}},
 		"a size of half a word":  {"margin: 1.05", "margin: 1.05\nbench: {command: hand-over, sizes: [4, 6]}", []string{`bench.sizes[1]`, "a multiple of 4"}},
+		"seconds of a mix":       {"metric: latency_p50_ns\n", "metric: latency_p99_median_second_ns\n", []string{`key "mix" is `, "what decides is of all requests"}},
+		"two seconds":            {"latency_p50_ns\nalpha: 0.05\nmargin: 1.05\nrule: equal\nrate_rps: 70\ndelays: {database: 20ms, upstream: \"1.5s\"}\nduration: 6s", "latency_p99_median_second_ns\nalpha: 0.05\nmargin: 1.05\nrule: equal\nrate_rps: 70\nduration: 2s", []string{`key "duration" is 2s`, "3s or more"}},
 		"no metric at all":       {"metric: latency_p50_ns\n", "", []string{`key "metric" is missing`, "cpu_us_per_request"}},
 		"something else than it": {scenarioText, "- a\n- b\n", []string{"[1:"}},
 	} {

@@ -341,9 +341,11 @@ type Trial struct {
 	LatencyP99NS  int64 `json:"latency_p99_ns"`
 	LatencyP999NS int64 `json:"latency_p999_ns"`
 	LatencyMaxNS  int64 `json:"latency_max_ns"`
-	ServiceP50NS  int64 `json:"service_p50_ns"` // from the true send
-	ServiceP99NS  int64 `json:"service_p99_ns"`
-	SendLagP99NS  int64 `json:"send_lag_p99_ns"`
+	// LatencyP99MedianSecondNS is MedianSecond of the trial's whole seconds; absent where there is none.
+	LatencyP99MedianSecondNS *int64 `json:"latency_p99_median_second_ns,omitempty"`
+	ServiceP50NS             int64  `json:"service_p50_ns"` // from the true send
+	ServiceP99NS             int64  `json:"service_p99_ns"`
+	SendLagP99NS             int64  `json:"send_lag_p99_ns"`
 
 	CPUSeconds            float64  `json:"cpu_seconds"`
 	CPUUsPerRequest       *float64 `json:"cpu_us_per_request"` // null where nothing was answered

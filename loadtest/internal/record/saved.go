@@ -11,10 +11,13 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/locate"
+	"lab/loadtest/internal/stats"
 )
 
 // Saved is a run on disk, read and checked.
@@ -184,7 +187,39 @@ func (s Saved) log(t Trial) (map[string][]*hdr.Histogram, error) {
 			return nil, fmt.Errorf("%s: its %g %% quantile is %d ns, but the trial's record has %s %d", file, q.quantile, got, q.name, q.value)
 		}
 	}
+	// Records of before this figure have none.
+	if has := t.LatencyP99MedianSecondNS; has != nil {
+		if got := MedianSecond(seconds, time.Duration(t.DurationNS)); got == nil || *got != *has {
+			return nil, fmt.Errorf("%s: the median of its seconds' p99 is %s ns, but the trial's record has latency_p99_median_second_ns %d", file, orNone(got), *has)
+		}
+	}
 	return byTag, nil
+}
+
+// MedianSecond is the median of the p99 of each whole second of an attack that took so long, in nanoseconds, from one histogram for
+// each second of intended time; nil where there are fewer than three, or one whose requests do not carry a p99. A second in which
+// the machine stood still is one of them, where the whole attack's tail would be made of it; so is one in which a server did.
+func MedianSecond(seconds []*hdr.Histogram, took time.Duration) *int64 {
+	whole := min(int(took/time.Second), len(seconds))
+	if whole < contract.FewestSeconds {
+		return nil
+	}
+	var p99 []float64
+	for _, h := range seconds[:whole] {
+		if !stats.Carries(0.99, uint64(h.TotalCount())) {
+			return nil
+		}
+		p99 = append(p99, float64(h.ValueAtQuantile(99)))
+	}
+	median := int64(stats.Median(p99))
+	return &median
+}
+
+func orNone(x *int64) string {
+	if x == nil {
+		return "none"
+	}
+	return fmt.Sprint(*x)
 }
 
 // checkTags holds what is in an HDR log beside response times to the trial's record. Logs of before these tags have none.

@@ -81,7 +81,7 @@ func (b *build) besideVerdict(s *record.Scenario) string {
 	for _, g := range b.groups {
 		switch {
 		case b.scenario(g) != s:
-		case s.Metric == farTail:
+		case slices.Contains(aboutPauses, s.Metric):
 			return b.pauseWords(g, s)
 		case s.Metric == contract.MetricHandOver:
 			return b.startWords(g, s)

@@ -8,6 +8,7 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 
 	"lab/loadtest/internal/chart"
+	"lab/loadtest/internal/contract"
 	"lab/loadtest/internal/record"
 	"lab/loadtest/internal/stats"
 	"lab/loadtest/internal/summary"
@@ -34,7 +35,7 @@ func (b *build) addPauses(s record.Saved, g summary.Group, t record.Trial, secon
 	if err != nil {
 		return err
 	}
-	p, _ := summary.PercentileOf(claim.Metric)
+	p, _ := tailOf(claim.Metric)
 	tail := summary.Arm{Rate: []record.Trial{t}}.LatencyOf(p, claim.Operation)
 	if _, told := series.Series[longestPause]; !told || len(tail.Values) == 0 {
 		return nil
@@ -107,7 +108,7 @@ func bySeconds(of []pauseBeside) (collected, quiet float64) {
 // reported any.
 func (b *build) pausesAgainstTail(g summary.Group, s *record.Scenario) *section {
 	of := b.pauses[groupKey(g)]
-	p, ok := summary.PercentileOf(s.Metric)
+	p, ok := tailOf(s.Metric)
 	words := b.pauseWords(g, s)
 	if words == "" || !ok {
 		return nil
@@ -188,8 +189,18 @@ func (b *build) pauseWords(g summary.Group, s *record.Scenario) string {
 	return words
 }
 
-// farTail is the metric of claims that are about pauses.
+// farTail is the metric of the far tail, and aboutPauses has those of claims that are about pauses.
 const farTail = "latency_p999_ns"
+
+var aboutPauses = []string{farTail, contract.MetricMedianSecond}
+
+// tailOf is the percentile of whole trials that a pause is held against: what decides, or the far tail where single seconds do.
+func tailOf(metric string) (summary.Percentile, bool) {
+	if metric == contract.MetricMedianSecond {
+		metric = farTail
+	}
+	return summary.PercentileOf(metric)
+}
 
 // clearlyMore is how many times the p99 of the other seconds that of the seconds with a collection is, where the tail comes with them.
 const clearlyMore = 2

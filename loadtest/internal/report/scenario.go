@@ -84,7 +84,7 @@ func (b *build) explained(g summary.Group, s *record.Scenario) []section {
 }
 
 // tailMetrics are those that pauses explain.
-var tailMetrics = []string{"latency_p90_ns", "latency_p99_ns", "latency_p999_ns"}
+var tailMetrics = []string{"latency_p90_ns", "latency_p99_ns", farTail, contract.MetricMedianSecond}
 
 // lower begins a title as a part of a sentence.
 func lower(text string) string {
@@ -123,6 +123,8 @@ func quantityOf(metric, operation string) quantity {
 		return quantity{p.Name + " ms", p.Name + " of response time, ms", "ms", func(a summary.Arm) summary.Quantity { return a.LatencyOf(p, operation) }, milli}
 	}
 	switch metric {
+	case contract.MetricMedianSecond:
+		return quantity{"p99 ms, median second", "p99 of response time in the median second, ms", "ms", summary.Arm.MedianSecond, milli}
 	case "achieved_rps":
 		return quantity{"answers /s", "right answers a second", "answers a second", summary.Arm.Answers, whole}
 	case "statements_per_request":

@@ -154,6 +154,16 @@ func (a Arm) Latency(p Percentile) Quantity {
 	})
 }
 
+// MedianSecond is the p99 in milliseconds of each trial's median second at the common rate, of those that have one.
+func (a Arm) MedianSecond() Quantity {
+	return Of(a.Rate, func(t record.Trial) (float64, bool) {
+		if t.LatencyP99MedianSecondNS == nil {
+			return 0, false
+		}
+		return float64(*t.LatencyP99MedianSecondNS) / 1e6, true
+	})
+}
+
 // LatencyOf is Latency of one operation of a mix, or of all requests where the trials are of no mix.
 func (a Arm) LatencyOf(p Percentile, operation string) Quantity {
 	return Of(a.Rate, func(t record.Trial) (float64, bool) {

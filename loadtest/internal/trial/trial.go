@@ -288,6 +288,7 @@ func fill(t *record.Trial, r *agent.Result) {
 	h := r.Response()
 	t.LatencyP50NS, t.LatencyP90NS = h.ValueAtQuantile(50), h.ValueAtQuantile(90)
 	t.LatencyP99NS, t.LatencyP999NS, t.LatencyMaxNS = h.ValueAtQuantile(99), h.ValueAtQuantile(99.9), h.Max()
+	t.LatencyP99MedianSecondNS = record.MedianSecond(r.ResponseSeconds.Each(), time.Duration(t.DurationNS))
 	service := r.Service()
 	t.ServiceP50NS, t.ServiceP99NS = service.ValueAtQuantile(50), service.ValueAtQuantile(99)
 	t.SendLagP99NS = r.SendLag().ValueAtQuantile(99)
