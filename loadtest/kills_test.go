@@ -22,6 +22,7 @@ import (
 	"lab/loadtest/internal/engine"
 	"lab/loadtest/internal/engine/native"
 	"lab/loadtest/internal/record"
+	"lab/loadtest/internal/scrape"
 	"lab/loadtest/internal/trial"
 )
 
@@ -76,7 +77,7 @@ func (e *killing) next(arm string, seed uint64) *victim {
 	return v
 }
 
-// Agent kills once the contender works for what it was sent, so that it is neither before the load nor after it.
+// Agent kills once the contender answers what it was sent, so that it is neither before the load nor after it.
 func (e *killing) Agent(ctx context.Context, against engine.Contender, stdin []byte) (engine.AgentResult, error) {
 	var job agent.Job
 	if err := json.Unmarshal(stdin, &job); err != nil {
@@ -102,26 +103,30 @@ func (e *killing) Agent(ctx context.Context, against engine.Contender, stdin []b
 	return result, err
 }
 
-// killAtWork kills a process as soon as the contender has worked for some time.
+// killAtWork kills a process as soon as the contender has answered more than it had: however slow the machine is, a load asks
+// something.
 func killAtWork(ctx context.Context, pid int, c engine.Contender, ended <-chan struct{}) error {
-	const works = 50 * time.Millisecond // of CPU time
-	before, err := c.Usage(ctx)
+	answered := func() (float64, error) {
+		samples, err := scrape.Get(ctx, c.MetricsURL())
+		return samples.Sum("lab_requests_total"), err
+	}
+	before, err := answered()
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ended:
-			return fmt.Errorf("the load was over before %s had worked for %v", c.Arm().Name, works)
+			return fmt.Errorf("the load was over before %s had answered anything", c.Arm().Name)
 		case <-tick.C:
 		}
-		now, err := c.Usage(ctx)
+		now, err := answered()
 		if err != nil {
 			return err
 		}
-		if now.Sub(before).CPU >= works {
+		if now > before {
 			return syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
