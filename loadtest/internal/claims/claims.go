@@ -87,12 +87,7 @@ func valueOf(s record.Scenario) func(*record.Trial) (float64, bool) {
 	case "latency_p999_ns":
 		return percentile(0.999, func(t *record.Trial) int64 { return t.LatencyP999NS })
 	case contract.MetricMedianSecond:
-		return at(record.LoadRate, func(t *record.Trial) (float64, bool) {
-			if t.LatencyP99MedianSecondNS == nil {
-				return 0, false
-			}
-			return float64(*t.LatencyP99MedianSecondNS), true
-		})
+		return at(record.LoadRate, func(t *record.Trial) (float64, bool) { return told(t.LatencyP99MedianSecondNS) })
 	case contract.MetricGrowth:
 		return answersAt(s.MostConnections())
 	case "achieved_rps":
@@ -107,12 +102,7 @@ func valueOf(s record.Scenario) func(*record.Trial) (float64, bool) {
 	case contract.MetricHandOver, contract.MetricLoader:
 		return at(record.LoadRate, func(t *record.Trial) (float64, bool) { return known(t.BenchFigure()) })
 	case "memory_pss_peak_bytes":
-		return at(record.LoadRate, func(t *record.Trial) (float64, bool) {
-			if t.MemoryPSSPeakBytes == nil {
-				return 0, false
-			}
-			return float64(*t.MemoryPSSPeakBytes), true
-		})
+		return at(record.LoadRate, func(t *record.Trial) (float64, bool) { return told(t.MemoryPSSPeakBytes) })
 	case contract.MetricRecovery:
 		// What is no longer than can be seen counts as long as that: a ratio of nothing is none.
 		return at(record.LoadRate, func(t *record.Trial) (float64, bool) {
@@ -133,6 +123,13 @@ func answersAt(connections int) func(*record.Trial) (float64, bool) {
 	return func(t *record.Trial) (float64, bool) {
 		return t.AchievedRPS, t.Load == record.LoadClosed && t.Connections == connections && t.AchievedRPS > 0
 	}
+}
+
+func told(x *int64) (float64, bool) {
+	if x == nil {
+		return 0, false
+	}
+	return float64(*x), true
 }
 
 func known(x *float64) (float64, bool) {

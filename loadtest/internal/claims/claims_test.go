@@ -202,9 +202,8 @@ func TestVerdictsAreOfTheirScenariosTrials(t *testing.T) {
 func TestMetricsAreTakenFromTheirTrials(t *testing.T) {
 	cpu, sql, pss, second := 100.0, 5.0, int64(7e6), int64(37)
 	x := record.Trial{
-		LatencyP99MedianSecondNS: &second,
-		Sent:                     10_000, CPUUsPerRequest: &cpu, StatementsPerRequest: &sql, MemoryPSSPeakBytes: &pss, ColdStartNS: 11, AchievedRPS: 13,
-		LatencyP50NS: 17, LatencyP90NS: 19, LatencyP99NS: 23, LatencyP999NS: 31, Parts: map[string]record.Part{"database_primary": {CPUSeconds: 0.29}},
+		Sent: 10_000, CPUUsPerRequest: &cpu, StatementsPerRequest: &sql, MemoryPSSPeakBytes: &pss, ColdStartNS: 11, AchievedRPS: 13,
+		LatencyP50NS: 17, LatencyP90NS: 19, LatencyP99NS: 23, LatencyP999NS: 31, LatencyP99MedianSecondNS: &second, Parts: map[string]record.Part{"database_primary": {CPUSeconds: 0.29}},
 	}
 	for metric, want := range map[string]float64{
 		"cpu_us_per_request": 100, "statements_per_request": 5, "memory_pss_peak_bytes": 7e6, "cold_start_ns": 11, "achieved_rps": 13, "latency_p50_ns": 17, "latency_p90_ns": 19, "latency_p99_ns": 23, "latency_p999_ns": 31, contract.MetricMedianSecond: 37, "database_primary_cpu_us_per_request": 29,
